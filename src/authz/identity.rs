@@ -1,0 +1,397 @@
+//! Who is calling: identities in their slots, made by verification only, and typed reads of their claims.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::json::{Json, Object};
+use super::time::Timestamp;
+
+/// How many members of a list claim are read; a longer list is unreadable.
+const MAX_LIST: usize = 1_024;
+
+/// An issuer and a subject. A subject means nothing without its issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal {
+    /// The issuer's name in the policy.
+    pub issuer: Arc<str>,
+    /// The `sub` claim, as it was signed.
+    pub subject: Arc<str>,
+}
+
+/// Who presented credentials: three slots, one identity each.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// A person, or a program that acts with a token of its own.
+    pub user: Option<Arc<Identity>>,
+    /// A workload, by its client certificate.
+    pub workload: Option<Arc<Identity>>,
+    /// An application, by its API key.
+    pub app: Option<Arc<Identity>>,
+}
+
+impl Caller {
+    /// The identity that `role:`, `group:`, `scope:`, `claim:` and `owner:` read: one slot, never a union of them,
+    /// so that a user does not inherit the roles of the frontend it came through.
+    #[must_use]
+    pub fn acting(&self) -> Option<&Arc<Identity>> {
+        self.user.as_ref().or(self.workload.as_ref()).or(self.app.as_ref())
+    }
+}
+
+/// Three-valued truth (Kleene): what cannot be read is neither true nor false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+impl std::ops::Not for Truth {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::True => Self::False,
+            Self::False => Self::True,
+            Self::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A list that a claim should hold: its members, or that it could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// The members, possibly none.
+    Known(Box<[Arc<str>]>),
+    /// The claim is missing, not mapped, or is not a list of strings.
+    Unknown,
+}
+
+impl Listed {
+    /// Whether the list has this member.
+    #[must_use]
+    pub fn has(&self, member: &str) -> Truth {
+        match self {
+            Self::Known(members) => members.iter().any(|m| &**m == member).into(),
+            Self::Unknown => Truth::Unknown,
+        }
+    }
+}
+
+/// A verified identity. Only verification makes one.
+#[derive(Clone)]
+pub struct Identity {
+    principal: Principal,
+    claims: Object,
+    roles: Roles,
+    groups: Listed,
+    scopes: Listed,
+    token_id: Option<Arc<str>>,
+    issued: Option<Timestamp>,
+    not_before: Option<Timestamp>,
+    expires: Timestamp,
+}
+
+/// The roles of an identity: those that its token lists, and those that the policy derives.
+#[derive(Clone, Debug)]
+pub struct Roles {
+    /// What the token's own list says, as far as its issuer may grant it.
+    pub(super) listed: Listed,
+    /// What the policy's `roles:` say, which then is all that counts for that name.
+    pub(super) derived: Box<[(Arc<str>, Truth)]>,
+}
+
+impl Roles {
+    fn has(&self, name: &str) -> Truth {
+        match self.derived.iter().find(|(derived, _)| &**derived == name) {
+            Some((_, truth)) => *truth,
+            None => self.listed.has(name),
+        }
+    }
+}
+
+/// What verification found, from which an [`Identity`] is made.
+pub(super) struct Parts {
+    pub principal: Principal,
+    pub claims: Object,
+    pub listed: Listed,
+    pub groups: Listed,
+    pub scopes: Listed,
+    pub token_id: Option<Arc<str>>,
+    pub issued: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
+    pub expires: Timestamp,
+}
+
+impl Identity {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires } = parts;
+        let roles = Roles { listed, derived: Box::default() };
+        Self { principal, claims, roles, groups, scopes, token_id, issued, not_before, expires }
+    }
+
+    /// Adds a role that the policy derives, or says that it does not hold.
+    pub(super) fn derive_role(&mut self, name: &Arc<str>, truth: Truth) {
+        let mut derived = std::mem::take(&mut self.roles.derived).into_vec();
+        derived.push((Arc::clone(name), truth));
+        self.roles.derived = derived.into();
+    }
+
+    /// Issuer and subject.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The signed claims.
+    #[must_use]
+    pub fn claims(&self) -> &Object {
+        &self.claims
+    }
+
+    /// Whether it has this role.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Truth {
+        self.roles.has(name)
+    }
+
+    /// Whether it is in this group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Truth {
+        self.groups.has(name)
+    }
+
+    /// Whether it was given this scope.
+    #[must_use]
+    pub fn scope(&self, name: &str) -> Truth {
+        self.scopes.has(name)
+    }
+
+    /// The roles that it is known to have, each once: the token's own, then the derived ones.
+    pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
+        let derived = &self.roles.derived;
+        let listed = match &self.roles.listed {
+            Listed::Known(members) => &**members,
+            Listed::Unknown => &[],
+        };
+        listed
+            .iter()
+            .enumerate()
+            .filter(|(at, name)| !listed.iter().take(*at).any(|earlier| earlier == *name))
+            .map(|(_, name)| name)
+            .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
+            .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+    }
+
+    /// The groups that it is known to be in.
+    #[must_use]
+    pub fn groups(&self) -> &Listed {
+        &self.groups
+    }
+
+    /// The scopes that it is known to have been given.
+    #[must_use]
+    pub fn scopes(&self) -> &Listed {
+        &self.scopes
+    }
+
+    /// The `jti` claim.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&Arc<str>> {
+        self.token_id.as_ref()
+    }
+
+    /// The `iat` claim.
+    #[must_use]
+    pub fn issued(&self) -> Option<Timestamp> {
+        self.issued
+    }
+
+    /// The `nbf` claim.
+    #[must_use]
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.not_before
+    }
+
+    /// The `exp` claim.
+    #[must_use]
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Reads a claim.
+    #[must_use]
+    pub fn claim(&self, path: &ClaimPath) -> Reading<'_> {
+        path.read(&self.claims)
+    }
+
+    /// Roughly how many bytes of memory it holds on to.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let listed = |list: &Listed| match list {
+            Listed::Known(members) => {
+                members.iter().fold(0_usize, |sum, m| sum.saturating_add(m.len()).saturating_add(32))
+            }
+            Listed::Unknown => 0,
+        };
+        size_of::<Self>()
+            .saturating_add(self.claims.weight())
+            .saturating_add(listed(&self.roles.listed))
+            .saturating_add(listed(&self.groups))
+            .saturating_add(listed(&self.scopes))
+            .saturating_add(self.principal.subject.len())
+    }
+}
+
+/// Claims may be personal: only who it is, never what the token says.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("principal", &self.principal).finish_non_exhaustive()
+    }
+}
+
+/// Where a claim stands: `sub`, `realm_access.roles`, or one literal name that holds a `/`
+/// (`https://acme.com/tier`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimPath(Box<[Box<str>]>);
+
+impl ClaimPath {
+    /// Reads a path as the policy writes it. `None` where it is empty or has an empty part.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Box<[Box<str>]> =
+            if text.contains('/') { Box::new([text.into()]) } else { text.split('.').map(Into::into).collect() };
+        (!parts.iter().any(|part| part.is_empty())).then_some(Self(parts))
+    }
+
+    /// Finds the claim.
+    #[must_use]
+    pub fn find<'a>(&self, claims: &'a Object) -> Option<&'a Json> {
+        let (first, rest) = self.0.split_first()?;
+        rest.iter().try_fold(claims.get(first)?, |value, part| match value {
+            Json::Object(object) => object.get(part),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::List(_) => None,
+        })
+    }
+
+    /// Finds the claim and says what kind of thing it is.
+    #[must_use]
+    pub fn read<'a>(&self, claims: &'a Object) -> Reading<'a> {
+        match self.find(claims) {
+            None | Some(Json::Null) => Reading::Missing,
+            Some(Json::List(items)) if items.len() > MAX_LIST => Reading::Unreadable,
+            Some(Json::List(items)) => {
+                items.iter().map(scalar).collect::<Option<Vec<_>>>().map_or(Reading::Unreadable, Reading::Many)
+            }
+            Some(value) => scalar(value).map_or(Reading::Unreadable, Reading::One),
+        }
+    }
+
+    /// Reads a list: an array of strings, or one string of names separated by single spaces.
+    #[must_use]
+    pub fn read_list(&self, claims: &Object) -> Option<Listed> {
+        let members = match self.find(claims) {
+            None | Some(Json::Null) => return None,
+            Some(Json::Text(text)) => Some(text.split(' ').filter(|part| !part.is_empty()).map(Arc::from).collect()),
+            Some(Json::List(items)) => items.iter().map(|item| item.as_text().map(Arc::from)).collect(),
+            Some(_) => None,
+        };
+        Some(match members {
+            Some(members) => {
+                let members: Vec<Arc<str>> = members;
+                if members.len() > MAX_LIST { Listed::Unknown } else { Listed::Known(members.into()) }
+            }
+            None => Listed::Unknown,
+        })
+    }
+}
+
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(".")?;
+            }
+            f.write_str(part)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a claim holds, as far as a rule or a header can use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading<'a> {
+    /// There is no such claim, or it is `null`.
+    Missing,
+    /// A string; a number or a boolean as JSON writes it.
+    One(Cow<'a, str>),
+    /// A list of such.
+    Many(Vec<Cow<'a, str>>),
+    /// An object, a list that holds one, or a list over the cap.
+    Unreadable,
+}
+
+fn scalar(value: &Json) -> Option<Cow<'_, str>> {
+    match value {
+        Json::Text(text) => Some(Cow::Borrowed(text)),
+        Json::Number(number) => Some(Cow::Owned(number.to_string())),
+        Json::Bool(true) => Some(Cow::Borrowed("true")),
+        Json::Bool(false) => Some(Cow::Borrowed("false")),
+        Json::Null | Json::List(_) | Json::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &str) -> String {
+        let claims = Object::parse(
+            br#"{"sub":"u1","n":7,"f":1.5,"t":true,"nil":null,"o":{"in":{"x":"deep"},"list":["a",1,false]},
+                "mixed":["a",{"b":1}],"https://acme.com/tier":"gold","dotted.name":"no"}"#,
+        )
+        .unwrap();
+        format!("{:?}", ClaimPath::parse(path).unwrap().read(&claims))
+    }
+
+    #[test]
+    fn a_claim_is_read_as_text_or_a_list_of_text_or_not_at_all() {
+        assert_eq!(read("sub"), r#"One("u1")"#);
+        assert_eq!(read("n"), r#"One("7")"#);
+        assert_eq!(read("f"), r#"One("1.5")"#);
+        assert_eq!(read("t"), r#"One("true")"#);
+        assert_eq!(read("nil"), "Missing");
+        assert_eq!(read("o"), "Unreadable");
+        assert_eq!(read("o.in.x"), r#"One("deep")"#);
+        assert_eq!(read("o.list"), r#"Many(["a", "1", "false"])"#);
+        assert_eq!(read("mixed"), "Unreadable");
+        assert_eq!(read("sub.x"), "Missing");
+        assert_eq!(read("https://acme.com/tier"), r#"One("gold")"#);
+        assert_eq!(read("dotted.name"), "Missing");
+        assert_eq!(ClaimPath::parse(""), None);
+        assert_eq!(ClaimPath::parse("a..b"), None);
+    }
+
+    #[test]
+    fn a_list_is_an_array_of_strings_or_one_spaced_string() {
+        let claims = Object::parse(br#"{"a":["x","y"],"b":"x  y","c":["x",1],"d":7,"e":[]}"#).unwrap();
+        let list = |path: &str| ClaimPath::parse(path).unwrap().read_list(&claims);
+        let xy = Some(Listed::Known(Box::new(["x".into(), "y".into()])));
+        assert_eq!(list("a"), xy);
+        assert_eq!(list("b"), xy);
+        assert_eq!(list("c"), Some(Listed::Unknown));
+        assert_eq!(list("d"), Some(Listed::Unknown));
+        assert_eq!(list("e"), Some(Listed::Known(Box::default())));
+        assert_eq!(list("missing"), None);
+    }
+}

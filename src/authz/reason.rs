@@ -1,0 +1,185 @@
+//! Why a request was denied: a closed list, each with its stable code, HTTP status and challenge, in one table.
+
+/// What the `WWW-Authenticate` header of a denial says (RFC 6750 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// No challenge: authenticating again would not help.
+    None,
+    /// `Bearer` alone: no credential was presented (RFC 6750 §3.1, last paragraph).
+    Bare,
+    /// `error="invalid_token"`.
+    InvalidToken,
+    /// `error="invalid_request"`.
+    InvalidRequest,
+    /// `error="insufficient_scope"`.
+    InsufficientScope,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $challenge:ident;)+) => {
+        /// Why a request was denied. The code is spelled the same in audit, metrics, docs and tests.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
+
+        impl Reason {
+            /// Every reason there is, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The stable, snake_case code.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code),+ }
+            }
+
+            /// The HTTP status that the caller sees, unless a sign-in redirect takes its place.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),+ }
+            }
+
+            /// What `WWW-Authenticate` says.
+            #[must_use]
+            pub const fn challenge(self) -> Challenge {
+                match self { $(Self::$name => Challenge::$challenge),+ }
+            }
+
+            /// One sentence for the operator: `explain`, docs and the audit reader, never the caller.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii()),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Gate 1, read: what cannot be read one way only.
+    /// The gateway's message is not a CheckRequest, or is larger than the cap.
+    CheckUnreadable = "check_unreadable", 400, None;
+    /// The check describes a connection, not an HTTP request.
+    RequestMissing = "request_missing", 400, None;
+    /// The request has no path (CONNECT).
+    PathMissing = "path_missing", 400, None;
+    /// The path has a bad escape, a control character, bytes that are not UTF-8, or no leading slash.
+    PathMalformed = "path_malformed", 400, None;
+    /// The path has a `.` or `..` segment, written plainly or escaped.
+    PathDotSegment = "path_dot_segment", 400, None;
+    /// The path has an escaped slash.
+    PathEncodedSlash = "path_encoded_slash", 400, None;
+    /// The path has a backslash, written plainly or escaped.
+    PathBackslash = "path_backslash", 400, None;
+    /// The path has a semicolon, which some upstreams cut off.
+    PathParameter = "path_parameter", 400, None;
+    /// The path has an empty segment (`//`).
+    PathEmptySegment = "path_empty_segment", 400, None;
+    /// The path is escaped twice.
+    PathDoubleEncoded = "path_double_encoded", 400, None;
+    /// The path reaches another route when its case is folded or a trailing dot or space is cut.
+    PathVariant = "path_variant", 400, None;
+    /// The method is missing or is not a token of upper-case letters.
+    MethodMalformed = "method_malformed", 400, None;
+    /// The host is missing, is not a host name or address, or holds user information.
+    HostMalformed = "host_malformed", 400, None;
+    /// The request names more than one host.
+    HostAmbiguous = "host_ambiguous", 400, None;
+    /// A header name is not a token, or a header that the decision reads is not text.
+    HeaderMalformed = "header_malformed", 400, None;
+    /// A header that the decision reads and that may appear once appears twice.
+    HeaderAmbiguous = "header_ambiguous", 400, None;
+    /// The gateway did not send all of the request's headers.
+    HeadersFiltered = "headers_filtered", 503, None;
+
+    // Gate 2, route.
+    /// No route of the policy serves this host.
+    UnknownHost = "unknown_host", 403, None;
+    /// No route matches.
+    NoRoute = "no_route", 403, None;
+
+    // Gate 3, identity.
+    /// The route needs an identity and no credential was presented.
+    CredentialMissing = "credential_missing", 401, Bare;
+    /// Two different credentials were presented for one slot.
+    CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
+    /// A credential in a cookie came with a request from another site.
+    CrossSite = "cross_site", 403, None;
+    /// The credential is not a compact JWS.
+    TokenMalformed = "token_malformed", 401, InvalidToken;
+    /// The token is larger than the cap.
+    TokenTooLarge = "token_too_large", 401, InvalidToken;
+    /// The token's header names something that is refused, such as `crit`, `b64` or `zip`.
+    TokenHeaderRefused = "token_header_refused", 401, InvalidToken;
+    /// The token's `typ` is not one that the issuer's tokens have.
+    TokenTypeRefused = "token_type_refused", 401, InvalidToken;
+    /// The token's algorithm is unknown, or is not one that the issuer uses.
+    AlgorithmRefused = "algorithm_refused", 401, InvalidToken;
+    /// The route does not accept the token's issuer.
+    IssuerRefused = "issuer_refused", 401, InvalidToken;
+    /// The issuer has no such key.
+    KeyUnknown = "key_unknown", 401, InvalidToken;
+    /// The issuer's keys could not be had.
+    KeysUnavailable = "keys_unavailable", 503, None;
+    /// The signature does not verify.
+    SignatureInvalid = "signature_invalid", 401, InvalidToken;
+    /// A required claim is missing or has the wrong type, or a claim appears twice.
+    ClaimsMalformed = "claims_malformed", 401, InvalidToken;
+    /// The token is meant for another audience.
+    AudienceRefused = "audience_refused", 401, InvalidToken;
+    /// The token has expired.
+    TokenExpired = "token_expired", 401, InvalidToken;
+    /// The token is not valid yet.
+    TokenNotYetValid = "token_not_yet_valid", 401, InvalidToken;
+    /// The token lives longer than the issuer's `max_token_lifetime`.
+    TokenLifetimeRefused = "token_lifetime_refused", 401, InvalidToken;
+    /// The token does not meet the issuer's `require` rule.
+    RequirementUnmet = "requirement_unmet", 401, InvalidToken;
+
+    // Gate 5, policy.
+    /// A forbid of `deny:` holds, or cannot be told not to hold.
+    Forbidden = "forbidden", 403, None;
+    /// A guard that covers the request does not hold.
+    GuardUnmet = "guard_unmet", 403, None;
+    /// The route's rule does not hold.
+    RuleUnmet = "rule_unmet", 403, None;
+    /// The route's rule does not hold, and a scope would have helped.
+    ScopeMissing = "scope_missing", 403, InsufficientScope;
+    /// A guard or rule does not hold because one of its words could not be read.
+    FactUnknown = "fact_unknown", 403, None;
+    /// A claim that goes into a header holds what a header cannot carry.
+    HeaderValueRefused = "header_value_refused", 403, None;
+
+    // The shell.
+    /// No decision could be made before the gateway's deadline.
+    DeadlinePassed = "deadline_passed", 503, None;
+    /// portcullis has no policy loaded.
+    NotReady = "not_ready", 503, None;
+    /// portcullis itself failed. The log says how.
+    InternalError = "internal_error", 503, None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_snake_case() {
+        let mut seen = std::collections::BTreeSet::new();
+        for reason in Reason::ALL {
+            let code = reason.code();
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{code}");
+            assert!(seen.insert(code), "{code} twice");
+        }
+    }
+
+    #[test]
+    fn every_status_is_a_denial_and_401_always_challenges() {
+        for reason in Reason::ALL {
+            assert!([400, 401, 403, 503].contains(&reason.status()), "{reason:?}");
+            assert_eq!(
+                reason.status() == 401,
+                matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken),
+                "{reason:?}"
+            );
+        }
+    }
+}

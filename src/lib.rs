@@ -1,0 +1,3 @@
+//! Portcullis: external authorization for any gateway. May this request pass, and as whom?
+
+pub mod authz;
