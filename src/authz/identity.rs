@@ -19,6 +19,12 @@ pub struct Principal {
     pub subject: Arc<str>,
 }
 
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.issuer, self.subject)
+    }
+}
+
 /// Who presented credentials: three slots, one identity each.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {

@@ -4,4 +4,5 @@
 pub mod identity;
 pub mod json;
 pub mod reason;
+pub mod request;
 pub mod time;

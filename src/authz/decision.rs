@@ -1,0 +1,169 @@
+//! What the core answers: a verdict, and what it rests on.
+
+use bytes::Bytes;
+
+use super::identity::Caller;
+use super::reason::Reason;
+use super::route::RouteId;
+
+/// An answer, and what it rests on. Only [`Snapshot::decide`](super::snapshot::Snapshot::decide) makes one.
+#[must_use]
+#[derive(Debug)]
+pub struct Decision {
+    verdict: Verdict,
+    basis: Basis,
+}
+
+impl Decision {
+    pub(super) fn new(verdict: Verdict, basis: Basis) -> Self {
+        Self { verdict, basis }
+    }
+
+    /// A denial for what happened around the core: no snapshot, no time, a failure of our own.
+    pub fn denied(reason: Reason) -> Self {
+        let basis = Basis { reason: Some(reason), ..Basis::default() };
+        Self { verdict: Verdict::Deny(Denial::because(reason)), basis }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// What the answer rests on.
+    #[must_use]
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+}
+
+/// May the request pass?
+#[derive(Debug)]
+pub enum Verdict {
+    /// It may, with these changes.
+    Allow(Grant),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// What the upstream is to be told. Made by the last gate only.
+#[derive(Debug)]
+pub struct Grant {
+    pub(super) set: Vec<(Bytes, Bytes)>,
+    pub(super) remove: Vec<Bytes>,
+    pub(super) metadata: Vec<(Bytes, Datum)>,
+}
+
+impl Grant {
+    /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
+    #[must_use]
+    pub fn set(&self) -> &[(Bytes, Bytes)] {
+        &self.set
+    }
+
+    /// Headers to remove from the request to the upstream: every managed name that is not set, and every alias of a
+    /// managed name that this request came with.
+    #[must_use]
+    pub fn remove(&self) -> &[Bytes] {
+        &self.remove
+    }
+
+    /// What the gateway is told beside the headers.
+    #[must_use]
+    pub fn metadata(&self) -> &[(Bytes, Datum)] {
+        &self.metadata
+    }
+}
+
+/// One value of the metadata that a gateway is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Datum {
+    /// Text.
+    Text(Bytes),
+    /// A list of text.
+    List(Vec<Bytes>),
+}
+
+/// Why a request may not pass, and how to tell the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    reason: Reason,
+    scope: Option<Box<str>>,
+    location: Option<Box<str>>,
+    grpc: bool,
+}
+
+impl Denial {
+    pub(super) fn because(reason: Reason) -> Self {
+        Self { reason, scope: None, location: None, grpc: false }
+    }
+
+    pub(super) fn with_scope(self, scope: Option<Box<str>>) -> Self {
+        Self { scope, ..self }
+    }
+
+    pub(super) fn with_location(self, location: Option<Box<str>>) -> Self {
+        Self { location, ..self }
+    }
+
+    pub(super) fn for_grpc(self, grpc: bool) -> Self {
+        Self { grpc, ..self }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The HTTP status: the reason's own, or 302 where a person is sent to sign in.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        if self.location.is_some() { 302 } else { self.reason.status() }
+    }
+
+    /// Where a person is sent to sign in.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// The scopes, separated by spaces, that would have helped.
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// Whether the caller speaks gRPC.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+}
+
+/// What a decision rests on: ids and shared values, on allow and deny alike. Text is made of it by `observe`.
+#[derive(Clone, Debug, Default)]
+pub struct Basis {
+    /// The snapshot's version: grows with each publication while the process lives.
+    pub snapshot: u64,
+    /// The route that matched.
+    pub route: Option<RouteId>,
+    /// The rule that decided.
+    pub rule: Option<RuleRef>,
+    /// Who called, as far as that was found.
+    pub caller: Caller,
+    /// Why not; `None` on an allow.
+    pub reason: Option<Reason>,
+}
+
+/// Which rule of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleRef {
+    /// A route's own.
+    Route(RouteId),
+    /// A guard, by its place in the policy.
+    Guard(u32),
+    /// A forbid of `deny:`, by its place in the policy.
+    Forbid(u32),
+}

@@ -1,0 +1,385 @@
+//! The header contract: on every allow each managed header is set or removed, in every alias that the request came with.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+
+use super::decision::{Datum, Grant};
+use super::identity::{Caller, ClaimPath, Identity, Listed, Reading};
+use super::reason::Reason;
+use super::request::Request;
+
+/// The longest value that a header of ours carries, in bytes.
+const MAX_VALUE: usize = 8 * 1024;
+
+/// Headers by which other proxies tell an upstream the path, the method or the caller. An upstream that believes one
+/// must not get it from a caller, so they are removed whether or not the policy names them.
+const ALWAYS: &[&str] = &[
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-original-path",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "remote-user",
+    "remote-groups",
+    "remote-name",
+    "remote-email",
+    "x-remote-user",
+    "x-remote-group",
+    "x-forwarded-user",
+    "x-forwarded-groups",
+    "x-forwarded-email",
+    "x-forwarded-preferred-username",
+    "x-forwarded-access-token",
+    "x-auth-request-user",
+    "x-auth-request-groups",
+    "x-auth-request-email",
+    "x-auth-request-preferred-username",
+    "x-auth-request-access-token",
+    "x-webauth-user",
+    "x-webauth-email",
+    "x-webauth-name",
+    "x-webauth-role",
+    "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-authenticated-groups",
+    "x-consumer-id",
+    "x-consumer-username",
+    "x-consumer-custom-id",
+    "x-credential-identifier",
+    "x-goog-authenticated-user-email",
+    "x-goog-authenticated-user-id",
+    "x-ms-client-principal",
+    "x-ms-client-principal-id",
+    "x-ms-client-principal-name",
+];
+
+/// Families of such headers: any name that begins so is removed.
+const FAMILIES: &[&str] = &["x-auth-request-", "x-webauth-", "x-authenticated-", "x-consumer-", "x-ms-client-principal-"];
+
+/// What a header or a datum tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The subject, with the issuer's `subject_prefix`.
+    Subject,
+    /// Issuer and subject: `main/u1`.
+    Principal,
+    /// The issuer's name in the policy.
+    Issuer,
+    /// The roles, the token's own and the derived ones.
+    Roles,
+    /// The groups.
+    Groups,
+    /// The scopes.
+    Scopes,
+    /// A claim.
+    Claim(ClaimPath),
+}
+
+/// How a list, or text that a header cannot carry as it is, is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A list as a JSON array in ASCII; text as it is.
+    #[default]
+    Json,
+    /// A list joined by commas; a member that holds one is refused.
+    Comma,
+    /// The bytes of what `Json` would write, in base64url without padding.
+    Base64Url,
+}
+
+/// A header that the policy manages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
+    /// The name, in lower case.
+    pub name: Bytes,
+    /// What it tells.
+    pub source: Source,
+    /// How a list is written.
+    pub format: Format,
+}
+
+/// The headers that the policy manages, and all others that no caller may send.
+#[derive(Clone, Debug, Default)]
+pub struct Contract {
+    managed: Box<[Managed]>,
+    metadata: Box<[(Bytes, Source)]>,
+    always: Box<[Bytes]>,
+    folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+}
+
+impl Contract {
+    /// Compiles the policy's `headers:`, `metadata:` and `headers_kept:`.
+    #[must_use]
+    pub fn new(managed: Vec<Managed>, metadata: Vec<(Bytes, Source)>, kept: &[String]) -> Self {
+        let kept: HashSet<_, _> = kept.iter().map(|name| fold(name.as_bytes())).collect();
+        let always: Box<[Bytes]> = ALWAYS
+            .iter()
+            .filter(|name| !kept.contains(name.as_bytes()) && !managed.iter().any(|m| m.name == name.as_bytes()))
+            .map(|name| Bytes::from_static(name.as_bytes()))
+            .collect();
+        let folded = managed.iter().map(|m| fold(&m.name)).chain(always.iter().map(|name| fold(name))).collect();
+        Self { managed: managed.into(), metadata: metadata.into(), always, folded, kept }
+    }
+
+    /// The managed headers.
+    #[must_use]
+    pub fn managed(&self) -> &[Managed] {
+        &self.managed
+    }
+
+    /// What the upstream of an allowed request is told.
+    ///
+    /// # Errors
+    /// [`Reason::HeaderValueRefused`] where a value cannot be carried as it is.
+    pub(super) fn grant(&self, request: &Request<'_>, caller: &Caller) -> Result<Grant, Reason> {
+        let mut set = Vec::with_capacity(self.managed.len());
+        let mut remove = Vec::with_capacity(self.always.len().saturating_add(4));
+        remove.extend_from_slice(&self.always);
+        for managed in &self.managed {
+            let value = match caller.acting() {
+                Some(identity) => managed.source.read(identity)?.map(|datum| managed.format.write(&datum)).transpose()?,
+                None => None,
+            };
+            match value {
+                Some(value) => set.push((managed.name.clone(), value)),
+                None => remove.push(managed.name.clone()),
+            }
+        }
+        if request.seen.odd_names {
+            self.remove_aliases(request, &set, &mut remove);
+        }
+        let mut metadata = Vec::new();
+        if let Some(identity) = caller.acting() {
+            for (name, source) in &self.metadata {
+                metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
+            }
+        }
+        Ok(Grant { set, remove, metadata })
+    }
+
+    /// Every character that a header name may hold beside letters and digits becomes `_` in CGI and its kin, so all of
+    /// them make aliases: a received name that folds onto a managed one goes, by the very spelling it came with.
+    fn remove_aliases(&self, request: &Request<'_>, set: &[(Bytes, Bytes)], remove: &mut Vec<Bytes>) {
+        for header in &request.headers {
+            let folded = fold(header.name);
+            let managed = self.folded.contains(&folded)
+                || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())) && !self.kept.contains(&folded));
+            if managed && !set.iter().any(|(name, _)| name == header.name) && !remove.iter().any(|name| name == header.name) {
+                remove.push(Bytes::copy_from_slice(header.name));
+            }
+        }
+    }
+}
+
+/// Folds a header name: lower case, everything but letters and digits becomes `-`.
+#[must_use]
+pub fn fold(name: &[u8]) -> Box<[u8]> {
+    name.iter().map(|byte| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }).collect()
+}
+
+/// Whether a received name may be an alias or one of a family, and so is worth folding.
+#[must_use]
+pub(super) fn worth_folding(name: &[u8]) -> bool {
+    FAMILIES.iter().any(|family| name.starts_with(family.as_bytes()))
+}
+
+impl Source {
+    /// Reads it; `None` where there is nothing to tell.
+    fn read(&self, identity: &Identity) -> Result<Option<Datum>, Reason> {
+        let text = |text: &str| Some(Datum::Text(Bytes::copy_from_slice(text.as_bytes())));
+        let listed = |listed: &Listed| match listed {
+            Listed::Known(members) => list(members.iter().map(|member| &**member)),
+            Listed::Unknown => list(std::iter::empty()),
+        };
+        let principal = identity.principal();
+        Ok(match self {
+            Self::Subject => text(&principal.subject),
+            Self::Principal => text(&principal.to_string()),
+            Self::Issuer => text(&principal.issuer),
+            Self::Roles => list(identity.roles().map(|role| &**role)),
+            Self::Groups => listed(identity.groups()),
+            Self::Scopes => listed(identity.scopes()),
+            Self::Claim(path) => match identity.claim(path) {
+                Reading::Missing => None,
+                Reading::One(value) => text(&value),
+                Reading::Many(values) => list(values.iter().map(|value| &**value)),
+                Reading::Unreadable => return Err(Reason::HeaderValueRefused),
+            },
+        })
+    }
+}
+
+fn list<'a>(members: impl Iterator<Item = &'a str>) -> Option<Datum> {
+    Some(Datum::List(members.map(|member| Bytes::copy_from_slice(member.as_bytes())).collect()))
+}
+
+impl Format {
+    fn write(self, datum: &Datum) -> Result<Bytes, Reason> {
+        let value = match (self, datum) {
+            (Self::Json | Self::Comma, Datum::Text(text)) => text.clone(),
+            (Self::Json, Datum::List(members)) => json_array(members)?,
+            (Self::Comma, Datum::List(members)) => {
+                if members.iter().any(|member| member.contains(&b',')) {
+                    return Err(Reason::HeaderValueRefused);
+                }
+                members.join(&b','.to_owned()).into()
+            }
+            (Self::Base64Url, Datum::Text(text)) => URL_SAFE_NO_PAD.encode(text).into(),
+            (Self::Base64Url, Datum::List(members)) => URL_SAFE_NO_PAD.encode(json_array(members)?).into(),
+        };
+        let fits = value.len() <= MAX_VALUE
+            && value.iter().all(|byte| matches!(byte, 0x20..=0x7e))
+            && value.first() != Some(&b' ')
+            && value.last() != Some(&b' ');
+        if fits { Ok(value) } else { Err(Reason::HeaderValueRefused) }
+    }
+}
+
+/// A JSON array in ASCII. Members that hold controls are refused, not escaped: what reads the header may unescape them.
+fn json_array(members: &[Bytes]) -> Result<Bytes, Reason> {
+    let mut written = String::from("[");
+    for (at, member) in members.iter().enumerate() {
+        let member = std::str::from_utf8(member).map_err(|_| Reason::HeaderValueRefused)?;
+        written.push_str(if at == 0 { "\"" } else { ",\"" });
+        for c in member.chars() {
+            match c {
+                '"' | '\\' => written.extend(['\\', c]),
+                ' '..='~' => written.push(c),
+                c if c.is_control() => return Err(Reason::HeaderValueRefused),
+                c => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        written.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
+            }
+        }
+        written.push('"');
+    }
+    written.push(']');
+    Ok(written.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::identity::{Parts, Principal};
+    use crate::authz::json::Object;
+    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::time::Timestamp;
+    use std::sync::Arc;
+
+    fn contract() -> Contract {
+        let managed = |name: &'static str, source, format| Managed { name: Bytes::from_static(name.as_bytes()), source, format };
+        let claim = |path| Source::Claim(ClaimPath::parse(path).unwrap());
+        Contract::new(
+            vec![
+                managed("x-user-id", Source::Subject, Format::Json),
+                managed("x-user-roles", Source::Roles, Format::Json),
+                managed("x-name", claim("name"), Format::Json),
+                managed("x-groups", Source::Groups, Format::Comma),
+                managed("x-name-64", claim("name64"), Format::Base64Url),
+            ],
+            vec![],
+            &["X-Forwarded-Email".to_owned()],
+        )
+    }
+
+    fn caller(claims: &str) -> Caller {
+        let known = |items: &[&str]| Listed::Known(items.iter().map(|item| Arc::from(*item)).collect());
+        let claims = Object::parse(claims.as_bytes()).unwrap();
+        let groups = ClaimPath::parse("groups").unwrap().read_list(&claims).unwrap_or(Listed::Unknown);
+        let identity = Identity::new(Parts {
+            principal: Principal { issuer: "main".into(), subject: "u1".into() },
+            claims,
+            listed: known(&["admin", "premium"]),
+            groups,
+            scopes: known(&[]),
+            token_id: None,
+            issued: None,
+            not_before: None,
+            expires: Timestamp::from_secs(1),
+        });
+        Caller { user: Some(Arc::new(identity)), ..Caller::default() }
+    }
+
+    fn grant(caller: &Caller, headers: &[&str]) -> Result<Grant, Reason> {
+        let headers = headers.iter().map(|name| Header { name: name.as_bytes(), value: b"forged" }).collect();
+        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        contract().grant(&Request::read(raw, Relaxed::default()).unwrap(), caller)
+    }
+
+    fn value(grant: &Grant, name: &str) -> Option<String> {
+        let found = grant.set().iter().find(|(set, _)| set == name.as_bytes())?;
+        Some(String::from_utf8(found.1.to_vec()).unwrap())
+    }
+
+    #[test] // F09
+    fn on_every_allow_each_managed_header_is_set_or_removed() {
+        for caller in [Caller::default(), caller("{}"), caller(r#"{"name":"Ann","groups":["a"],"name64":"x"}"#)] {
+            let grant = grant(&caller, &[]).unwrap();
+            for name in contract().managed().iter().map(|managed| managed.name.clone()) {
+                let set = grant.set().iter().filter(|(set, _)| *set == name).count();
+                let removed = grant.remove().iter().filter(|removed| **removed == name).count();
+                assert_eq!(set + removed, 1, "{name:?}");
+            }
+            for name in ALWAYS.iter().filter(|name| **name != "x-forwarded-email") {
+                assert!(grant.remove().iter().any(|removed| removed == name.as_bytes()), "{name}");
+            }
+        }
+    }
+
+    #[test] // N10
+    fn a_forged_header_is_removed_in_every_alias() {
+        let aliases: Vec<String> = "!#$%&'*+.^_`|~".chars().map(|c| format!("x{c}user{c}id")).chain(["x-user_id".into()]).collect();
+        let names: Vec<&str> = aliases.iter().map(String::as_str).collect();
+        let grant = grant(&caller("{}"), &names).unwrap();
+        for name in names {
+            assert!(grant.remove().iter().any(|removed| removed == name.as_bytes()), "{name}");
+        }
+        assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
+    }
+
+    #[test]
+    fn families_go_and_what_is_kept_stays() {
+        let grant = grant(&caller("{}"), &["x-auth-request-anything", "x_webauth_anything", "x-forwarded-email", "x_forwarded_email"]).unwrap();
+        let removed = |name: &str| grant.remove().iter().any(|removed| removed == name.as_bytes());
+        assert!(removed("x-auth-request-anything") && removed("x_webauth_anything"));
+        assert!(!removed("x-forwarded-email") && !removed("x_forwarded_email"));
+    }
+
+    #[test]
+    fn a_name_is_never_both_set_and_removed() {
+        let managed = Managed { name: Bytes::from_static(b"x_user"), source: Source::Subject, format: Format::Json };
+        let contract = Contract::new(vec![managed], vec![], &[]);
+        let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
+        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let grant = contract.grant(&Request::read(raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
+        assert!(!grant.remove().iter().any(|name| name == "x_user") && grant.remove().iter().any(|name| name == "x-user"));
+    }
+
+    #[test]
+    fn lists_are_json_by_default() {
+        let grant = grant(&caller(r#"{"groups":["a","b"],"name":["x","\"q\\","\u00e9\ud83d\ude00"],"name64":"J\u00f6rg\n"}"#), &[]).unwrap();
+        assert_eq!(value(&grant, "x-user-roles").as_deref(), Some(r#"["admin","premium"]"#));
+        assert_eq!(value(&grant, "x-groups").as_deref(), Some("a,b"));
+        assert_eq!(value(&grant, "x-name").as_deref(), Some(r#"["x","\"q\\","\u00e9\ud83d\ude00"]"#));
+        assert_eq!(value(&grant, "x-name-64").as_deref(), Some("SsO2cmcK"));
+    }
+
+    #[test] // N09
+    fn a_value_that_a_header_cannot_carry_is_a_denial() {
+        for name in [r#""a\r\nX-Admin: 1""#, r#""a\u0000""#, r#""a\u007f""#, r#""caf\u00e9""#, r#"" a""#, r#""a ""#, r#"{"a":1}"#, r#"["a\n"]"#, r#"[{"a":1}]"#] {
+            assert_eq!(grant(&caller(&format!("{{\"name\":{name}}}")), &[]).unwrap_err(), Reason::HeaderValueRefused, "{name}");
+        }
+        let long = format!("{{\"name\":\"{}\"}}", "a".repeat(MAX_VALUE + 1));
+        assert_eq!(grant(&caller(&long), &[]).unwrap_err(), Reason::HeaderValueRefused);
+        assert_eq!(grant(&caller(r#"{"groups":["a,b"]}"#), &[]).unwrap_err(), Reason::HeaderValueRefused);
+    }
+}

@@ -1,0 +1,236 @@
+//! One issuer as a wall: its own keys, its own token rules, its own memory of what it verified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::credential::Source;
+use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
+use super::keys::KeySet;
+use super::reason::Reason;
+use super::rule::{Captures, Expr, Scene};
+use super::time::Timestamp;
+use super::token::{self, TokenRules, Unverified, Verified, times_hold};
+
+/// An issuer's place in the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IssuerId(pub u16);
+
+/// What the policy says of an issuer.
+#[derive(Debug)]
+pub struct IssuerPolicy {
+    /// Its name in the policy.
+    pub name: Arc<str>,
+    /// What its tokens must be like.
+    pub tokens: TokenRules,
+    /// Where its tokens are looked for.
+    pub sources: Box<[Source]>,
+    /// Sites whose pages may send its cookie with an unsafe request.
+    pub origins: Box<[Box<str>]>,
+    /// The claim that lists roles.
+    pub roles: Option<ClaimPath>,
+    /// The claim that lists groups.
+    pub groups: Option<ClaimPath>,
+    /// The claim that lists scopes.
+    pub scopes: ClaimPath,
+    /// Whether a list that is missing counts as empty; otherwise it is unknown.
+    pub missing_is_empty: bool,
+    /// The roles that it may speak of.
+    pub may_grant: MayGrant,
+    /// What its tokens must meet beyond their form.
+    pub require: Option<Expr>,
+    /// The roles that the policy derives, each after those that it is made of.
+    pub derived: Box<[(Arc<str>, Expr)]>,
+    /// What its subjects are prefixed with.
+    pub subject_prefix: Box<str>,
+    /// Whether its keys come from a feed, and so may be asked for.
+    pub fed: bool,
+    /// How long after a fetch its keys are not asked for again.
+    pub cooldown: Duration,
+    /// How long after the last good fetch its keys are still used.
+    pub max_stale: Duration,
+    /// How many bytes of verified identities are remembered.
+    pub memory: u64,
+    /// A hash of all the above: an issuer is replaced only when this or its keys changed.
+    pub digest: [u8; 32],
+}
+
+/// The roles that an issuer may speak of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MayGrant {
+    /// All of them.
+    Any,
+    /// Names, or beginnings of names that end in `*`.
+    Only(Box<[Box<str>]>),
+}
+
+impl MayGrant {
+    fn covers(&self, role: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => role.starts_with(start),
+                None => role == &**pattern,
+            }),
+        }
+    }
+}
+
+/// What is known of an issuer's keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeyState {
+    /// The usable keys.
+    pub keys: KeySet,
+    /// When they were last fetched with success.
+    pub fetched: Option<Timestamp>,
+    /// When a fetch last ended, well or badly.
+    pub attempted: Option<Timestamp>,
+    /// Whether that fetch failed.
+    pub failed: bool,
+}
+
+/// An issuer ready to verify tokens.
+pub struct Issuer {
+    policy: Arc<IssuerPolicy>,
+    state: KeyState,
+    verified: Arc<Memory>,
+}
+
+type Memory = quick_cache::sync::Cache<[u8; 32], Arc<Identity>, Weight, foldhash::fast::RandomState>;
+
+#[derive(Clone)]
+struct Weight;
+
+impl quick_cache::Weighter<[u8; 32], Arc<Identity>> for Weight {
+    fn weight(&self, _: &[u8; 32], identity: &Arc<Identity>) -> u64 {
+        u64::try_from(identity.weight()).unwrap_or(u64::MAX).saturating_add(96)
+    }
+}
+
+/// Why no identity came of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The token is refused.
+    Deny(Reason),
+    /// The keys do not fit it; newer ones might.
+    KeysMayHelp(Reason),
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self::Deny(reason)
+    }
+}
+
+impl Issuer {
+    /// An issuer with nothing verified yet.
+    #[must_use]
+    pub fn new(policy: Arc<IssuerPolicy>, state: KeyState) -> Self {
+        let items = usize::try_from(policy.memory / 1_024).unwrap_or(usize::MAX);
+        let verified = Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
+        Self { policy, state, verified: Arc::new(verified) }
+    }
+
+    /// The same issuer after a fetch. What was verified stays remembered only where the usable keys are the same.
+    #[must_use]
+    pub fn refreshed(&self, state: KeyState) -> Self {
+        if state.keys.digest() == self.state.keys.digest() {
+            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified) }
+        } else {
+            Self::new(Arc::clone(&self.policy), state)
+        }
+    }
+
+    /// What the policy says of it.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<IssuerPolicy> {
+        &self.policy
+    }
+
+    /// What is known of its keys.
+    #[must_use]
+    pub fn state(&self) -> &KeyState {
+        &self.state
+    }
+
+    /// Whether its keys may be asked for now.
+    pub(super) fn may_ask(&self, now: Timestamp) -> bool {
+        self.policy.fed && self.state.attempted.is_none_or(|at| now < at || now.since(at) >= self.policy.cooldown)
+    }
+
+    /// Why there is no key that fits, when asking is of no use.
+    pub(super) fn keyless(&self, otherwise: Reason) -> Reason {
+        let unsure = self.policy.fed && (self.state.keys.is_empty() || self.state.failed);
+        if unsure { Reason::KeysUnavailable } else { otherwise }
+    }
+
+    /// Whether the keys are too old to be believed.
+    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
+        self.policy.fed && self.state.fetched.is_some_and(|at| now.since(at) > self.policy.max_stale)
+    }
+
+    /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.
+    pub(super) fn remembered(&self, hash: &[u8; 32], now: Timestamp) -> Option<Result<Arc<Identity>, Reason>> {
+        let identity = self.verified.get(hash)?;
+        let holds = times_hold(identity.not_before(), identity.expires(), self.policy.tokens.leeway, now);
+        Some(holds.map(|()| identity))
+    }
+
+    /// Verifies a token, makes an identity of it and remembers that.
+    pub(super) fn verify(&self, hash: [u8; 32], token: Unverified, now: Timestamp) -> Result<Arc<Identity>, Refused> {
+        let verified = token.verify(&self.state.keys, &self.policy.tokens, now).map_err(|refused| match refused {
+            token::Refused::Deny(Reason::SignatureInvalid) => Refused::KeysMayHelp(Reason::SignatureInvalid),
+            token::Refused::Deny(reason) => Refused::Deny(reason),
+            token::Refused::KeyUnknown => Refused::KeysMayHelp(Reason::KeyUnknown),
+        })?;
+        let identity = self.identity(verified)?;
+        self.verified.insert(hash, Arc::clone(&identity));
+        Ok(identity)
+    }
+
+    fn identity(&self, verified: Verified) -> Result<Arc<Identity>, Reason> {
+        let policy = &*self.policy;
+        let Verified { claims, subject, token_id, issued, not_before, expires, .. } = verified;
+        let read = |path: Option<&ClaimPath>| {
+            let missing = if policy.missing_is_empty { Listed::Known(Box::default()) } else { Listed::Unknown };
+            path.and_then(|path| path.read_list(&claims)).unwrap_or(missing)
+        };
+        let listed = match read(policy.roles.as_ref()) {
+            Listed::Known(roles) => Listed::Known(roles.iter().filter(|role| policy.may_grant.covers(role)).cloned().collect()),
+            Listed::Unknown => Listed::Unknown,
+        };
+        let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
+        let subject = if policy.subject_prefix.is_empty() { subject } else { format!("{}{subject}", policy.subject_prefix).into() };
+        let principal = Principal { issuer: Arc::clone(&policy.name), subject };
+        let parts = Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires };
+        self.derive(Identity::new(parts))
+    }
+
+    /// Adds the roles that the policy derives, then holds the identity against the issuer's own rule.
+    fn derive(&self, identity: Identity) -> Result<Arc<Identity>, Reason> {
+        let mut caller = Caller { user: Some(Arc::new(identity)), ..Caller::default() };
+        for (name, rule) in &self.policy.derived {
+            let truth = if self.policy.may_grant.covers(name) { holds(rule, &caller) } else { Truth::False };
+            if let Some(identity) = caller.user.as_mut().and_then(Arc::get_mut) {
+                identity.derive_role(name, truth);
+            }
+        }
+        if self.policy.require.as_ref().is_some_and(|rule| holds(rule, &caller) != Truth::True) {
+            return Err(Reason::RequirementUnmet);
+        }
+        caller.user.ok_or(Reason::InternalError)
+    }
+}
+
+fn holds(rule: &Expr, caller: &Caller) -> Truth {
+    rule.eval(&Scene { caller, captures: &Captures::default(), address: None }, &mut ())
+}
+
+/// The hash by which a verified token is remembered. Never a key of revocation: ECDSA signatures are malleable.
+#[must_use]
+pub(super) fn hash(token: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token).as_ref());
+    hash
+}

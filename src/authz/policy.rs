@@ -1,0 +1,76 @@
+//! The policy, compiled: routes, rules above them, and what each answer needs. It changes only as a whole.
+
+use std::sync::Arc;
+
+use super::gateways::Gateways;
+use super::header::Contract;
+use super::issuer::{IssuerId, IssuerPolicy};
+use super::request::Relaxed;
+use super::route::{Cover, RouteId, Table};
+use super::rule::{Expr, Rule};
+use super::signin::SignIn;
+
+/// Everything that the policy file says, ready for decisions.
+#[derive(Debug)]
+pub struct Policy {
+    /// A short hash of the policy's text, by which people and logs name it.
+    pub id: PolicyId,
+    /// Which route a request takes.
+    pub table: Table,
+    /// The routes, by [`RouteId`].
+    pub routes: Box<[Route]>,
+    /// Which guards cover a request.
+    pub covers: Cover,
+    /// The guards, in the policy's order.
+    pub guards: Box<[Named]>,
+    /// The forbids of `deny:`, in the policy's order.
+    pub forbids: Box<[Named]>,
+    /// The issuers, by [`IssuerId`].
+    pub issuers: Box<[Arc<IssuerPolicy>]>,
+    /// Who may ask.
+    pub gateways: Gateways,
+    /// What headers go out, and which never come in.
+    pub contract: Contract,
+    /// What `paths:` relaxes.
+    pub relaxed: Relaxed,
+    /// Where people sign in.
+    pub sign_in: Option<SignIn>,
+}
+
+impl Policy {
+    /// The route of this id.
+    #[must_use]
+    pub fn route(&self, id: RouteId) -> Option<&Route> {
+        self.routes.get(usize::try_from(id.0).ok()?)
+    }
+}
+
+/// The first eight bytes of the SHA-256 of the policy as it was compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyId(pub [u8; 8]);
+
+impl std::fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// One line of `routes:`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its key, as canonical text.
+    pub key: Arc<str>,
+    /// Its rule.
+    pub rule: Rule,
+    /// Whose tokens it accepts.
+    pub issuers: Box<[IssuerId]>,
+}
+
+/// A guard by its pattern, or a forbid by its name.
+#[derive(Debug)]
+pub struct Named {
+    /// The pattern or name.
+    pub name: Arc<str>,
+    /// The rule.
+    pub rule: Expr,
+}

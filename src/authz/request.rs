@@ -1,0 +1,599 @@
+//! What a gateway asks about, read one way only: the one place where a path, a host or a header is normalised.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::header::worth_folding;
+use super::reason::Reason;
+
+/// Why a request could not be read one way only. Always a [`Reason`] whose status is 400 (or 503 where the gateway hid
+/// a part of it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub Reason);
+
+/// Who asks: the peer of our own connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A process on this machine, over a unix socket.
+    Unix,
+    /// A peer by its address.
+    Tcp(IpAddr),
+}
+
+/// One header line as it was received: the name in lower case, the value's bytes untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'r> {
+    /// The name.
+    pub name: &'r [u8],
+    /// The value; lines of one name may arrive joined by commas.
+    pub value: &'r [u8],
+}
+
+/// A request as a gateway describes it, nothing normalised yet.
+#[derive(Clone, Debug)]
+pub struct Raw<'r> {
+    /// Who asks.
+    pub asker: Asker,
+    /// The downstream peer of the gateway's own connection, where it names one.
+    pub source: Option<IpAddr>,
+    /// The method.
+    pub method: &'r [u8],
+    /// Path and query, undecoded.
+    pub target: &'r [u8],
+    /// Host and perhaps port.
+    pub host: &'r [u8],
+    /// All header lines, pseudo-headers included.
+    pub headers: Vec<Header<'r>>,
+}
+
+/// Single points of path strictness that the policy's `paths:` may relax.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relaxed {
+    /// `%2F` may stand in a segment; it stays escaped and separates nothing.
+    pub encoded_slash: bool,
+    /// `;` may stand in a segment.
+    pub semicolon: bool,
+    /// `//` reads as `/`.
+    pub empty_segment: bool,
+    /// `\` and `%5C` may stand in a segment.
+    pub backslash: bool,
+    /// `%25` may be followed by what looks like an escape.
+    pub double_encoding: bool,
+    /// A path may reach another route when its case is folded.
+    pub case_variant: bool,
+}
+
+/// A request that can be read one way only.
+#[derive(Clone, Debug)]
+pub struct Request<'r> {
+    /// Who asks.
+    pub asker: Asker,
+    /// The downstream peer of the gateway's own connection.
+    pub source: Option<IpAddr>,
+    /// The method: upper-case letters.
+    pub method: &'r str,
+    /// The host: lower case, without port or trailing dot.
+    pub host: Cow<'r, str>,
+    /// The decoded path: begins with `/`, has no empty segment but perhaps the last.
+    pub path: Cow<'r, str>,
+    /// The query as it was sent, without `?`.
+    pub query: Option<&'r str>,
+    /// All header lines.
+    pub headers: Vec<Header<'r>>,
+    /// The header lines that decisions read.
+    pub seen: Seen<'r>,
+}
+
+/// The header lines that decisions read, found in one pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen<'r> {
+    /// `:method`: there unless the gateway filtered the headers.
+    pub complete: bool,
+    /// Whether some name may be an alias of a managed one: it holds a character beyond lower-case letters, digits and
+    /// `-`, or belongs to a family of managed headers.
+    pub odd_names: bool,
+    /// `origin`
+    pub origin: Option<&'r [u8]>,
+    /// `sec-fetch-site`
+    pub fetch_site: Option<&'r [u8]>,
+    /// `sec-fetch-mode`
+    pub fetch_mode: Option<&'r [u8]>,
+    /// `accept`
+    pub accept: Option<&'r [u8]>,
+    /// `content-type`
+    pub content_type: Option<&'r [u8]>,
+    /// `upgrade`
+    pub upgrade: bool,
+    /// `x-requested-with`
+    pub requested_with: bool,
+    /// `authorization`
+    pub authorization: Option<&'r [u8]>,
+    /// `x-request-id`
+    pub request_id: Option<&'r [u8]>,
+    /// `x-forwarded-for`
+    pub forwarded_for: Option<&'r [u8]>,
+    /// `x-envoy-external-address`
+    pub external_address: Option<&'r [u8]>,
+}
+
+impl<'r> Request<'r> {
+    /// Reads a request, or says why it cannot be read one way only.
+    pub fn read(raw: Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
+        let Raw { asker, source, method, target, host, headers } = raw;
+        let seen = Seen::in_headers(&headers, method, target, host)?;
+        let method = read_method(method)?;
+        if method == "CONNECT" || target.is_empty() {
+            return Err(Malformed(Reason::PathMissing));
+        }
+        let (path, query) = match target.iter().position(|&byte| byte == b'?') {
+            Some(at) => (target.get(..at), target.get(at.saturating_add(1)..)),
+            None => (Some(target), None),
+        };
+        let path = read_path(path.unwrap_or_default(), relaxed)?;
+        let query = query.map(read_query).transpose()?;
+        Ok(Self { asker, source, method, host: read_host(host)?, path, query, headers, seen })
+    }
+
+    /// All values of a header, by its name in lower case.
+    pub fn header<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'r [u8]> + 's {
+        self.headers.iter().filter(move |line| line.name == name).map(|line| line.value)
+    }
+
+    /// Whether this is a call of gRPC, whose errors travel in `grpc-status`.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.seen.content_type.is_some_and(|value| {
+            value
+                .strip_prefix(b"application/grpc")
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+        })
+    }
+
+    /// Whether a browser asks for a page that a person will see: the only caller that a redirect helps.
+    #[must_use]
+    pub fn is_navigation(&self) -> bool {
+        let seen = &self.seen;
+        matches!(self.method, "GET" | "HEAD")
+            && seen.accept.is_some_and(|accept| contains(accept, b"text/html"))
+            && seen.fetch_mode.is_none_or(|mode| mode == b"navigate")
+            && !seen.requested_with
+            && !seen.upgrade
+            && seen.authorization.is_none()
+    }
+
+    /// Whether the method may change something (RFC 9110 §9.2.1), or the connection is to become another protocol.
+    #[must_use]
+    pub fn is_unsafe(&self) -> bool {
+        self.seen.upgrade || !matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
+    /// The values of a cookie. Lines may arrive joined by `; ` (HTTP/2) or by `,` (Envoy, HTTP/1), so both part pairs.
+    pub fn cookie<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'r [u8]> + 's {
+        self.header(b"cookie")
+            .flat_map(|line| line.split(|byte| matches!(byte, b';' | b',')))
+            .filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    }
+}
+
+impl<'r> Seen<'r> {
+    fn in_headers(headers: &[Header<'r>], method: &[u8], target: &[u8], host: &[u8]) -> Result<Self, Malformed> {
+        let mut seen = Self::default();
+        for &Header { name, value } in headers {
+            let once = |slot: &mut Option<&'r [u8]>| match slot {
+                Some(earlier) if *earlier != value => Err(Malformed(Reason::HeaderAmbiguous)),
+                _ => {
+                    *slot = Some(value);
+                    Ok(())
+                }
+            };
+            match name {
+                b":method" => {
+                    seen.complete = true;
+                    agree(value, method)?;
+                }
+                b":path" => agree(value, target)?,
+                b":authority" | b"host" if value != host => return Err(Malformed(Reason::HostAmbiguous)),
+                b"authorization" => match seen.authorization {
+                    Some(earlier) if earlier != value => return Err(Malformed(Reason::CredentialAmbiguous)),
+                    _ => seen.authorization = Some(value),
+                },
+                b"origin" => once(&mut seen.origin)?,
+                b"sec-fetch-site" => once(&mut seen.fetch_site)?,
+                b"sec-fetch-mode" => once(&mut seen.fetch_mode)?,
+                b"content-type" => once(&mut seen.content_type)?,
+                b"x-request-id" => once(&mut seen.request_id)?,
+                b"x-envoy-external-address" => once(&mut seen.external_address)?,
+                b"x-forwarded-for" => once(&mut seen.forwarded_for)?,
+                b"accept" => seen.accept = Some(value),
+                b"upgrade" => seen.upgrade = true,
+                b"x-requested-with" => seen.requested_with = true,
+                [b':', ..] => {}
+                _ if is_plain_name(name) => seen.odd_names |= worth_folding(name),
+                _ if is_token(name) => seen.odd_names = true,
+                _ => return Err(Malformed(Reason::HeaderMalformed)),
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// A pseudo-header that says another thing than the gateway's own field leaves two readings.
+fn agree(header: &[u8], field: &[u8]) -> Result<(), Malformed> {
+    if header == field { Ok(()) } else { Err(Malformed(Reason::HeaderAmbiguous)) }
+}
+
+fn is_plain_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Whether a name is a token (RFC 9110 §5.6.2).
+#[must_use]
+pub fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+}
+
+fn read_method(method: &[u8]) -> Result<&str, Malformed> {
+    let fits = !method.is_empty()
+        && method.len() <= 32
+        && method.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
+    std::str::from_utf8(method).ok().filter(|_| fits).ok_or(Malformed(Reason::MethodMalformed))
+}
+
+fn read_query(query: &[u8]) -> Result<&str, Malformed> {
+    let fits = query.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    std::str::from_utf8(query).ok().filter(|_| fits).ok_or(Malformed(Reason::PathMalformed))
+}
+
+/// A host in lower case, without port and trailing dot; or an address, an IPv6 one in brackets.
+fn read_host(host: &[u8]) -> Result<Cow<'_, str>, Malformed> {
+    let malformed = Malformed(Reason::HostMalformed);
+    let text = std::str::from_utf8(host).map_err(|_| malformed)?;
+    if text.contains(',') {
+        return Err(Malformed(Reason::HostAmbiguous));
+    }
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or(malformed)?;
+            let address: std::net::Ipv6Addr = address.parse().map_err(|_| malformed)?;
+            return read_port(port.strip_prefix(':'), port.is_empty()).map(|()| Cow::Owned(format!("[{address}]")));
+        }
+        None => match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        },
+    };
+    read_port(port, port.is_none())?;
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return Err(malformed);
+    }
+    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    })
+}
+
+fn read_port(port: Option<&str>, absent: bool) -> Result<(), Malformed> {
+    let fits =
+        absent || port.is_some_and(|port| port.len() <= 5 && port.parse::<u16>().is_ok() && !port.starts_with('+'));
+    if fits { Ok(()) } else { Err(Malformed(Reason::HostMalformed)) }
+}
+
+/// Decodes a path once and refuses what an upstream could read another way.
+fn read_path(path: &[u8], relaxed: Relaxed) -> Result<Cow<'_, str>, Malformed> {
+    if path.first() != Some(&b'/') {
+        return Err(Malformed(Reason::PathMalformed));
+    }
+    let plain = path.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';' | b'#'));
+    let decoded = if plain {
+        Cow::Borrowed(std::str::from_utf8(path).map_err(|_| Malformed(Reason::PathMalformed))?)
+    } else {
+        Cow::Owned(decode(path, relaxed)?)
+    };
+    let decoded =
+        if relaxed.empty_segment && decoded.contains("//") { Cow::Owned(merge_slashes(&decoded)) } else { decoded };
+    let mut segments = decoded.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return Err(Malformed(Reason::PathEmptySegment));
+        }
+        if is_dot_segment(segment) {
+            return Err(Malformed(Reason::PathDotSegment));
+        }
+    }
+    Ok(decoded)
+}
+
+/// `.` and `..`, also in the look-alikes that compatibility normalisation (NFKC) turns into dots.
+fn is_dot_segment(segment: &str) -> bool {
+    matches!(segment, "." | "..")
+        || (!segment.is_ascii()
+            && segment.chars().all(|c| matches!(c, '.' | '\u{ff0e}' | '\u{2024}' | '\u{2025}' | '\u{2026}')))
+}
+
+fn decode(path: &[u8], relaxed: Relaxed) -> Result<String, Malformed> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.iter();
+    while let Some(&byte) = rest.next() {
+        let (byte, escaped) = if byte == b'%' {
+            let digits = (rest.next().and_then(hex), rest.next().and_then(hex));
+            let (Some(high), Some(low)) = digits else { return Err(Malformed(Reason::PathMalformed)) };
+            (high << 4 | low, true)
+        } else {
+            (byte, false)
+        };
+        match byte {
+            b'/' if escaped && relaxed.encoded_slash => decoded.extend_from_slice(b"%2F"),
+            b'/' if escaped => return Err(Malformed(Reason::PathEncodedSlash)),
+            b'\\' if !relaxed.backslash => return Err(Malformed(Reason::PathBackslash)),
+            b';' if !relaxed.semicolon => return Err(Malformed(Reason::PathParameter)),
+            b'%' if !relaxed.double_encoding && looks_escaped(rest.as_slice()) => {
+                return Err(Malformed(Reason::PathDoubleEncoded));
+            }
+            0..=0x1f | 0x7f => return Err(Malformed(Reason::PathMalformed)),
+            b'#' | b' ' | 0x80.. if !escaped => return Err(Malformed(Reason::PathMalformed)),
+            other => decoded.push(other),
+        }
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| Malformed(Reason::PathMalformed))?;
+    // The same look-alikes of `/` and `\` that compatibility normalisation makes real.
+    if decoded.contains(['\u{ff0f}', '\u{2044}', '\u{2215}']) {
+        return Err(Malformed(Reason::PathEncodedSlash));
+    }
+    if decoded.contains(['\u{ff3c}', '\u{fe68}']) {
+        return Err(Malformed(Reason::PathBackslash));
+    }
+    Ok(decoded)
+}
+
+/// Whether what follows a decoded `%` makes it an escape again: two hex digits, or `u` and four (IIS).
+fn looks_escaped(rest: &[u8]) -> bool {
+    let is_hex = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'%';
+    match rest {
+        [b'u' | b'U', a, ..] => is_hex(a),
+        [a, b, ..] => is_hex(a) && is_hex(b),
+        _ => false,
+    }
+}
+
+fn hex(digit: &u8) -> Option<u8> {
+    char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !merged.ends_with('/') {
+            merged.push(c);
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Result<String, Reason> {
+        path_relaxed(text, Relaxed::default())
+    }
+
+    fn path_relaxed(text: &str, relaxed: Relaxed) -> Result<String, Reason> {
+        read_path(text.as_bytes(), relaxed).map(Cow::into_owned).map_err(|Malformed(reason)| reason)
+    }
+
+    fn host(text: &str) -> Result<String, Reason> {
+        read_host(text.as_bytes()).map(Cow::into_owned).map_err(|Malformed(reason)| reason)
+    }
+
+    fn raw<'r>(method: &'r str, target: &'r str, host: &'r str, headers: &[(&'r str, &'r str)]) -> Raw<'r> {
+        Raw {
+            asker: Asker::Unix,
+            source: None,
+            method: method.as_bytes(),
+            target: target.as_bytes(),
+            host: host.as_bytes(),
+            headers: headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+        }
+    }
+
+    fn read<'r>(raw: Raw<'r>) -> Result<Request<'r>, Reason> {
+        Request::read(raw, Relaxed::default()).map_err(|Malformed(reason)| reason)
+    }
+
+    #[test] // N01
+    fn dot_segments_are_refused_in_every_spelling() {
+        for text in [
+            "/public/../admin",
+            "/public/%2e%2e/admin",
+            "/.%2e/",
+            "/a/.",
+            "/..",
+            "/./a",
+            "/a/%2E",
+            "/%e2%80%a5/x",
+            "/%ef%bc%8e/x",
+        ] {
+            assert_eq!(path(text), Err(Reason::PathDotSegment), "{text}");
+        }
+        for text in ["/a/...", "/a/.b", "/a/b..", "/.well-known/x"] {
+            assert_eq!(path(text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test] // N01
+    fn separators_in_disguise_are_refused_each_with_its_reason() {
+        for text in ["/public/..%2fadmin", "/a%2Fb", "/a%2f", "/a%ef%bc%8fb"] {
+            assert_eq!(path(text), Err(Reason::PathEncodedSlash), "{text}");
+        }
+        for text in ["/public/..\\admin", "/a%5cb", "/a%5Cb"] {
+            assert_eq!(path(text), Err(Reason::PathBackslash), "{text}");
+        }
+        for text in ["/public/..;/admin", "/public/.;x/admin", "/a;a=b", "/a%3Bb"] {
+            assert_eq!(path(text), Err(Reason::PathParameter), "{text}");
+        }
+    }
+
+    #[test] // N02
+    fn empty_segments_and_foreign_forms_are_refused() {
+        for text in ["//admin", "//host/admin", "///admin", "/admin//", "/a//b"] {
+            assert_eq!(path(text), Err(Reason::PathEmptySegment), "{text}");
+        }
+        for text in ["http://h/admin", "*", "admin"] {
+            assert_eq!(path(text), Err(Reason::PathMalformed), "{text}");
+        }
+        assert_eq!(read(raw("GET", "", "h", &[])).unwrap_err(), Reason::PathMissing);
+        assert_eq!(read(raw("CONNECT", "/x", "h", &[])).unwrap_err(), Reason::PathMissing);
+        assert_eq!(path("/").as_deref(), Ok("/"));
+        assert_eq!(path("/admin/").as_deref(), Ok("/admin/"));
+    }
+
+    #[test] // N03
+    fn bad_escapes_and_controls_are_refused() {
+        for text in [
+            "/a%00",
+            "/a%",
+            "/a%zz",
+            "/a%u002f",
+            "/a%c0%ae",
+            "/a%ff",
+            "/a%09",
+            "/a%7f",
+            "/a#x",
+            "/a b",
+            "/a%0d%0aX: 1",
+            "/caf\u{e9}",
+        ] {
+            assert_eq!(path(text), Err(Reason::PathMalformed), "{text}");
+        }
+        for text in ["/%252e%252e%252f", "/a%2541", "/a%25%32%66", "/a%25u002f"] {
+            assert_eq!(path(text), Err(Reason::PathDoubleEncoded), "{text}");
+        }
+        assert_eq!(path("/100%25").as_deref(), Ok("/100%"));
+        assert_eq!(path("/caf%C3%A9/%61dmin%20x").as_deref(), Ok("/caf\u{e9}/admin x"));
+    }
+
+    #[test]
+    fn each_relaxation_opens_one_point_only() {
+        let relaxed = |set: fn(&mut Relaxed)| {
+            let mut relaxed = Relaxed::default();
+            set(&mut relaxed);
+            relaxed
+        };
+        assert_eq!(path_relaxed("/a%2fb", relaxed(|r| r.encoded_slash = true)).as_deref(), Ok("/a%2Fb"));
+        assert_eq!(path_relaxed("/a;b", relaxed(|r| r.semicolon = true)).as_deref(), Ok("/a;b"));
+        assert_eq!(path_relaxed("/a//b///", relaxed(|r| r.empty_segment = true)).as_deref(), Ok("/a/b/"));
+        assert_eq!(path_relaxed("/a%5Cb", relaxed(|r| r.backslash = true)).as_deref(), Ok("/a\\b"));
+        assert_eq!(path_relaxed("/a%252f", relaxed(|r| r.double_encoding = true)).as_deref(), Ok("/a%2f"));
+        assert_eq!(path_relaxed("/a;/../b", relaxed(|r| r.semicolon = true)), Err(Reason::PathDotSegment));
+    }
+
+    #[test] // N05
+    fn the_query_is_split_off_at_the_first_question_mark() {
+        let request = read(raw("GET", "/public?x=/../admin?y", "h", &[])).unwrap();
+        assert_eq!((&*request.path, request.query), ("/public", Some("x=/../admin?y")));
+        assert_eq!(read(raw("GET", "/public?a#b", "h", &[])).unwrap_err(), Reason::PathMalformed);
+    }
+
+    #[test] // N06
+    fn a_host_is_folded_or_refused() {
+        assert_eq!(host("API.test").as_deref(), Ok("api.test"));
+        assert_eq!(host("api.test.").as_deref(), Ok("api.test"));
+        assert_eq!(host("api.test:8443").as_deref(), Ok("api.test"));
+        assert_eq!(host("API.test.:443").as_deref(), Ok("api.test"));
+        assert_eq!(host("[::1]:80").as_deref(), Ok("[::1]"));
+        assert_eq!(host("[0:0::1]").as_deref(), Ok("[::1]"));
+        assert_eq!(host("my_host").as_deref(), Ok("my_host"));
+        assert_eq!(host("api.test,evil"), Err(Reason::HostAmbiguous));
+        let long = "a.".repeat(127) + "bc";
+        for text in [
+            "",
+            ".",
+            "api.test@evil",
+            "a b",
+            "a..b",
+            "b\u{fc}cher.de",
+            "a/b",
+            "a:b",
+            "a:99999",
+            "a:+80",
+            "a:",
+            "[::1",
+            "[::1]x",
+            "%61",
+            long.as_str(),
+        ] {
+            assert_eq!(host(text), Err(Reason::HostMalformed), "{text}");
+        }
+    }
+
+    #[test] // N07
+    fn a_method_is_exact() {
+        for method in ["get", "GET ", "", "G\u{c9}T"] {
+            assert_eq!(read(raw(method, "/", "h", &[])).unwrap_err(), Reason::MethodMalformed, "{method}");
+        }
+        assert!(read(raw("FOO", "/", "h", &[])).is_ok());
+    }
+
+    #[test] // N08
+    fn a_singleton_header_that_comes_twice_is_refused_unless_it_says_the_same() {
+        let two = |name: &'static str| read(raw("GET", "/", "h", &[(name, "a"), (name, "b")])).map(|_| ());
+        assert_eq!(two("authorization"), Err(Reason::CredentialAmbiguous));
+        assert_eq!(two("origin"), Err(Reason::HeaderAmbiguous));
+        assert_eq!(two("sec-fetch-site"), Err(Reason::HeaderAmbiguous));
+        assert_eq!(two("x-anything"), Ok(()));
+        assert!(read(raw("GET", "/", "h", &[("origin", "a"), ("origin", "a")])).is_ok());
+    }
+
+    #[test] // N11
+    fn a_header_name_that_is_no_token_is_refused() {
+        for name in ["", "a b", "a\u{e9}", "a\0", "a(b"] {
+            assert_eq!(read(raw("GET", "/", "h", &[(name, "x")])).unwrap_err(), Reason::HeaderMalformed, "{name:?}");
+        }
+        assert!(read(raw("GET", "/", "h", &[("x_user.id", "x")])).unwrap().seen.odd_names);
+    }
+
+    #[test]
+    fn a_pseudo_header_must_agree_with_its_field() {
+        for name in ["host", ":authority"] {
+            assert_eq!(read(raw("GET", "/a", "h", &[(name, "i")])).unwrap_err(), Reason::HostAmbiguous); // N06
+            assert!(read(raw("GET", "/a", "h", &[(name, "h")])).is_ok());
+        }
+        assert_eq!(read(raw("GET", "/a", "h", &[(":path", "/b")])).unwrap_err(), Reason::HeaderAmbiguous);
+        assert_eq!(read(raw("GET", "/a", "h", &[(":method", "POST")])).unwrap_err(), Reason::HeaderAmbiguous);
+        assert!(read(raw("GET", "/a", "h", &[(":method", "GET"), (":path", "/a")])).unwrap().seen.complete);
+    }
+
+    #[test]
+    fn cookies_are_found_in_every_join() {
+        let request =
+            read(raw("GET", "/", "h", &[("cookie", "a=1; session=x,b=2"), ("cookie", "session=y;sessions=z")]))
+                .unwrap();
+        assert_eq!(request.cookie("session").collect::<Vec<_>>(), [b"x", b"y"]);
+    }
+
+    #[test]
+    fn only_a_browser_that_opens_a_page_navigates() {
+        let navigates = |method, headers: &[(&'static str, &'static str)]| {
+            read(raw(method, "/", "h", headers)).unwrap().is_navigation()
+        };
+        let html = ("accept", "text/html,*/*");
+        assert!(navigates("GET", &[html]));
+        assert!(navigates("GET", &[html, ("sec-fetch-mode", "navigate")]));
+        assert!(!navigates("GET", &[("accept", "*/*")]));
+        assert!(!navigates("POST", &[html]));
+        assert!(!navigates("GET", &[html, ("sec-fetch-mode", "cors")]));
+        assert!(!navigates("GET", &[html, ("authorization", "Bearer x")]));
+        assert!(!navigates("GET", &[html, ("x-requested-with", "XMLHttpRequest")]));
+    }
+}

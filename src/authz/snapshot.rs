@@ -1,0 +1,259 @@
+//! The gates in order, on one screen.
+
+use std::sync::Arc;
+
+use super::credential::{self, Source};
+use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
+use super::identity::{Caller, Identity, Truth};
+use super::issuer::{self, Issuer, IssuerId, Refused};
+use super::policy::{Policy, Route};
+use super::reason::{Challenge, Reason};
+use super::request::{Malformed, Raw, Request};
+use super::route::{Captures, Found, RouteId};
+use super::rule::{Expr, Rule, Scene, Watch, Words};
+use super::time::Timestamp;
+use super::token::Unverified;
+
+/// Everything that changes while we run, at one point in time. Immutable: a change publishes the next one.
+pub struct Snapshot {
+    version: u64,
+    policy: Arc<Policy>,
+    issuers: Box<[Arc<Issuer>]>,
+}
+
+/// What one call of [`Snapshot::decide`] comes to.
+#[must_use]
+pub enum Step {
+    /// An answer.
+    Decided(Decision),
+    /// A fact is missing. Answer it in the [`Facts`], or with a newer snapshot, and decide again.
+    Needs(Question),
+}
+
+/// A fact that only the outside can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Has this issuer newer keys?
+    Keys(IssuerId),
+}
+
+/// What the outside told about one check so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// That an issuer has no newer keys, and why.
+    pub keys: Option<(IssuerId, NoNews)>,
+}
+
+/// Why asking brought no newer keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoNews {
+    /// They were fetched; there is no such key.
+    Unknown,
+    /// They could not be fetched.
+    Unreachable,
+    /// They were asked for too recently to be asked for again.
+    TooSoon,
+}
+
+/// Why a gate did not pass: a denial, or a question. `?` carries both.
+enum Stop {
+    Deny(Reason),
+    Ask(Question),
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Deny(reason)
+    }
+}
+
+/// Who watches a decision being made. The hot path watches with `()`, which compiles away.
+pub trait Witness {
+    /// Sees the words of a rule.
+    type Words: Watch;
+    /// A rule is about to be evaluated.
+    fn words(&mut self, rule: RuleRef) -> &mut Self::Words;
+}
+
+impl Witness for () {
+    type Words = ();
+
+    fn words(&mut self, _: RuleRef) -> &mut () {
+        self
+    }
+}
+
+impl Snapshot {
+    /// A snapshot of these parts; `issuers` stand in the policy's order.
+    #[must_use]
+    pub fn new(version: u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) -> Self {
+        Self { version, policy, issuers }
+    }
+
+    /// Its version: grows with each publication while the process lives.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The issuers, by [`IssuerId`].
+    #[must_use]
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
+    }
+
+    /// Reads a request as this policy's `paths:` allow.
+    pub fn read<'r>(&self, raw: Raw<'r>) -> Result<Request<'r>, Malformed> {
+        Request::read(raw, self.policy.relaxed)
+    }
+
+    /// May this request pass, and as whom?
+    pub fn decide(&self, request: Result<&Request<'_>, Malformed>, facts: &Facts, now: Timestamp) -> Step {
+        self.decide_before(request, facts, now, &mut ())
+    }
+
+    /// Decides before a witness.
+    pub fn decide_before(
+        &self,
+        request: Result<&Request<'_>, Malformed>,
+        facts: &Facts,
+        now: Timestamp,
+        witness: &mut impl Witness,
+    ) -> Step {
+        let mut basis = Basis { snapshot: self.version, ..Basis::default() };
+        let verdict = match self.gates(request, facts, now, &mut basis, witness) {
+            Ok(grant) => Verdict::Allow(grant),
+            Err(Stop::Ask(question)) => return Step::Needs(question),
+            Err(Stop::Deny(reason)) => {
+                basis.reason = Some(reason);
+                Verdict::Deny(self.denial(reason, request.ok(), &basis))
+            }
+        };
+        Step::Decided(Decision::new(verdict, basis))
+    }
+
+    fn gates(
+        &self,
+        request: Result<&Request<'_>, Malformed>,
+        facts: &Facts,
+        now: Timestamp,
+        basis: &mut Basis,
+        witness: &mut impl Witness,
+    ) -> Result<Grant, Stop> {
+        // 1. read
+        let request = request.map_err(|Malformed(reason)| reason)?;
+        self.is_complete(request)?;
+        // 2. route
+        let (route, captures) = self.route(request, basis)?;
+        // 3. identity
+        basis.caller = self.identify(request, route, facts, now)?;
+        // 4. policy
+        let scene = Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
+        self.permit(request, route, &scene, &mut basis.rule, witness)?;
+        // What passed every gate is told who calls.
+        Ok(self.policy.contract.grant(request, &basis.caller)?)
+    }
+
+    /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
+    fn is_complete(&self, request: &Request<'_>) -> Result<(), Reason> {
+        let told = request.seen.complete || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
+        if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
+    }
+
+    fn route<'r>(&self, request: &'r Request<'_>, basis: &mut Basis) -> Result<(&Route, Captures<'r>), Reason> {
+        let (host, method, path) = (&*request.host, request.method, &*request.path);
+        let found = self.policy.table.find(host, method, path);
+        let id = if let Found::Route(id, _) = &found { Some(*id) } else { None };
+        basis.route = id;
+        if !self.policy.relaxed.case_variant && self.policy.table.variant_of(host, method, path, id) {
+            return Err(Reason::PathVariant);
+        }
+        match found {
+            Found::Route(id, captures) => Ok((self.policy.route(id).ok_or(Reason::InternalError)?, captures)),
+            Found::NoRoute => Err(Reason::NoRoute),
+            Found::UnknownHost => Err(Reason::UnknownHost),
+        }
+    }
+
+    /// Fills the caller's slots with what the route accepts. A credential that is there and bad is a denial.
+    fn identify(&self, request: &Request<'_>, route: &Route, facts: &Facts, now: Timestamp) -> Result<Caller, Stop> {
+        if matches!(route.rule, Rule::Public) {
+            return Ok(Caller::default());
+        }
+        let user = self.user(request, route, facts, now)?;
+        if user.is_none() && matches!(route.rule, Rule::Where(_)) {
+            return Err(Reason::CredentialMissing.into());
+        }
+        Ok(Caller { user, ..Caller::default() })
+    }
+
+    fn user(&self, request: &Request<'_>, route: &Route, facts: &Facts, now: Timestamp) -> Result<Option<Arc<Identity>>, Stop> {
+        let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
+        let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
+        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
+        let hash = issuer::hash(presented.token);
+        let remembered = self
+            .accepted(route)
+            .filter(|(_, issuer)| speaks_from(issuer) && !issuer.is_stale(now))
+            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
+        let (issuer, identity) = match remembered {
+            Some((issuer, identity)) => (issuer, identity?),
+            None => {
+                let token = Unverified::read(presented.token)?;
+                let (id, issuer) = self
+                    .accepted(route)
+                    .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
+                    .ok_or(Reason::IssuerRefused)?;
+                (issuer, verify(id, issuer, hash, token, facts, now)?)
+            }
+        };
+        if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
+            return Err(Reason::CrossSite.into());
+        }
+        Ok(Some(identity))
+    }
+
+    fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
+        route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
+    }
+
+    /// Forbids, then guards, then the route's own rule.
+    fn permit(
+        &self,
+        request: &Request<'_>,
+        route: &Route,
+        scene: &Scene<'_>,
+        decided: &mut Option<RuleRef>,
+        witness: &mut impl Witness,
+    ) -> Result<(), Reason> {
+        for (at, forbid) in (0_u32..).zip(&self.policy.forbids) {
+            *decided = Some(RuleRef::Forbid(at));
+            // What cannot be told not to hold is forbidden.
+            if forbid.rule.eval(scene, witness.words(RuleRef::Forbid(at))) != Truth::False {
+                return Err(Reason::Forbidden);
+            }
+        }
+        let mut unmet = Ok(());
+        self.policy.covers.for_each(&request.host, request.method, &request.path, |at, captures| {
+            let (Ok(place), Some(guard)) = (u32::try_from(at), self.policy.guards.get(at)) else { return };
+            if unmet.is_ok() {
+                *decided = Some(RuleRef::Guard(place));
+                let scene = Scene { captures, ..*scene };
+                unmet = require(&guard.rule, &scene, Reason::GuardUnmet, witness.words(RuleRef::Guard(place)));
+            }
+        });
+        unmet?;
+        let Some(route_id) = self.policy.table_id(route) else { return Err(Reason::InternalError) };
+        *decided = Some(RuleRef::Route(route_id));
+        match &route.rule {
+            Rule::Public | Rule::Anyone => Ok(()),
+            Rule::Where(rule) => require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route_id))),
+        }
+    }
+}
