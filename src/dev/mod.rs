@@ -1,0 +1,3 @@
+//! For `portcullis dev`, `portcullis test` and the tests: what a real deployment has elsewhere.
+
+pub mod mint;
