@@ -95,7 +95,7 @@ mod tests {
     fn found(headers: &[(&str, &str)]) -> Result<Option<String>, Reason> {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        let request = Request::read(raw, Relaxed::default()).unwrap();
+        let request = Request::read(&raw, Relaxed::default()).unwrap();
         let sources = [Source::Cookie("session".into()), Source::Bearer, Source::Header("x-token".into())];
         let found = find(&request, sources.iter())?;
         Ok(found.map(|found| format!("{}@{:?}", String::from_utf8_lossy(found.token), found.source)))

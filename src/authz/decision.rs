@@ -1,9 +1,11 @@
 //! What the core answers: a verdict, and what it rests on.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::identity::Caller;
-use super::reason::Reason;
+use super::reason::{Challenge, Reason};
 use super::route::RouteId;
 
 /// An answer, and what it rests on. Only [`Snapshot::decide`](super::snapshot::Snapshot::decide) makes one.
@@ -99,16 +101,16 @@ impl Denial {
         Self { reason, scope: None, location: None, grpc: false }
     }
 
-    pub(super) fn with_scope(self, scope: Option<Box<str>>) -> Self {
-        Self { scope, ..self }
+    pub(super) fn with_scope(self, scope: Box<str>) -> Self {
+        Self { scope: Some(scope), ..self }
     }
 
-    pub(super) fn with_location(self, location: Option<Box<str>>) -> Self {
-        Self { location, ..self }
+    pub(super) fn with_location(self, location: Box<str>) -> Self {
+        Self { location: Some(location), ..self }
     }
 
-    pub(super) fn for_grpc(self, grpc: bool) -> Self {
-        Self { grpc, ..self }
+    pub(super) fn for_grpc(self) -> Self {
+        Self { grpc: true, ..self }
     }
 
     /// Why.
@@ -129,10 +131,19 @@ impl Denial {
         self.location.as_deref()
     }
 
-    /// The scopes, separated by spaces, that would have helped.
+    /// The value of `WWW-Authenticate` (RFC 6750 §3).
     #[must_use]
-    pub fn scope(&self) -> Option<&str> {
-        self.scope.as_deref()
+    pub fn challenge(&self) -> Option<Cow<'static, str>> {
+        match (self.reason.challenge(), &self.scope) {
+            (Challenge::None, _) => None,
+            (Challenge::Bare, _) => Some("Bearer".into()),
+            (Challenge::InvalidToken, _) => Some(r#"Bearer error="invalid_token""#.into()),
+            (Challenge::InvalidRequest, _) => Some(r#"Bearer error="invalid_request""#.into()),
+            (Challenge::InsufficientScope, None) => Some(r#"Bearer error="insufficient_scope""#.into()),
+            (Challenge::InsufficientScope, Some(scope)) => {
+                Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#).into())
+            }
+        }
     }
 
     /// Whether the caller speaks gRPC.

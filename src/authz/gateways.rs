@@ -103,7 +103,7 @@ mod tests {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
         let source = Some("192.0.2.9".parse().unwrap());
         let raw = Raw { asker, source, method: b"GET", target: b"/", host: b"h", headers };
-        gateways.client_address(&Request::read(raw, Relaxed::default()).unwrap()).map(|address| address.to_string())
+        gateways.client_address(&Request::read(&raw, Relaxed::default()).unwrap()).map(|address| address.to_string())
     }
 
     #[test]

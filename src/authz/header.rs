@@ -167,7 +167,7 @@ impl Contract {
     /// Every character that a header name may hold beside letters and digits becomes `_` in CGI and its kin, so all of
     /// them make aliases: a received name that folds onto a managed one goes, by the very spelling it came with.
     fn remove_aliases(&self, request: &Request<'_>, set: &[(Bytes, Bytes)], remove: &mut Vec<Bytes>) {
-        for header in &request.headers {
+        for header in request.headers {
             let folded = fold(header.name);
             let managed = self.folded.contains(&folded)
                 || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())) && !self.kept.contains(&folded));
@@ -312,7 +312,7 @@ mod tests {
     fn grant(caller: &Caller, headers: &[&str]) -> Result<Grant, Reason> {
         let headers = headers.iter().map(|name| Header { name: name.as_bytes(), value: b"forged" }).collect();
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        contract().grant(&Request::read(raw, Relaxed::default()).unwrap(), caller)
+        contract().grant(&Request::read(&raw, Relaxed::default()).unwrap(), caller)
     }
 
     fn value(grant: &Grant, name: &str) -> Option<String> {
@@ -360,7 +360,7 @@ mod tests {
         let contract = Contract::new(vec![managed], vec![], &[]);
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        let grant = contract.grant(&Request::read(raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
+        let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
         assert!(!grant.remove().iter().any(|name| name == "x_user") && grant.remove().iter().any(|name| name == "x-user"));
     }
 

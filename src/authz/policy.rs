@@ -58,6 +58,8 @@ impl std::fmt::Display for PolicyId {
 /// One line of `routes:`.
 #[derive(Debug)]
 pub struct Route {
+    /// Its place in the policy.
+    pub id: RouteId,
     /// Its key, as canonical text.
     pub key: Arc<str>,
     /// Its rule.

@@ -79,7 +79,7 @@ pub struct Request<'r> {
     /// The query as it was sent, without `?`.
     pub query: Option<&'r str>,
     /// All header lines.
-    pub headers: Vec<Header<'r>>,
+    pub headers: &'r [Header<'r>],
     /// The header lines that decisions read.
     pub seen: Seen<'r>,
 }
@@ -118,9 +118,9 @@ pub struct Seen<'r> {
 
 impl<'r> Request<'r> {
     /// Reads a request, or says why it cannot be read one way only.
-    pub fn read(raw: Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
-        let Raw { asker, source, method, target, host, headers } = raw;
-        let seen = Seen::in_headers(&headers, method, target, host)?;
+    pub fn read(raw: &'r Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
+        let Raw { asker, source, method, target, host, ref headers } = *raw;
+        let seen = Seen::in_headers(headers, method, target, host)?;
         let method = read_method(method)?;
         if method == "CONNECT" || target.is_empty() {
             return Err(Malformed(Reason::PathMissing));
@@ -396,7 +396,7 @@ mod tests {
         read_host(text.as_bytes()).map(Cow::into_owned).map_err(|Malformed(reason)| reason)
     }
 
-    fn raw<'r>(method: &'r str, target: &'r str, host: &'r str, headers: &[(&'r str, &'r str)]) -> Raw<'r> {
+    fn raw(method: &'static str, target: &'static str, host: &'static str, headers: &[(&'static str, &'static str)]) -> Raw<'static> {
         Raw {
             asker: Asker::Unix,
             source: None,
@@ -407,8 +407,8 @@ mod tests {
         }
     }
 
-    fn read<'r>(raw: Raw<'r>) -> Result<Request<'r>, Reason> {
-        Request::read(raw, Relaxed::default()).map_err(|Malformed(reason)| reason)
+    fn read(raw: Raw<'static>) -> Result<Request<'static>, Reason> {
+        Request::read(Box::leak(Box::new(raw)), Relaxed::default()).map_err(|Malformed(reason)| reason)
     }
 
     #[test] // N01

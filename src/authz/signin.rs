@@ -49,7 +49,7 @@ mod tests {
     fn location(target: &str, host: &str) -> String {
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: target.as_bytes(), host: host.as_bytes(), headers: vec![] };
         let sign_in = SignIn::new("https://login.example.com/?return_to={url}&x=1", "https://shop.example.com/");
-        sign_in.location(&Request::read(raw, Relaxed::default()).unwrap()).into()
+        sign_in.location(&Request::read(&raw, Relaxed::default()).unwrap()).into()
     }
 
     #[test] // F07

@@ -7,10 +7,10 @@ use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::identity::{Caller, Identity, Truth};
 use super::issuer::{self, Issuer, IssuerId, Refused};
 use super::policy::{Policy, Route};
-use super::reason::{Challenge, Reason};
+use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
-use super::route::{Captures, Found, RouteId};
-use super::rule::{Expr, Rule, Scene, Watch, Words};
+use super::route::{Captures, Found};
+use super::rule::{Expr, Rule, Scene, Watch, Word, WordId, Words};
 use super::time::Timestamp;
 use super::token::Unverified;
 
@@ -109,7 +109,7 @@ impl Snapshot {
     }
 
     /// Reads a request as this policy's `paths:` allow.
-    pub fn read<'r>(&self, raw: Raw<'r>) -> Result<Request<'r>, Malformed> {
+    pub fn read<'r>(&self, raw: &'r Raw<'r>) -> Result<Request<'r>, Malformed> {
         Request::read(raw, self.policy.relaxed)
     }
 
@@ -249,11 +249,88 @@ impl Snapshot {
             }
         });
         unmet?;
-        let Some(route_id) = self.policy.table_id(route) else { return Err(Reason::InternalError) };
-        *decided = Some(RuleRef::Route(route_id));
+        *decided = Some(RuleRef::Route(route.id));
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
-            Rule::Where(rule) => require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route_id))),
+            Rule::Where(rule) => require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id))),
         }
     }
+
+    /// How to tell the caller.
+    fn denial(&self, reason: Reason, request: Option<&Request<'_>>, basis: &Basis) -> Denial {
+        let denial = Denial::because(reason);
+        let Some(request) = request else { return denial };
+        if request.is_grpc() {
+            return denial.for_grpc();
+        }
+        let route = basis.route.and_then(|id| self.policy.route(id));
+        match (reason, &self.policy.sign_in, route.map(|route| &route.rule)) {
+            (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => denial.with_scope(scopes(rule)),
+            (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => denial.with_location(sign_in.location(request)),
+            _ => denial,
+        }
+    }
+}
+
+/// Verifies a token with what its issuer has, or asks for newer keys where those may help.
+fn verify(
+    id: IssuerId,
+    issuer: &Issuer,
+    hash: [u8; 32],
+    token: Unverified,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<Arc<Identity>, Stop> {
+    let refused = if issuer.is_stale(now) {
+        Refused::KeysMayHelp(Reason::KeysUnavailable)
+    } else {
+        match issuer.verify(hash, token, now) {
+            Ok(identity) => return Ok(identity),
+            Err(refused) => refused,
+        }
+    };
+    let reason = match refused {
+        Refused::Deny(reason) => return Err(reason.into()),
+        Refused::KeysMayHelp(reason) => reason,
+    };
+    match facts.keys.filter(|(answered, _)| *answered == id) {
+        None if issuer.may_ask(now) => Err(Stop::Ask(Question::Keys(id))),
+        Some((_, NoNews::Unreachable)) => Err(Reason::KeysUnavailable.into()),
+        None | Some((_, NoNews::Unknown | NoNews::TooSoon)) => Err(issuer.keyless(reason).into()),
+    }
+}
+
+/// A guard or a rule must be true: false and unknown both deny.
+fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl Watch) -> Result<(), Reason> {
+    match rule.eval(scene, watch) {
+        Truth::True => Ok(()),
+        Truth::False | Truth::Unknown if scene.caller.acting().is_none() && !rule.without_identity() => Err(Reason::CredentialMissing),
+        Truth::Unknown => Err(Reason::FactUnknown),
+        Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
+        Truth::False => Err(otherwise),
+    }
+}
+
+/// Whether the rule would hold for this caller if it had been given every scope.
+fn scopes_would_help(rule: &Expr, scene: &Scene<'_>) -> bool {
+    let mut words = Words::default();
+    let _ = rule.eval(scene, &mut words);
+    let truth = |at: WordId, word: &Word| match word {
+        Word::Scope(_) => Truth::True,
+        _ => words.truth(at),
+    };
+    rule.suppose(&truth) == Truth::True
+}
+
+/// The scopes that a rule names, separated by spaces (RFC 6750 §3).
+fn scopes(rule: &Expr) -> Box<str> {
+    let names: Vec<&str> = rule.words().filter_map(|(_, word)| if let Word::Scope(name) = word { Some(&**name) } else { None }).collect();
+    names.join(" ").into()
+}
+
+/// Whether a request with a cookie comes from the site itself: as the browser says, or from an origin of the issuer's
+/// list. A caller that says neither is refused: an attacker's page can make one that does not.
+fn is_same_site(request: &Request<'_>, issuer: &Issuer) -> bool {
+    matches!(request.seen.fetch_site, Some(b"same-origin" | b"none"))
+        || request.seen.origin.is_some_and(|origin| issuer.policy().origins.iter().any(|listed| listed.as_bytes() == origin))
 }

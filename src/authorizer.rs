@@ -1,0 +1,157 @@
+//! The async shell round the core: the only caller of `decide`, the only reader of the clock.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::authz::decision::Decision;
+use crate::authz::decision_id::{DecisionId, SealingKey, Told};
+use crate::authz::issuer::IssuerId;
+use crate::authz::reason::Reason;
+use crate::authz::request::{Malformed, Raw};
+use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
+use crate::authz::time::Timestamp;
+use crate::live::{Answer, Live};
+use crate::observe::Recorder;
+
+/// How long a check may wait for a fact when the gateway names no deadline (Envoy's own default).
+const PATIENCE: Duration = Duration::from_millis(200);
+/// What is left of a deadline for the answer's way back.
+const WAY_BACK: Duration = Duration::from_millis(20);
+/// How many times one check may decide anew because something newer was published.
+const ROUNDS: u8 = 3;
+
+/// Answers checks. One a core: it shares nothing that is written on the hot path.
+pub struct Authorizer {
+    live: Arc<Live>,
+    recorder: Recorder,
+    sealer: Sealer,
+}
+
+/// A decision and its id.
+pub struct Answered {
+    /// The decision.
+    pub decision: Decision,
+    /// Its id.
+    pub id: Option<DecisionId>,
+}
+
+/// Seals decision ids with nonces of its own: a random prefix and a counter.
+pub struct Sealer {
+    key: Arc<SealingKey>,
+    replica: u32,
+    prefix: Cell<[u8; 8]>,
+    count: Cell<u32>,
+}
+
+impl Sealer {
+    /// A sealer for one core.
+    #[must_use]
+    pub fn new(key: Arc<SealingKey>, replica: u32) -> Self {
+        Self { key, replica, prefix: Cell::new(random()), count: Cell::new(0) }
+    }
+
+    fn seal(&self, decision: &Decision, snapshot: Option<&Snapshot>, at: Timestamp) -> Option<DecisionId> {
+        let count = self.count.get().checked_add(1).unwrap_or_else(|| {
+            self.prefix.set(random());
+            0
+        });
+        self.count.set(count);
+        let mut nonce = [0; 12];
+        nonce.iter_mut().zip(self.prefix.get().into_iter().chain(count.to_be_bytes())).for_each(|(to, from)| *to = from);
+        let policy = snapshot.map(|snapshot| snapshot.policy().id).unwrap_or_default();
+        self.key.seal(nonce, &Told::of(decision.basis(), policy, self.replica, at))
+    }
+}
+
+fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    // The system's generator does not fail once it is seeded; were it to, ids would repeat, decisions would not change.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes
+}
+
+impl Authorizer {
+    /// An authorizer for one core.
+    #[must_use]
+    pub fn new(live: Arc<Live>, recorder: Recorder, sealer: Sealer) -> Self {
+        Self { live, recorder, sealer }
+    }
+
+    /// May this request pass, and as whom? `deadline` is what the gateway grants for the whole check.
+    ///
+    /// Always an answer, never an error: a gateway told to fail open would read an error as an allow.
+    pub async fn check(&self, asked: Result<Raw<'_>, Malformed>, deadline: Option<Duration>) -> Answered {
+        let began = Instant::now();
+        let patience = deadline.map_or(PATIENCE, |deadline| deadline.min(PATIENCE)).saturating_sub(WAY_BACK);
+        let mut facts = Facts::default();
+        for _ in 0..ROUNDS {
+            match self.attempt(&asked, &facts, began) {
+                Attempt::Answered(answered) => return answered,
+                Attempt::Needs(Question::Keys(id), snapshot) => {
+                    facts.keys = self.ask(id, &snapshot, began, patience).await.map(|no_news| (id, no_news));
+                }
+            }
+        }
+        self.answer(None, &asked, Decision::denied(Reason::KeysUnavailable), now(), began)
+    }
+
+    /// One call of the core. A panic in it is a denial.
+    fn attempt(&self, asked: &Result<Raw<'_>, Malformed>, facts: &Facts, began: Instant) -> Attempt {
+        let now = now();
+        let guard = self.live.borrow();
+        let Some(snapshot) = guard.as_ref() else {
+            return Attempt::Answered(self.answer(None, asked, Decision::denied(Reason::NotReady), now, began));
+        };
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            let request = asked.as_ref().map_err(|malformed| *malformed).and_then(|raw| snapshot.read(raw));
+            snapshot.decide(request.as_ref().map_err(|malformed| *malformed), facts, now)
+        }));
+        let decision = match step {
+            Ok(Step::Needs(question)) => return Attempt::Needs(question, Arc::clone(snapshot)),
+            Ok(Step::Decided(decision)) => decision,
+            Err(_) => Decision::denied(Reason::InternalError),
+        };
+        Attempt::Answered(self.answer(Some(snapshot), asked, decision, now, began))
+    }
+
+    /// Asks for newer keys; `None` where a newer snapshot has come.
+    async fn ask(&self, id: IssuerId, snapshot: &Snapshot, began: Instant, patience: Duration) -> Option<NoNews> {
+        let Some(issuer) = snapshot.issuers().get(usize::from(id.0)) else { return Some(NoNews::Unreachable) };
+        let left = patience.saturating_sub(began.elapsed());
+        match tokio::time::timeout(left, self.live.ask(Question::Keys(id), Arc::clone(issuer))).await {
+            Ok(Answer::News) => None,
+            Ok(Answer::NoNews(no_news)) => Some(no_news),
+            Err(_) => Some(NoNews::Unreachable),
+        }
+    }
+
+    fn answer(
+        &self,
+        snapshot: Option<&Arc<Snapshot>>,
+        asked: &Result<Raw<'_>, Malformed>,
+        decision: Decision,
+        at: Timestamp,
+        began: Instant,
+    ) -> Answered {
+        let id = self.sealer.seal(&decision, snapshot.map(|snapshot| &**snapshot), at);
+        self.recorder.record(snapshot.map(|snapshot| snapshot.policy()), asked.as_ref().ok(), &decision, id, at, began.elapsed());
+        Answered { decision, id }
+    }
+}
+
+enum Attempt {
+    Answered(Answered),
+    Needs(Question, Arc<Snapshot>),
+}
+
+/// The clock, read here only.
+#[expect(clippy::disallowed_methods, reason = "time enters once, here, and is passed down")]
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
