@@ -4,4 +4,6 @@
 pub mod identity;
 pub mod json;
 pub mod reason;
+pub mod route;
+pub mod rule;
 pub mod time;
