@@ -1,9 +1,9 @@
-//! The async shell round the core: the only caller of `decide`, the only reader of the clock.
+//! The async shell round the core: the only caller of `decide` on the hot path.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Raw};
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
+use crate::clock::now;
 use crate::live::{Answer, Live};
 use crate::observe::Recorder;
 
@@ -146,12 +147,4 @@ impl Authorizer {
 enum Attempt {
     Answered(Answered),
     Needs(Question, Arc<Snapshot>),
-}
-
-/// The clock, read here only.
-#[expect(clippy::disallowed_methods, reason = "time enters once, here, and is passed down")]
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,4 +1,7 @@
 //! Portcullis: external authorization for any gateway. May this request pass, and as whom?
 
 pub mod authz;
+pub mod clock;
 pub mod dev;
+
+pub mod live;

@@ -81,7 +81,8 @@ impl SealingKey {
     #[must_use]
     pub fn seal(&self, nonce: [u8; NONCE_LEN], told: &Told) -> Option<DecisionId> {
         let mut plain = told.write();
-        let tag = self.0.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut plain).ok()?;
+        let tag =
+            self.0.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut plain).ok()?;
         let mut sealed = [0; SEALED];
         let parts = nonce.iter().chain(&plain).chain(tag.as_ref());
         sealed.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
@@ -170,7 +171,9 @@ mod tests {
     fn an_id_tells_what_was_sealed_to_who_has_the_key() {
         let key = SealingKey::new(b"a secret of the operator's").unwrap();
         for (reason, rule) in Reason::ALL.iter().copied().map(Some).chain([None]).zip(
-            [None, Some(RuleRef::Route(RouteId(7))), Some(RuleRef::Guard(8)), Some(RuleRef::Forbid(9))].into_iter().cycle(),
+            [None, Some(RuleRef::Route(RouteId(7))), Some(RuleRef::Guard(8)), Some(RuleRef::Forbid(9))]
+                .into_iter()
+                .cycle(),
         ) {
             let told = Told {
                 at: Timestamp::from_millis(1_795_251_000_123),

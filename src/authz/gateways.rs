@@ -95,7 +95,12 @@ mod tests {
     use crate::authz::request::{Header, Raw, Relaxed};
 
     fn address(from: ClientAddress, asker: Asker, headers: &[(&str, &str)]) -> Option<String> {
-        let gateway = |name: &str, by, client_address| Gateway { name: name.into(), by: Box::new([by]), client_address, filtered_headers: false };
+        let gateway = |name: &str, by, client_address| Gateway {
+            name: name.into(),
+            by: Box::new([by]),
+            client_address,
+            filtered_headers: false,
+        };
         let gateways = Gateways::new(vec![
             gateway("quiet", By::Network("10.1.0.0/16".parse().unwrap()), None),
             gateway("edge", By::Network("10.0.0.0/8".parse().unwrap()), Some(from)),
@@ -118,7 +123,8 @@ mod tests {
 
     #[test] // F03
     fn forwarded_addresses_are_counted_from_the_right() {
-        let xff = [("x-forwarded-for", "203.0.113.66, 198.51.100.7,10.0.0.3"), ("x-envoy-external-address", "198.51.100.8")];
+        let xff =
+            [("x-forwarded-for", "203.0.113.66, 198.51.100.7,10.0.0.3"), ("x-envoy-external-address", "198.51.100.8")];
         let ask = |from| address(from, Asker::Tcp("10.9.9.9".parse().unwrap()), &xff);
         assert_eq!(ask(ClientAddress::Forwarded { hops: 1 }).as_deref(), Some("10.0.0.3"));
         assert_eq!(ask(ClientAddress::Forwarded { hops: 2 }).as_deref(), Some("198.51.100.7"));

@@ -60,7 +60,8 @@ const ALWAYS: &[&str] = &[
 ];
 
 /// Families of such headers: any name that begins so is removed.
-const FAMILIES: &[&str] = &["x-auth-request-", "x-webauth-", "x-authenticated-", "x-consumer-", "x-ms-client-principal-"];
+const FAMILIES: &[&str] =
+    &["x-auth-request-", "x-webauth-", "x-authenticated-", "x-consumer-", "x-ms-client-principal-"];
 
 /// What a header or a datum tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +145,9 @@ impl Contract {
         remove.extend_from_slice(&self.always);
         for managed in &self.managed {
             let value = match caller.acting() {
-                Some(identity) => managed.source.read(identity)?.map(|datum| managed.format.write(&datum)).transpose()?,
+                Some(identity) => {
+                    managed.source.read(identity)?.map(|datum| managed.format.write(&datum)).transpose()?
+                }
                 None => None,
             };
             match value {
@@ -170,8 +173,12 @@ impl Contract {
         for header in request.headers {
             let folded = fold(header.name);
             let managed = self.folded.contains(&folded)
-                || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())) && !self.kept.contains(&folded));
-            if managed && !set.iter().any(|(name, _)| name == header.name) && !remove.iter().any(|name| name == header.name) {
+                || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes()))
+                    && !self.kept.contains(&folded));
+            if managed
+                && !set.iter().any(|(name, _)| name == header.name)
+                && !remove.iter().any(|name| name == header.name)
+            {
                 remove.push(Bytes::copy_from_slice(header.name));
             }
         }
@@ -276,7 +283,8 @@ mod tests {
     use std::sync::Arc;
 
     fn contract() -> Contract {
-        let managed = |name: &'static str, source, format| Managed { name: Bytes::from_static(name.as_bytes()), source, format };
+        let managed =
+            |name: &'static str, source, format| Managed { name: Bytes::from_static(name.as_bytes()), source, format };
         let claim = |path| Source::Claim(ClaimPath::parse(path).unwrap());
         Contract::new(
             vec![
@@ -337,7 +345,8 @@ mod tests {
 
     #[test] // N10
     fn a_forged_header_is_removed_in_every_alias() {
-        let aliases: Vec<String> = "!#$%&'*+.^_`|~".chars().map(|c| format!("x{c}user{c}id")).chain(["x-user_id".into()]).collect();
+        let aliases: Vec<String> =
+            "!#$%&'*+.^_`|~".chars().map(|c| format!("x{c}user{c}id")).chain(["x-user_id".into()]).collect();
         let names: Vec<&str> = aliases.iter().map(String::as_str).collect();
         let grant = grant(&caller("{}"), &names).unwrap();
         for name in names {
@@ -348,7 +357,11 @@ mod tests {
 
     #[test]
     fn families_go_and_what_is_kept_stays() {
-        let grant = grant(&caller("{}"), &["x-auth-request-anything", "x_webauth_anything", "x-forwarded-email", "x_forwarded_email"]).unwrap();
+        let grant = grant(
+            &caller("{}"),
+            &["x-auth-request-anything", "x_webauth_anything", "x-forwarded-email", "x_forwarded_email"],
+        )
+        .unwrap();
         let removed = |name: &str| grant.remove().iter().any(|removed| removed == name.as_bytes());
         assert!(removed("x-auth-request-anything") && removed("x_webauth_anything"));
         assert!(!removed("x-forwarded-email") && !removed("x_forwarded_email"));
@@ -361,12 +374,18 @@ mod tests {
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
         let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
-        assert!(!grant.remove().iter().any(|name| name == "x_user") && grant.remove().iter().any(|name| name == "x-user"));
+        assert!(
+            !grant.remove().iter().any(|name| name == "x_user") && grant.remove().iter().any(|name| name == "x-user")
+        );
     }
 
     #[test]
     fn lists_are_json_by_default() {
-        let grant = grant(&caller(r#"{"groups":["a","b"],"name":["x","\"q\\","\u00e9\ud83d\ude00"],"name64":"J\u00f6rg\n"}"#), &[]).unwrap();
+        let grant = grant(
+            &caller(r#"{"groups":["a","b"],"name":["x","\"q\\","\u00e9\ud83d\ude00"],"name64":"J\u00f6rg\n"}"#),
+            &[],
+        )
+        .unwrap();
         assert_eq!(value(&grant, "x-user-roles").as_deref(), Some(r#"["admin","premium"]"#));
         assert_eq!(value(&grant, "x-groups").as_deref(), Some("a,b"));
         assert_eq!(value(&grant, "x-name").as_deref(), Some(r#"["x","\"q\\","\u00e9\ud83d\ude00"]"#));
@@ -375,8 +394,22 @@ mod tests {
 
     #[test] // N09
     fn a_value_that_a_header_cannot_carry_is_a_denial() {
-        for name in [r#""a\r\nX-Admin: 1""#, r#""a\u0000""#, r#""a\u007f""#, r#""caf\u00e9""#, r#"" a""#, r#""a ""#, r#"{"a":1}"#, r#"["a\n"]"#, r#"[{"a":1}]"#] {
-            assert_eq!(grant(&caller(&format!("{{\"name\":{name}}}")), &[]).unwrap_err(), Reason::HeaderValueRefused, "{name}");
+        for name in [
+            r#""a\r\nX-Admin: 1""#,
+            r#""a\u0000""#,
+            r#""a\u007f""#,
+            r#""caf\u00e9""#,
+            r#"" a""#,
+            r#""a ""#,
+            r#"{"a":1}"#,
+            r#"["a\n"]"#,
+            r#"[{"a":1}]"#,
+        ] {
+            assert_eq!(
+                grant(&caller(&format!("{{\"name\":{name}}}")), &[]).unwrap_err(),
+                Reason::HeaderValueRefused,
+                "{name}"
+            );
         }
         let long = format!("{{\"name\":\"{}\"}}", "a".repeat(MAX_VALUE + 1));
         assert_eq!(grant(&caller(&long), &[]).unwrap_err(), Reason::HeaderValueRefused);

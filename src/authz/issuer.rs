@@ -9,7 +9,8 @@ use super::credential::Source;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::keys::KeySet;
 use super::reason::Reason;
-use super::rule::{Captures, Expr, Scene};
+use super::route::Captures;
+use super::rule::{Expr, Scene};
 use super::time::Timestamp;
 use super::token::{self, TokenRules, Unverified, Verified, times_hold};
 
@@ -128,7 +129,8 @@ impl Issuer {
     #[must_use]
     pub fn new(policy: Arc<IssuerPolicy>, state: KeyState) -> Self {
         let items = usize::try_from(policy.memory / 1_024).unwrap_or(usize::MAX);
-        let verified = Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
+        let verified =
+            Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
         Self { policy, state, verified: Arc::new(verified) }
     }
 
@@ -197,11 +199,17 @@ impl Issuer {
             path.and_then(|path| path.read_list(&claims)).unwrap_or(missing)
         };
         let listed = match read(policy.roles.as_ref()) {
-            Listed::Known(roles) => Listed::Known(roles.iter().filter(|role| policy.may_grant.covers(role)).cloned().collect()),
+            Listed::Known(roles) => {
+                Listed::Known(roles.iter().filter(|role| policy.may_grant.covers(role)).cloned().collect())
+            }
             Listed::Unknown => Listed::Unknown,
         };
         let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
-        let subject = if policy.subject_prefix.is_empty() { subject } else { format!("{}{subject}", policy.subject_prefix).into() };
+        let subject = if policy.subject_prefix.is_empty() {
+            subject
+        } else {
+            format!("{}{subject}", policy.subject_prefix).into()
+        };
         let principal = Principal { issuer: Arc::clone(&policy.name), subject };
         let parts = Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires };
         self.derive(Identity::new(parts))

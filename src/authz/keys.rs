@@ -78,7 +78,7 @@ pub struct RefusedKey {
 }
 
 /// Keys that signatures are checked with. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct KeySet {
     keys: Arc<[Key]>,
     /// Whether the kid of a token counts: PEM keys have none to compare it with.

@@ -3,10 +3,21 @@
 
 pub mod algorithm;
 mod claim;
+pub mod credential;
+pub mod decision;
+pub mod decision_id;
+pub mod gateways;
+pub mod header;
 pub mod identity;
+pub mod issuer;
 pub mod json;
 pub mod keys;
+pub mod policy;
 pub mod reason;
 pub mod request;
+pub mod route;
+pub mod rule;
+pub mod signin;
+pub mod snapshot;
 pub mod time;
 pub mod token;

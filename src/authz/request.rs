@@ -396,7 +396,12 @@ mod tests {
         read_host(text.as_bytes()).map(Cow::into_owned).map_err(|Malformed(reason)| reason)
     }
 
-    fn raw(method: &'static str, target: &'static str, host: &'static str, headers: &[(&'static str, &'static str)]) -> Raw<'static> {
+    fn raw(
+        method: &'static str,
+        target: &'static str,
+        host: &'static str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Raw<'static> {
         Raw {
             asker: Asker::Unix,
             source: None,

@@ -7,7 +7,20 @@ use super::request::Request;
 /// What stands unescaped in one component of a query (RFC 3986 §2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// What stands unescaped in a path; `%` and all that could end the path is escaped.
-const PATH: &AsciiSet = &COMPONENT.remove(b'/').remove(b'!').remove(b'$').remove(b'\'').remove(b'(').remove(b')').remove(b'*').remove(b',').remove(b':').remove(b'@').remove(b'=').remove(b'&').remove(b'+');
+const PATH: &AsciiSet = &COMPONENT
+    .remove(b'/')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b',')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'=')
+    .remove(b'&')
+    .remove(b'+');
 
 /// The policy's `sign_in:` and `public_url:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +60,26 @@ mod tests {
     use crate::authz::request::{Asker, Raw, Relaxed};
 
     fn location(target: &str, host: &str) -> String {
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: target.as_bytes(), host: host.as_bytes(), headers: vec![] };
+        let raw = Raw {
+            asker: Asker::Unix,
+            source: None,
+            method: b"GET",
+            target: target.as_bytes(),
+            host: host.as_bytes(),
+            headers: vec![],
+        };
         let sign_in = SignIn::new("https://login.example.com/?return_to={url}&x=1", "https://shop.example.com/");
         sign_in.location(&Request::read(&raw, Relaxed::default()).unwrap()).into()
     }
 
     #[test] // F07
     fn the_return_url_is_the_public_one_whatever_host_was_sent() {
-        let expected = "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2Fa%2520b%3Fq%3D%252f%26r%3D1&x=1";
+        let expected =
+            "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2Fa%2520b%3Fq%3D%252f%26r%3D1&x=1";
         assert_eq!(location("/a%20b?q=%2f&r=1", "evil.test"), expected);
-        assert_eq!(location("/@evil.test/x", "evil.test"), "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2F%40evil.test%2Fx&x=1");
+        assert_eq!(
+            location("/@evil.test/x", "evil.test"),
+            "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2F%40evil.test%2Fx&x=1"
+        );
     }
 }

@@ -154,7 +154,8 @@ impl Snapshot {
         // 3. identity
         basis.caller = self.identify(request, route, facts, now)?;
         // 4. policy
-        let scene = Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
+        let scene =
+            Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         // What passed every gate is told who calls.
         Ok(self.policy.contract.grant(request, &basis.caller)?)
@@ -162,11 +163,12 @@ impl Snapshot {
 
     /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
     fn is_complete(&self, request: &Request<'_>) -> Result<(), Reason> {
-        let told = request.seen.complete || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
+        let told = request.seen.complete
+            || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
         if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
     }
 
-    fn route<'r>(&self, request: &'r Request<'_>, basis: &mut Basis) -> Result<(&Route, Captures<'r>), Reason> {
+    fn route<'r>(&'r self, request: &'r Request<'_>, basis: &mut Basis) -> Result<(&'r Route, Captures<'r>), Reason> {
         let (host, method, path) = (&*request.host, request.method, &*request.path);
         let found = self.policy.table.find(host, method, path);
         let id = if let Found::Route(id, _) = &found { Some(*id) } else { None };
@@ -193,7 +195,13 @@ impl Snapshot {
         Ok(Caller { user, ..Caller::default() })
     }
 
-    fn user(&self, request: &Request<'_>, route: &Route, facts: &Facts, now: Timestamp) -> Result<Option<Arc<Identity>>, Stop> {
+    fn user(
+        &self,
+        request: &Request<'_>,
+        route: &Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Identity>>, Stop> {
         let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
         let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
         let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
@@ -266,7 +274,9 @@ impl Snapshot {
         let route = basis.route.and_then(|id| self.policy.route(id));
         match (reason, &self.policy.sign_in, route.map(|route| &route.rule)) {
             (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => denial.with_scope(scopes(rule)),
-            (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => denial.with_location(sign_in.location(request)),
+            (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => {
+                denial.with_location(sign_in.location(request))
+            }
             _ => denial,
         }
     }
@@ -304,7 +314,9 @@ fn verify(
 fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl Watch) -> Result<(), Reason> {
     match rule.eval(scene, watch) {
         Truth::True => Ok(()),
-        Truth::False | Truth::Unknown if scene.caller.acting().is_none() && !rule.without_identity() => Err(Reason::CredentialMissing),
+        Truth::False | Truth::Unknown if scene.caller.acting().is_none() && !rule.without_identity() => {
+            Err(Reason::CredentialMissing)
+        }
         Truth::Unknown => Err(Reason::FactUnknown),
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
@@ -315,16 +327,14 @@ fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl W
 fn scopes_would_help(rule: &Expr, scene: &Scene<'_>) -> bool {
     let mut words = Words::default();
     let _ = rule.eval(scene, &mut words);
-    let truth = |at: WordId, word: &Word| match word {
-        Word::Scope(_) => Truth::True,
-        _ => words.truth(at),
-    };
+    let truth = |at: WordId, word: &Word| if matches!(word, Word::Scope(_)) { Truth::True } else { words.truth(at) };
     rule.suppose(&truth) == Truth::True
 }
 
 /// The scopes that a rule names, separated by spaces (RFC 6750 §3).
 fn scopes(rule: &Expr) -> Box<str> {
-    let names: Vec<&str> = rule.words().filter_map(|(_, word)| if let Word::Scope(name) = word { Some(&**name) } else { None }).collect();
+    let names: Vec<&str> =
+        rule.words().filter_map(|(_, word)| if let Word::Scope(name) = word { Some(&**name) } else { None }).collect();
     names.join(" ").into()
 }
 
@@ -332,5 +342,8 @@ fn scopes(rule: &Expr) -> Box<str> {
 /// list. A caller that says neither is refused: an attacker's page can make one that does not.
 fn is_same_site(request: &Request<'_>, issuer: &Issuer) -> bool {
     matches!(request.seen.fetch_site, Some(b"same-origin" | b"none"))
-        || request.seen.origin.is_some_and(|origin| issuer.policy().origins.iter().any(|listed| listed.as_bytes() == origin))
+        || request
+            .seen
+            .origin
+            .is_some_and(|origin| issuer.policy().origins.iter().any(|listed| listed.as_bytes() == origin))
 }

@@ -1,0 +1,280 @@
+//! Route keys: patterns over method, host and path, what they capture, and the table in which the most specific wins.
+
+mod cover;
+mod fold;
+mod grammar;
+mod table;
+
+pub use cover::Cover;
+pub(super) use grammar::is_capture_name;
+pub use grammar::{PatternError, PatternFault};
+pub use table::{Clash, Found, Table};
+
+/// How many captures one pattern may have, its host's included.
+pub const MAX_CAPTURES: usize = 8;
+/// How many segments one pattern may have.
+pub const MAX_SEGMENTS: usize = 64;
+
+/// A route's number in its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+
+/// A route key: `[METHOD[,METHOD] ][host]/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    methods: Option<Methods>,
+    host: Option<Host>,
+    segments: Box<[Segment]>,
+}
+
+/// The methods that a key names, one or more, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Methods(Box<[Box<str>]>);
+
+/// Which hosts a key is for. Names are in lower case, without a port or a trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    /// `a.example.com`, `192.0.2.7`, `[::1]`
+    Exact(Box<str>),
+    /// `{name}.example.com`: one label before this.
+    One { name: Box<str>, suffix: Box<str> },
+    /// `*.example.com`: one or more labels before this.
+    Many { suffix: Box<str> },
+}
+
+/// One segment of a key's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    /// These characters, decoded.
+    Literal(Box<str>),
+    /// `prefix*`: what starts with this; last only.
+    Prefix(Box<str>),
+    /// `*` or `{name}`: any one that is not empty.
+    One(Option<Box<str>>),
+    /// `**` or `{name**}`: all that is left, possibly nothing; last only.
+    Rest(Option<Box<str>>),
+}
+
+/// Where a captured value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    /// The first label of the host.
+    Host,
+    /// This segment of the path.
+    Segment(usize),
+    /// All from this segment of the path on.
+    Rest(usize),
+}
+
+/// The captures of a pattern: their names, and where each value stands.
+#[derive(Clone, Debug, Default)]
+struct Slots {
+    names: Box<[Box<str>]>,
+    slots: Box<[Slot]>,
+}
+
+/// What a pattern captured of one request, decoded. Holds at most [`MAX_CAPTURES`], without allocation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Captures<'r> {
+    names: &'r [Box<str>],
+    values: [&'r str; MAX_CAPTURES],
+}
+
+impl<'r> Captures<'r> {
+    /// Pairs names with values; names without a value capture the empty text.
+    #[must_use]
+    pub fn new(names: &'r [Box<str>], values: impl IntoIterator<Item = &'r str>) -> Self {
+        let mut captures = Self { names, values: [""; MAX_CAPTURES] };
+        for (place, value) in captures.values.iter_mut().zip(values) {
+            *place = value;
+        }
+        captures
+    }
+
+    /// The value captured under this name; empty where `**` stood for no segment.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'r str> {
+        self.iter().find(|(here, _)| *here == name).map(|(_, value)| value)
+    }
+
+    /// Names and values, the host's first, then from left to right.
+    pub fn iter(&self) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.names.iter().map(|name| &**name).zip(self.values)
+    }
+}
+
+impl Pattern {
+    /// Reads a route key as the policy writes it.
+    ///
+    /// # Errors
+    /// Where the text is no key; the error says where in it, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        grammar::pattern(text)
+    }
+
+    /// The methods that it names; empty where it is for all.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        self.methods.iter().flat_map(|methods| methods.0.iter().map(|method| &**method))
+    }
+
+    /// Whether it names a host or a host pattern.
+    #[must_use]
+    pub fn names_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// The names of its captures, the host's first, then from left to right.
+    pub fn captures(&self) -> impl Iterator<Item = &str> {
+        self.slots().map(|(name, _)| name)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (&str, Slot)> {
+        let host = match &self.host {
+            Some(Host::One { name, .. }) => Some((&**name, Slot::Host)),
+            Some(Host::Exact(_) | Host::Many { .. }) | None => None,
+        };
+        let path = self.segments.iter().enumerate().filter_map(|(at, segment)| match segment {
+            Segment::One(Some(name)) => Some((&**name, Slot::Segment(at))),
+            Segment::Rest(Some(name)) => Some((&**name, Slot::Rest(at))),
+            Segment::Literal(_) | Segment::Prefix(_) | Segment::One(None) | Segment::Rest(None) => None,
+        });
+        host.into_iter().chain(path)
+    }
+
+    /// What makes two keys one shape: host and path without the names of captures and without methods.
+    #[must_use]
+    pub fn shape_key(&self) -> String {
+        let mut shape = self.clone();
+        shape.methods = None;
+        for segment in &mut shape.segments {
+            if let Segment::One(name) | Segment::Rest(name) = segment {
+                *name = None;
+            }
+        }
+        if let Some(Host::One { name, .. }) = &mut shape.host {
+            *name = Box::default();
+        }
+        shape.to_string()
+    }
+
+    /// Whether one request could match both, as far as the keys tell; case and trailing dots and spaces of
+    /// literals make no difference.
+    #[must_use]
+    pub fn may_meet(&self, other: &Self) -> bool {
+        let methods = match (&self.methods, &other.methods) {
+            (Some(one), Some(two)) => one.meet(two),
+            (None, _) | (_, None) => true,
+        };
+        let hosts = match (&self.host, &other.host) {
+            (Some(one), Some(two)) => one.may_meet(two),
+            (None, _) | (_, None) => true,
+        };
+        methods && hosts && paths_may_meet(&fold::segments(&self.segments), &fold::segments(&other.segments))
+    }
+}
+
+impl Methods {
+    fn has(&self, method: &str) -> bool {
+        self.0.iter().any(|here| **here == *method)
+    }
+
+    /// Whether a request with this method is for one of these; HEAD is taken for GET.
+    fn covers(&self, method: &str) -> bool {
+        self.has(method) || (method == "HEAD" && self.has("GET"))
+    }
+
+    fn meet(&self, other: &Self) -> bool {
+        self.0.iter().any(|method| other.covers(method)) || other.0.iter().any(|method| self.covers(method))
+    }
+}
+
+impl Host {
+    fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::One { suffix, .. } => host.split_once('.').is_some_and(|(_, rest)| *rest == **suffix),
+            Self::Many { suffix } => is_below(host, suffix),
+        }
+    }
+
+    fn may_meet(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(name), pattern) | (pattern, Self::Exact(name)) => pattern.matches(name),
+            (Self::One { suffix: one, .. }, Self::One { suffix: two, .. }) => one == two,
+            (Self::One { suffix: one, .. }, Self::Many { suffix: many })
+            | (Self::Many { suffix: many }, Self::One { suffix: one, .. }) => one == many || is_below(one, many),
+            (Self::Many { suffix: one }, Self::Many { suffix: two }) => {
+                one == two || is_below(one, two) || is_below(two, one)
+            }
+        }
+    }
+}
+
+/// Whether a host has one or more labels before this suffix.
+fn is_below(host: &str, suffix: &str) -> bool {
+    host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.')).is_some_and(|rest| !rest.is_empty())
+}
+
+fn paths_may_meet(one: &[Segment], two: &[Segment]) -> bool {
+    let mut lefts = one.iter();
+    let mut rights = two.iter();
+    loop {
+        match (lefts.next(), rights.next()) {
+            (None, None) | (Some(Segment::Rest(_)), _) | (_, Some(Segment::Rest(_))) => return true,
+            (None, Some(_)) | (Some(_), None) => return false,
+            (Some(left), Some(right)) => {
+                if !segments_may_meet(left, right) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+fn segments_may_meet(left: &Segment, right: &Segment) -> bool {
+    match (left, right) {
+        (Segment::Literal(one), Segment::Literal(two)) => one == two,
+        (Segment::Literal(text), Segment::Prefix(prefix)) | (Segment::Prefix(prefix), Segment::Literal(text)) => {
+            text.starts_with(&**prefix)
+        }
+        (Segment::Prefix(one), Segment::Prefix(two)) => one.starts_with(&**two) || two.starts_with(&**one),
+        (Segment::One(_) | Segment::Rest(_), _) | (_, Segment::One(_) | Segment::Rest(_)) => true,
+    }
+}
+
+impl Slots {
+    fn of(pattern: &Pattern) -> Self {
+        let (names, slots): (Vec<Box<str>>, Vec<Slot>) =
+            pattern.slots().map(|(name, slot)| (Box::from(name), slot)).unzip();
+        Self { names: names.into(), slots: slots.into() }
+    }
+
+    /// Reads the values from a host and a path that the pattern matches.
+    fn read<'r>(&'r self, host: &'r str, path: &'r str) -> Captures<'r> {
+        if self.names.is_empty() {
+            return Captures::default();
+        }
+        let body = body(path).unwrap_or_default();
+        let values = self.slots.iter().map(|slot| match slot {
+            Slot::Host => host.split('.').next().unwrap_or_default(),
+            Slot::Segment(at) => body.split('/').nth(*at).unwrap_or_default(),
+            Slot::Rest(at) => body.splitn(at.saturating_add(1), '/').nth(*at).unwrap_or_default(),
+        });
+        Captures::new(&self.names, values)
+    }
+}
+
+/// A path's segments with `/` between them: without its leading slash and one trailing one. `None` where it is no path.
+fn body(path: &str) -> Option<&str> {
+    let body = path.strip_prefix('/')?;
+    Some(body.strip_suffix('/').unwrap_or(body))
+}
+
+/// A path's first segment and the rest. `None` where there is no segment left.
+fn cut(body: Option<&str>) -> Option<(&str, Option<&str>)> {
+    let body = body.filter(|body| !body.is_empty())?;
+    Some(match body.split_once('/') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (body, None),
+    })
+}
