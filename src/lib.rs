@@ -1,3 +1,4 @@
 //! Portcullis: external authorization for any gateway. May this request pass, and as whom?
 
 pub mod authz;
+pub mod dev;
