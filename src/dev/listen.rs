@@ -17,7 +17,43 @@ use tokio::task::{AbortHandle, JoinSet};
 /// What a request is answered with; `None` closes the connection without an answer.
 pub(super) type Reply = Option<Response<Full<Bytes>>>;
 
-/// A bound listener and the task that serves it.
+/// A bound listener that is not answering yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds a loopback address; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] for an address that others can reach; else what binding says.
+    pub(super) async fn to(at: SocketAddr) -> Result<Self> {
+        if !at.ip().is_loopback() {
+            return Err(Error::new(ErrorKind::PermissionDenied, "dev services listen on loopback only"));
+        }
+        let listener = TcpListener::bind(at).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers every request with `respond`.
+    pub(super) fn serve<R, F>(self, respond: R) -> Listener
+    where
+        R: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        Listener { address: self.address, task: tokio::spawn(accept(self.listener, respond)).abort_handle() }
+    }
+}
+
+/// A listener and the task that serves it, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Listener {
     address: SocketAddr,
@@ -25,24 +61,6 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds a loopback address (port 0: a free one) and answers every request with `respond`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::PermissionDenied`] for an address that others can reach; else what binding says.
-    pub(super) async fn start<R, F>(at: SocketAddr, respond: R) -> Result<Self>
-    where
-        R: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Reply> + Send + 'static,
-    {
-        if !at.ip().is_loopback() {
-            return Err(Error::new(ErrorKind::PermissionDenied, "dev services listen on loopback only"));
-        }
-        let listener = TcpListener::bind(at).await?;
-        let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, respond)).abort_handle();
-        Ok(Self { address, task })
-    }
-
     /// Where it listens.
     pub(super) const fn address(&self) -> SocketAddr {
         self.address

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::listen::{self, Listener};
+use super::listen::{self, Bound, Listener};
 
 /// An application over HTTP/1.1 and HTTP/2 that answers 200 with `{"method", "path", "headers": [[name, value], ...], "body_bytes"}`.
 ///
@@ -31,11 +31,10 @@ impl Upstream {
     pub async fn start(at: SocketAddr) -> Result<Self> {
         let seen = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&seen);
-        let listener = Listener::start(at, move |request| {
+        let listener = Bound::to(at).await?.serve(move |request| {
             count.fetch_add(1, Ordering::Relaxed);
             mirror(request)
-        })
-        .await?;
+        });
         Ok(Self { listener, seen })
     }
 

@@ -125,8 +125,9 @@ impl Process {
 
 #[tokio::test]
 async fn a_childs_lines_are_kept_and_awaited() {
-    let mut child =
-        Process::start(Command::new("/bin/sh").args(["-c", "echo one; echo listening on 7 >&2; echo rest"]));
+    let dir = TempDir::new();
+    let script = dir.file("script.sh", "echo one; echo listening on 7 >&2; echo rest");
+    let mut child = Process::start(Command::new("/bin/sh").arg(script));
     assert_eq!(child.line_with("listening").await, "listening on 7");
     assert!(child.ended().await.success());
     assert_eq!(child.log(), "one\nlistening on 7\nrest\n");
