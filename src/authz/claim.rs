@@ -1,0 +1,188 @@
+//! Claim rules (RFC 7519 §4, RFC 9068 §4): what the claims of a token whose signature holds must say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::algorithm::Algorithms;
+use super::identity::ClaimPath;
+use super::json::{Json, Object};
+use super::reason::Reason;
+use super::time::Timestamp;
+
+/// How many members an audience list may have.
+const MAX_AUDIENCES: usize = 64;
+
+/// The longest subject, in bytes.
+const MAX_SUBJECT: usize = 1_024;
+
+/// The longest token id, in bytes.
+const MAX_TOKEN_ID: usize = 256;
+
+/// Times are 0 to 2^53 seconds: what a JSON number holds exactly (RFC 8259 §6).
+const MAX_SECONDS: u64 = 1 << 53;
+
+/// What an issuer's tokens must be like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenRules {
+    /// The exact `iss` claim.
+    pub issuer: Arc<str>,
+    /// Whom its tokens must be meant for.
+    pub audience: Audience,
+    /// The algorithms that it signs with.
+    pub algorithms: Algorithms,
+    /// The kinds of token that it is believed for.
+    pub types: TokenTypes,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// How long after `iat` a token may expire. Where set, `iat` is required.
+    pub max_lifetime: Option<Duration>,
+}
+
+/// Whom tokens must be meant for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience {
+    /// The claim that says so: `aud`, or what a provider has instead.
+    pub claim: ClaimPath,
+    /// The exact names, one of which it must hold.
+    pub any_of: Box<[Arc<str>]>,
+}
+
+/// Which `typ` headers are accepted (RFC 8725 §3.11). The default is an absent one, `JWT` and `at+jwt`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenTypes {
+    /// The accepted values. Case and a prefix `application/` do not matter (RFC 7515 §4.1.9).
+    pub accepted: Box<[Box<str>]>,
+    /// Whether a token without `typ` is accepted.
+    pub absent: bool,
+    /// Whether id tokens (OpenID Connect Core §2) are accepted, which are meant for a client and not for an API.
+    pub id_tokens: bool,
+}
+
+impl Default for TokenTypes {
+    fn default() -> Self {
+        Self { accepted: Box::new(["JWT".into(), "at+jwt".into()]), absent: true, id_tokens: false }
+    }
+}
+
+impl TokenTypes {
+    /// Whether a header with this `typ` is accepted.
+    #[must_use]
+    pub fn accept(&self, typ: Option<&str>) -> bool {
+        typ.map_or(self.absent, |typ| {
+            self.accepted.iter().any(|accepted| media_type(accepted).eq_ignore_ascii_case(media_type(typ)))
+        })
+    }
+
+    /// Whether claims under an accepted `typ` are those of another kind of token.
+    pub(super) fn refuse(&self, typ: Option<&str>, claims: &Object) -> bool {
+        let plain = typ.is_none_or(|typ| media_type(typ).eq_ignore_ascii_case("JWT"));
+        let id_token = plain && ["nonce", "at_hash"].iter().any(|claim| claims.get(claim).is_some());
+        // Back-channel logout §2.4 and RFC 8417 §2.2: an event says what happened, not who may do something.
+        (id_token && !self.id_tokens) || claims.get("events").is_some()
+    }
+}
+
+fn media_type(typ: &str) -> &str {
+    const PREFIX: &str = "application/";
+    match typ.split_at_checked(PREFIX.len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
+        Some(_) | None => typ,
+    }
+}
+
+impl Audience {
+    fn check(&self, claims: &Object) -> Result<(), Reason> {
+        let meant = |name: &str| self.any_of.iter().any(|wanted| &**wanted == name);
+        let found = match self.claim.find(claims) {
+            Some(Json::Text(name)) => meant(name),
+            Some(Json::List(names)) if names.len() <= MAX_AUDIENCES => {
+                let names: Option<Vec<&str>> = names.iter().map(Json::as_text).collect();
+                names.ok_or(Reason::ClaimsMalformed)?.into_iter().any(meant)
+            }
+            None | Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) | Json::List(_)) => {
+                return Err(Reason::ClaimsMalformed);
+            }
+        };
+        if found { Ok(()) } else { Err(Reason::AudienceRefused) }
+    }
+}
+
+/// The registered claims (RFC 7519 §4.1), read and checked.
+pub(super) struct Registered {
+    pub subject: Arc<str>,
+    pub token_id: Option<Arc<str>>,
+    pub issued: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
+    pub expires: Timestamp,
+}
+
+impl TokenRules {
+    /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
+    pub(super) fn check(&self, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
+        match claims.get("iss").and_then(Json::as_text) {
+            Some(issuer) if *issuer == *self.issuer => {}
+            Some(_) => return Err(Reason::IssuerRefused),
+            None => return Err(Reason::ClaimsMalformed),
+        }
+        let subject = text(claims, "sub", MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
+        let token_id = text(claims, "jti", MAX_TOKEN_ID)?;
+        self.audience.check(claims)?;
+        let expires = time(claims, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        let not_before = time(claims, "nbf")?;
+        let issued = time(claims, "iat")?;
+        times_hold(not_before, expires, self.leeway, now)?;
+        if issued.is_some_and(|issued| issued > now.plus(self.leeway)) {
+            return Err(Reason::TokenNotYetValid);
+        }
+        if let Some(longest) = self.max_lifetime
+            && expires.since(issued.ok_or(Reason::ClaimsMalformed)?) > longest
+        {
+            return Err(Reason::TokenLifetimeRefused);
+        }
+        Ok(Registered { subject, token_id, issued, not_before, expires })
+    }
+}
+
+/// Whether a token's times hold now (RFC 7519 §4.1.4, §4.1.5): again at every use of a verified token.
+///
+/// # Errors
+/// `TokenExpired` from `expires` plus leeway on; `TokenNotYetValid` up to `not_before` less leeway, exclusive.
+pub fn times_hold(
+    not_before: Option<Timestamp>,
+    expires: Timestamp,
+    leeway: Duration,
+    now: Timestamp,
+) -> Result<(), Reason> {
+    if now >= expires.plus(leeway) {
+        return Err(Reason::TokenExpired);
+    }
+    if not_before.is_some_and(|not_before| now.plus(leeway) < not_before) {
+        return Err(Reason::TokenNotYetValid);
+    }
+    Ok(())
+}
+
+/// A claim that is a text of 1 to so many bytes without control characters, where it is there at all.
+fn text(claims: &Object, name: &str, longest: usize) -> Result<Option<Arc<str>>, Reason> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Json::Text(text)) if (1..=longest).contains(&text.len()) && !text.contains(char::is_control) => {
+            Ok(Some(Arc::from(&**text)))
+        }
+        Some(_) => Err(Reason::ClaimsMalformed),
+    }
+}
+
+/// A NumericDate (RFC 7519 §2), fractions included, where it is there at all.
+fn time(claims: &Object, name: &str) -> Result<Option<Timestamp>, Reason> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let Json::Number(number) = value else { return Err(Reason::ClaimsMalformed) };
+    let span = match (number.as_u64(), number.as_f64()) {
+        (Some(whole), _) => Some(Duration::from_secs(whole)),
+        (None, Some(fraction)) => Duration::try_from_secs_f64(fraction).ok(),
+        (None, None) => None,
+    };
+    span.filter(|span| *span <= Duration::from_secs(MAX_SECONDS))
+        .map(|span| Some(Timestamp::default().plus(span)))
+        .ok_or(Reason::ClaimsMalformed)
+}

@@ -1,0 +1,197 @@
+//! Strict JWS (RFC 7515, 7519, 8725): split, caps, header, key, signature, claims, claim rules, in this order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::algorithm::Algorithm;
+use super::json::{Json, Object};
+use super::keys::{Found, KeySet};
+use super::reason::Reason;
+use super::time::Timestamp;
+
+pub use super::claim::{Audience, TokenRules, TokenTypes, times_hold};
+
+/// The largest token that is read, in bytes.
+pub const MAX_TOKEN: usize = 8 * 1024;
+
+/// The largest header, in bytes, decoded.
+const MAX_HEADER: usize = 2 * 1024;
+
+/// The longest kid, in bytes.
+const MAX_KID: usize = 256;
+
+/// Header members that change what the signature means, or what is signed (RFC 7515 §4.1.10 and §4.1.11, RFC 7516 §4.1,
+/// RFC 7797 §3). `jku`, `jwk`, `x5u`, `x5c` are never looked at: keys come from the issuer's own set.
+const REFUSED: [&str; 5] = ["crit", "b64", "zip", "enc", "cty"];
+
+/// A token as it came: well formed, but anyone may have written it. It says who should have signed it and nothing more.
+pub struct Unverified {
+    /// What is signed: the first two parts and the dot between them.
+    message: Box<[u8]>,
+    signature: Vec<u8>,
+    header: Header,
+    claims: Object,
+}
+
+struct Header {
+    algorithm: Algorithm,
+    kid: Option<Box<str>>,
+    typ: Option<Box<str>>,
+}
+
+/// A token whose signature, claims and times hold.
+pub struct Verified {
+    /// All claims, as they were signed.
+    pub claims: Object,
+    /// The `sub` claim.
+    pub subject: Arc<str>,
+    /// The `jti` claim.
+    pub token_id: Option<Arc<str>>,
+    /// The `iat` claim.
+    pub issued: Option<Timestamp>,
+    /// The `nbf` claim.
+    pub not_before: Option<Timestamp>,
+    /// The `exp` claim.
+    pub expires: Timestamp,
+    /// The `kid` of the header.
+    pub kid: Option<Box<str>>,
+}
+
+/// Why a token was not verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is no good.
+    Deny(Reason),
+    /// The set has no such key: newer keys may have it.
+    KeyUnknown,
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self::Deny(reason)
+    }
+}
+
+impl Unverified {
+    /// Reads a compact JWS of a JSON object. Costs time and memory in proportion to its length.
+    ///
+    /// # Errors
+    /// Where it is over a cap, not strictly encoded, or its header says what is refused whoever signed it.
+    pub fn read(token: &[u8]) -> Result<Self, Reason> {
+        if token.len() > MAX_TOKEN {
+            return Err(Reason::TokenTooLarge);
+        }
+        let mut parts = token.split(|byte| *byte == b'.');
+        let (Some(header @ [_, ..]), Some(payload @ [_, ..]), Some(signature @ [_, ..]), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Reason::TokenMalformed);
+        };
+        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::TokenMalformed);
+        let header = Header::read(&decode(header)?)?;
+        let signature_length = signature.len();
+        let signature = decode(signature)?;
+        let claims = Object::parse(&decode(payload)?).map_err(|_| Reason::ClaimsMalformed)?;
+        let signed = token.len().saturating_sub(signature_length).saturating_sub(1);
+        let message = token.get(..signed).ok_or(Reason::TokenMalformed)?.into();
+        Ok(Self { message, signature, header, claims })
+    }
+
+    /// The `iss` claim, to choose the issuer by whose rules and keys this is then verified.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Json::as_text)
+    }
+
+    /// The `kid` of the header.
+    #[must_use]
+    pub fn kid(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+
+    /// The `alg` of the header.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.header.algorithm
+    }
+
+    /// Verifies the token by one issuer's keys and rules.
+    ///
+    /// # Errors
+    /// The first rule that it breaks; or that the set has no key for it.
+    pub fn verify(self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
+        let Self { message, signature, header: Header { algorithm, kid, typ }, claims } = self;
+        if !rules.types.accept(typ.as_deref()) {
+            return Err(Reason::TokenTypeRefused.into());
+        }
+        if !rules.algorithms.contains(algorithm) {
+            return Err(Reason::AlgorithmRefused.into());
+        }
+        let key = match keys.find(kid.as_deref(), algorithm) {
+            Found::One(key) => key,
+            Found::Unknown => return Err(Refused::KeyUnknown),
+            Found::Ambiguous => return Err(Reason::KeyUnknown.into()),
+            Found::WrongAlgorithm => return Err(Reason::AlgorithmRefused.into()),
+        };
+        if !key.verify(&message, &signature) {
+            return Err(Reason::SignatureInvalid.into());
+        }
+        if rules.types.refuse(typ.as_deref(), &claims) {
+            return Err(Reason::TokenTypeRefused.into());
+        }
+        let registered = rules.check(&claims, now)?;
+        Ok(Verified {
+            claims,
+            subject: registered.subject,
+            token_id: registered.token_id,
+            issued: registered.issued,
+            not_before: registered.not_before,
+            expires: registered.expires,
+            kid,
+        })
+    }
+}
+
+impl Header {
+    fn read(text: &[u8]) -> Result<Self, Reason> {
+        if text.len() > MAX_HEADER {
+            return Err(Reason::TokenHeaderRefused);
+        }
+        let header = Object::parse(text).map_err(|_| Reason::TokenMalformed)?;
+        let name = header.get("alg").and_then(Json::as_text);
+        let algorithm = name.and_then(Algorithm::parse).ok_or(Reason::AlgorithmRefused)?;
+        if REFUSED.iter().any(|member| header.get(member).is_some()) {
+            return Err(Reason::TokenHeaderRefused);
+        }
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Json::Text(kid)) if (1..=MAX_KID).contains(&kid.len()) && !kid.contains(char::is_control) => {
+                Some(kid.clone())
+            }
+            Some(_) => return Err(Reason::TokenHeaderRefused),
+        };
+        let typ = match header.get("typ") {
+            None => None,
+            Some(Json::Text(typ)) => Some(typ.clone()),
+            Some(_) => return Err(Reason::TokenTypeRefused),
+        };
+        Ok(Self { algorithm, kid, typ })
+    }
+}
+
+/// A token is a secret.
+impl fmt::Debug for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unverified").field("algorithm", &self.header.algorithm).finish_non_exhaustive()
+    }
+}
+
+/// Claims may be personal.
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
