@@ -2,6 +2,6 @@
 
 pub mod authz;
 pub mod clock;
+pub mod config;
 pub mod dev;
-
 pub mod live;

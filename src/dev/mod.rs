@@ -1,3 +1,8 @@
-//! For `portcullis dev`, `portcullis test` and the tests: what a real deployment has elsewhere.
+//! For `portcullis dev`, `portcullis test` and the tests: what a real deployment has elsewhere. All of it on loopback.
 
+pub mod envoy;
+pub mod issuer;
+mod listen;
 pub mod mint;
+pub mod upstream;
+pub mod wire;

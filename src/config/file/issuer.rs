@@ -1,0 +1,463 @@
+//! `issuers:` who signs tokens, where their keys are, and what they may say.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::error::{Problem, Span, Spanned};
+use crate::config::shape::{Fields, Reader, Section, brief};
+use crate::config::tree::{Kind, Node};
+
+use super::{Named, Rule, rule};
+
+pub(super) const ISSUER: Section = Section {
+    name: "an issuer",
+    accepted: &[
+        "url",
+        "jwks",
+        "pem",
+        "issuer",
+        "audience",
+        "algorithms",
+        "roles",
+        "groups",
+        "scopes",
+        "missing",
+        "default",
+        "may_grant",
+        "require",
+        "from",
+        "origins",
+        "leeway",
+        "max_token_lifetime",
+        "types",
+        "id_tokens",
+        "subject_prefix",
+        "allow_http",
+        "refresh",
+        "cooldown",
+        "max_stale",
+    ],
+    later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
+};
+pub(super) const AUDIENCE: Section = Section { name: "an audience", accepted: &["claim", "any_of"], later: &[] };
+
+const DAY: Duration = Duration::from_secs(86_400);
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+/// Services whose subjects are the whole world, by host and the beginning of the path.
+const WORLD: &[(&str, &str)] = &[
+    ("token.actions.githubusercontent.com", "/"),
+    ("accounts.google.com", "/"),
+    ("login.microsoftonline.com", "/common"),
+    ("login.microsoftonline.com", "/organizations"),
+    ("login.microsoftonline.com", "/consumers"),
+    ("kubernetes.default.svc", "/"),
+    ("kubernetes.default.svc.cluster.local", "/"),
+    ("gitlab.com", "/"),
+];
+
+/// An issuer of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issuer {
+    /// Where its keys are.
+    pub keys: Keys,
+    /// The exact `iss` claim: as written, or else the URL.
+    pub issuer: Spanned<Box<str>>,
+    /// Whom its tokens are for; `None` where the file does not say.
+    pub audience: Option<Audience>,
+    /// The signature algorithms that are accepted; empty where the file does not say.
+    pub algorithms: Vec<Spanned<Algorithm>>,
+    /// The claim path of the roles.
+    pub roles: Option<Spanned<Box<str>>>,
+    /// The claim path of the groups.
+    pub groups: Option<Spanned<Box<str>>>,
+    /// The claim path of the scopes; `scope` where the file does not say.
+    pub scopes: Option<Spanned<Box<str>>>,
+    /// Whether roles, groups and scopes that are missing are an empty list, rather than unknown.
+    pub missing_is_empty: bool,
+    /// Whether routes accept it that name no issuers; `None` where the file does not say.
+    pub default: Option<Spanned<bool>>,
+    /// The roles that it may speak of; `None` where the file does not say.
+    pub may_grant: Option<MayGrant>,
+    /// What every token of it must fulfil.
+    pub require: Option<Rule>,
+    /// Where its credentials are read from.
+    pub from: Vec<Spanned<Credential>>,
+    /// The origins whose pages may send its cookie.
+    pub origins: Vec<Spanned<Box<str>>>,
+    /// How far clocks may differ; 60 s where the file does not say.
+    pub leeway: Duration,
+    /// The longest time between `iat` and `exp`.
+    pub max_token_lifetime: Option<Duration>,
+    /// The `typ` headers that are accepted; empty where the file does not say.
+    pub types: Vec<Spanned<Box<str>>>,
+    /// Whether its id tokens are accepted.
+    pub id_tokens: bool,
+    /// What is put before a subject, so that it is one issuer's.
+    pub subject_prefix: Option<Spanned<Box<str>>>,
+    /// Whether its URLs may be plain http, on this machine only.
+    pub allow_http: bool,
+    /// How often its keys are fetched; 5 min where the file does not say.
+    pub refresh: Duration,
+    /// The shortest time between two fetches; 30 s where the file does not say.
+    pub cooldown: Duration,
+    /// How long keys are used that could not be fetched again; 24 h where the file does not say.
+    pub max_stale: Duration,
+}
+
+/// Where an issuer's keys are; at least one of them is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// For OIDC discovery.
+    pub url: Option<Spanned<Box<str>>>,
+    /// A key set.
+    pub jwks: Option<Spanned<Location>>,
+    /// A PEM file with public keys or certificates.
+    pub pem: Option<Spanned<PathBuf>>,
+}
+
+/// Where a key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// At a URL.
+    Url(Box<str>),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// Whom tokens are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience {
+    /// The claim that says so; `aud` where the file does not say.
+    pub claim: Option<Spanned<Box<str>>>,
+    /// One of these; never empty.
+    pub any_of: Vec<Spanned<Box<str>>>,
+}
+
+/// An asymmetric signature algorithm (RFC 7518 §3.1, RFC 8037).
+#[expect(missing_docs, reason = "the names are the algorithms' own")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+/// The algorithms and their registered names.
+const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("RS256", Algorithm::Rs256),
+    ("RS384", Algorithm::Rs384),
+    ("RS512", Algorithm::Rs512),
+    ("PS256", Algorithm::Ps256),
+    ("PS384", Algorithm::Ps384),
+    ("PS512", Algorithm::Ps512),
+    ("ES256", Algorithm::Es256),
+    ("ES384", Algorithm::Es384),
+    ("EdDSA", Algorithm::EdDsa),
+];
+
+/// The roles that an issuer may speak of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MayGrant {
+    /// All of them.
+    Any,
+    /// Those of these names; a `*` may end one.
+    Only(Vec<Spanned<Box<str>>>),
+}
+
+/// Where a credential is read from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// `Authorization: Bearer`
+    Bearer,
+    /// A header, by its lower-case name.
+    Header(Box<str>),
+    /// A cookie.
+    Cookie(Box<str>),
+}
+
+impl Algorithm {
+    /// The registered name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ALGORITHMS.iter().find(|(_, algorithm)| *algorithm == self).map(|(name, _)| *name).unwrap_or_default()
+    }
+}
+
+pub(super) fn issuer(reader: &mut Reader, name: &Spanned<Box<str>>, node: &Node) -> Option<Issuer> {
+    refuse_secret(reader, node);
+    let fields = reader.fields(node, ISSUER)?;
+    let allow_http = flag(reader, &fields, "allow_http");
+    let keys = keys(reader, &fields, allow_http);
+    let written = text(reader, &fields, "issuer");
+    let given = ["url", "jwks", "pem"].iter().any(|key| fields.has(key));
+    if !given {
+        reader.missing(
+            name.span,
+            format!("the issuer `{}` has no keys: it needs `url`, `jwks` or `pem`", brief(&name.value)),
+        );
+    }
+    let issuer = written.or_else(|| keys.url.clone());
+    if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {
+        let message =
+            format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
+        reader.missing(name.span, message);
+    }
+    let (from, origins) = sources(reader, name, &fields);
+    Some(Issuer {
+        audience: audience(reader, &fields),
+        algorithms: algorithms(reader, &fields),
+        roles: text(reader, &fields, "roles"),
+        groups: text(reader, &fields, "groups"),
+        scopes: text(reader, &fields, "scopes"),
+        missing_is_empty: fields
+            .get("missing")
+            .and_then(|node| reader.choice(node, "`missing` of an issuer", &[("empty", true), ("unknown", false)]))
+            .is_some_and(|missing| missing.value),
+        default: fields
+            .get("default")
+            .and_then(|node| reader.flag(node, "`default` of an issuer").map(|value| Spanned::new(value, node.span))),
+        may_grant: may_grant(reader, &fields),
+        require: fields.get("require").and_then(|node| rule(reader, node)),
+        from,
+        origins,
+        leeway: duration(reader, &fields, "leeway", MAX_LEEWAY).unwrap_or(Duration::from_secs(60)),
+        max_token_lifetime: duration(reader, &fields, "max_token_lifetime", DAY.saturating_mul(366)),
+        types: fields.get("types").map(|node| reader.texts(node, "`types` of an issuer")).unwrap_or_default(),
+        id_tokens: flag(reader, &fields, "id_tokens"),
+        subject_prefix: text(reader, &fields, "subject_prefix"),
+        refresh: duration(reader, &fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
+        cooldown: duration(reader, &fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
+        max_stale: duration(reader, &fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
+        allow_http,
+        keys,
+        issuer: issuer?,
+    })
+}
+
+/// Compares the issuers of a file with each other.
+pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for (name, issuer) in issuers {
+        if let Some(first) = seen.insert(&issuer.issuer.value, issuer.issuer.span) {
+            reader.report(
+                Problem::error(
+                    "issuer_twice",
+                    issuer.issuer.span,
+                    "two issuers have the same `iss`: a token could be either's",
+                )
+                .cure("make one issuer of them; `audience` and `algorithms` are lists")
+                .related(first, "first here"),
+            );
+        }
+        if issuers.len() > 1 && issuer.may_grant.is_none() {
+            let message = format!("with more than one issuer, `{}` needs `may_grant`", brief(&name.value));
+            reader.report(
+                Problem::error("missing_key", name.span, message)
+                    .cure("may_grant: [the roles that it may speak of, such as partner-*], or may_grant: any"),
+            );
+        }
+        if issuer.require.is_none() && is_world(&issuer.issuer.value) {
+            let message = format!("everyone can get a token of `{}`: it needs `require`", brief(&name.value));
+            reader.report(
+                Problem::error("missing_key", name.span, message)
+                    .cure("require: claim:repository_owner=acme, or another rule that only your tokens fulfil"),
+            );
+        }
+    }
+}
+
+fn is_world(issuer: &str) -> bool {
+    Url::parse(issuer)
+        .is_ok_and(|url| WORLD.iter().any(|(host, path)| url.host_str() == Some(host) && url.path().starts_with(path)))
+}
+
+fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys {
+    let url = fields.get("url").and_then(|node| reader.url(node, "`url` of an issuer", http));
+    if let Some(url) = url.as_ref().filter(|url| url.value.contains('?')) {
+        let message = "`url` of an issuer has a query, and an issuer has none (OIDC Discovery §3)";
+        reader.report(Problem::error("bad_url", url.span, message));
+    }
+    let jwks = fields.get("jwks").and_then(|node| {
+        let is_file = matches!(&node.kind, Kind::Text { text, .. } if text.starts_with("file:"));
+        if is_file {
+            let path = file_path(reader, node, "`jwks` of an issuer")?;
+            return Some(path.map(Location::File));
+        }
+        Some(reader.url(node, "`jwks` of an issuer", http)?.map(Location::Url))
+    });
+    let pem = fields.get("pem").and_then(|node| {
+        let text = reader.text(node, "`pem` of an issuer")?;
+        if text.value.contains("-----BEGIN") {
+            let problem =
+                Problem::error("wrong_shape", node.span, "`pem` of an issuer is the path of a file, not its content");
+            reader.report(problem.cure("pem: /etc/portcullis/issuer.pem"));
+            return None;
+        }
+        Some(text.map(|path| PathBuf::from(path.strip_prefix("file:").unwrap_or(&path))))
+    });
+    Keys { url, jwks, pem }
+}
+
+/// Reads `file:path`.
+pub(super) fn file_path(reader: &mut Reader, node: &Node, what: &str) -> Option<Spanned<PathBuf>> {
+    let text = reader.text(node, what)?;
+    let path = text.value.strip_prefix("file:").filter(|path| !path.is_empty() && !path.starts_with("//"));
+    if path.is_none() {
+        let problem = Problem::error("bad_path", node.span, format!("{what} must be `file:` and a path"));
+        reader.report(problem.cure("file:/etc/portcullis/name, or file:name beside this file"));
+    }
+    path.map(|path| Spanned::new(PathBuf::from(path), text.span))
+}
+
+fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
+    let node = fields.get("audience")?;
+    let (claim, any_of) = if matches!(node.kind, Kind::Map(_)) {
+        let fields = reader.fields(node, AUDIENCE)?;
+        if !fields.has("any_of") {
+            reader.missing(node.span, "an audience needs `any_of`, the values that are accepted");
+        }
+        let claim = text(reader, &fields, "claim");
+        (claim, fields.get("any_of").map(|node| reader.texts(node, "`any_of` of an audience")).unwrap_or_default())
+    } else {
+        (None, reader.texts(node, "`audience` of an issuer"))
+    };
+    (!any_of.is_empty()).then_some(Audience { claim, any_of })
+}
+
+fn algorithms(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Spanned<Algorithm>> {
+    let Some(node) = fields.get("algorithms") else { return Vec::new() };
+    let mut read = Vec::new();
+    for text in reader.texts(node, "`algorithms` of an issuer") {
+        if let Some((_, algorithm)) = ALGORITHMS.iter().find(|(name, _)| *name == &*text.value) {
+            read.push(Spanned::new(*algorithm, text.span));
+        } else if text.value.to_ascii_uppercase().starts_with("HS") {
+            reader.report(shared_secret(text.span));
+        } else if text.value.eq_ignore_ascii_case("none") {
+            let message = "`none` is no signature: everyone could write such a token";
+            reader.report(Problem::error("unsigned_algorithm", text.span, message).cure("remove it"));
+        } else {
+            let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
+            reader.no_such_choice(&text, "an algorithm", &names);
+        }
+    }
+    read
+}
+
+/// `secret:` would be the key of HS256, in the file.
+fn refuse_secret(reader: &mut Reader, node: &Node) {
+    let Kind::Map(entries) = &node.kind else { return };
+    let secret =
+        |key: &Node| matches!(&key.kind, Kind::Text { text, .. } if matches!(&**text, "secret" | "hmac" | "key"));
+    for (key, _) in entries.iter().filter(|(key, _)| secret(key)) {
+        reader.report(shared_secret(key.span));
+    }
+}
+
+fn shared_secret(span: Span) -> Problem {
+    Problem::error(
+        "shared_secret",
+        span,
+        "a token signed with a shared secret can be written by everyone who verifies it",
+    )
+    .cure("let the issuer sign with a key pair: ES256, EdDSA, PS256 or RS256")
+}
+
+fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
+    let node = fields.get("may_grant")?;
+    if matches!(&node.kind, Kind::Text { text, .. } if &**text == "any") {
+        return Some(MayGrant::Any);
+    }
+    if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
+        return Some(MayGrant::Only(Vec::new()));
+    }
+    let patterns = reader.texts(node, "`may_grant` of an issuer");
+    for pattern in &patterns {
+        if pattern.value.strip_suffix('*').unwrap_or(&pattern.value).contains('*') {
+            let problem = Problem::error("bad_pattern", pattern.span, "a `*` may only end the name of a role");
+            reader.report(problem.cure("partner-*"));
+        } else if &*pattern.value == "*" {
+            let problem = Problem::error("bad_pattern", pattern.span, "`*` alone would be every role");
+            reader.report(problem.cure("may_grant: any"));
+        }
+    }
+    Some(MayGrant::Only(patterns))
+}
+
+fn sources(
+    reader: &mut Reader,
+    name: &Spanned<Box<str>>,
+    fields: &Fields<'_>,
+) -> (Vec<Spanned<Credential>>, Vec<Spanned<Box<str>>>) {
+    let mut from = Vec::new();
+    if let Some(node) = fields.get("from") {
+        for text in reader.texts(node, "`from` of an issuer") {
+            match credential(&text.value) {
+                Some(credential) => from.push(Spanned::new(credential, text.span)),
+                None => {
+                    reader.no_such_choice(&text, "a place of credentials", &["bearer", "header:X-Name", "cookie:name"])
+                }
+            }
+        }
+    } else {
+        from.push(Spanned::new(Credential::Bearer, name.span));
+    }
+    let mut origins = Vec::new();
+    if let Some(node) = fields.get("origins") {
+        for text in reader.texts(node, "`origins` of an issuer") {
+            if is_origin(&text.value) {
+                origins.push(text);
+            } else {
+                let problem = Problem::error(
+                    "bad_origin",
+                    text.span,
+                    "an origin is a scheme, a host and a port that is not the default",
+                );
+                reader.report(problem.cure("https://app.example.com"));
+            }
+        }
+    }
+    if !fields.has("origins")
+        && let Some(cookie) = from.iter().find(|source| matches!(source.value, Credential::Cookie(_)))
+    {
+        let message = "browsers send a cookie from every page: `origins` must say whose pages are meant";
+        reader.report(Problem::error("missing_key", cookie.span, message).cure("origins: [https://app.example.com]"));
+    }
+    (from, origins)
+}
+
+fn credential(text: &str) -> Option<Credential> {
+    let token = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).ok();
+    match text.split_once(':') {
+        None if text == "bearer" => Some(Credential::Bearer),
+        Some(("header", name)) => token(name).map(|name| Credential::Header(name.as_str().into())),
+        Some(("cookie", name)) => token(name).map(|_| Credential::Cookie(name.into())),
+        _ => None,
+    }
+}
+
+/// Whether a text is an origin exactly as browsers write it (RFC 6454 §6.2).
+fn is_origin(text: &str) -> bool {
+    Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text)
+}
+
+fn text(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Spanned<Box<str>>> {
+    fields.get(key).and_then(|node| reader.text(node, &fields.name(key)))
+}
+
+fn flag(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> bool {
+    fields.get(key).and_then(|node| reader.flag(node, &fields.name(key))).unwrap_or(false)
+}
+
+fn duration(reader: &mut Reader, fields: &Fields<'_>, key: &str, most: Duration) -> Option<Duration> {
+    fields.get(key).and_then(|node| reader.duration(node, &fields.name(key), most))
+}

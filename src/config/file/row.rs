@@ -1,0 +1,281 @@
+//! `tests:` the policy's own tests: who asks what, and what should come of it.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Number, Value};
+
+use crate::authz::reason::Reason;
+use crate::config::error::{Problem, Span, Spanned};
+use crate::config::shape::{Fields, Reader, Section, brief};
+use crate::config::tree::{Kind, Node};
+
+use super::known_issuer;
+
+pub(super) const ROW: Section =
+    Section { name: "a test", accepted: &["as", "ask", "expect", "headers", "from"], later: &["with", "now"] };
+const SHAPE: &str = "[who, METHOD target, expectation, {header: value}]";
+
+/// A test of the policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Where it was written.
+    pub span: Span,
+    /// Who asks.
+    pub who: Spanned<Who>,
+    /// What for.
+    pub ask: Spanned<Ask>,
+    /// What should come of it.
+    pub expect: Spanned<Expectation>,
+    /// What the upstream should see; `None` for a header that should not be there.
+    pub headers: Vec<(Spanned<Box<str>>, Option<Box<str>>)>,
+    /// The address that the caller asks from.
+    pub from: Option<Spanned<IpAddr>>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Who {
+    /// Nobody in particular.
+    Anonymous,
+    /// The bearer of a token.
+    Token {
+        /// The issuer's name in this file, where the row says it (`iss`).
+        issuer: Option<Spanned<Box<str>>>,
+        /// What belongs where the issuer's claim path reads roles (`roles`).
+        roles: Option<Vec<Box<str>>>,
+        /// All other claims.
+        claims: Map<String, Value>,
+    },
+}
+
+/// A request: a method, and a path with or without a host and a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// As written.
+    pub method: Box<str>,
+    /// The host before the path, where there is one.
+    pub host: Option<Box<str>>,
+    /// Path and query, as the caller would send them.
+    pub target: Box<str>,
+}
+
+/// What should come of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// It passes.
+    Allow,
+    /// It does not.
+    Deny {
+        /// With this HTTP status.
+        status: Option<u16>,
+        /// For this reason.
+        reason: Option<Reason>,
+    },
+    /// The browser is sent to sign in.
+    Redirect,
+}
+
+/// The parts of a row, in either form.
+struct Parts<'n> {
+    who: &'n Node,
+    ask: &'n Node,
+    expect: &'n Node,
+    headers: Option<&'n Node>,
+    from: Option<&'n Node>,
+}
+
+pub(super) fn rows(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Row> {
+    let Some(node) = top.get("tests") else { return Vec::new() };
+    let items = reader.list(node, "`tests`").unwrap_or_default();
+    items.iter().filter_map(|item| row(reader, item, issuers)).collect()
+}
+
+fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
+    let parts = parts(reader, node)?;
+    let who = who(reader, parts.who, issuers);
+    let ask = ask(reader, parts.ask);
+    let expect = expectation(reader, parts.expect);
+    let headers = parts.headers.map(|node| headers(reader, node)).unwrap_or_default();
+    let from = parts.from.and_then(|node| address(reader, node));
+    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, from })
+}
+
+fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
+    match &node.kind {
+        Kind::List(cells) => match cells.as_slice() {
+            [who, ask, expect] => Some(Parts { who, ask, expect, headers: None, from: None }),
+            [who, ask, expect, headers] => Some(Parts { who, ask, expect, headers: Some(headers), from: None }),
+            _ => {
+                let message = format!("a test has three or four parts, this has {}", cells.len());
+                let cure = format!("{SHAPE}; a target that holds `,` is quoted: \"GET /a?b=1,2\"");
+                reader.report(Problem::error("wrong_shape", node.span, message).cure(cure));
+                None
+            }
+        },
+        Kind::Map(_) => {
+            let fields = reader.fields(node, ROW)?;
+            for key in ["as", "ask", "expect"] {
+                if !fields.has(key) {
+                    reader.missing(node.span, format!("a test needs `{key}`"));
+                }
+            }
+            Some(Parts {
+                who: fields.get("as")?,
+                ask: fields.get("ask")?,
+                expect: fields.get("expect")?,
+                headers: fields.get("headers"),
+                from: fields.get("from"),
+            })
+        }
+        Kind::Null | Kind::Bool(_) | Kind::Text { .. } => {
+            let message = format!("a test must be a list, this is {}", node.kind.noun());
+            reader.report(Problem::error("wrong_shape", node.span, message).cure(SHAPE));
+            None
+        }
+    }
+}
+
+fn who(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Spanned<Who>> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        let text = reader.text(node, "who asks")?;
+        if &*text.value != "anonymous" {
+            let problem =
+                Problem::error("unknown_value", text.span, format!("nobody is called `{}`", brief(&text.value)));
+            reader.report(problem.cure("anonymous, or the claims of a token: {sub: u1, roles: [admin]}"));
+            return None;
+        }
+        return Some(text.map(|_| Who::Anonymous));
+    }
+    let (mut issuer, mut roles, mut claims) = (None, None, Map::new());
+    for (name, value) in reader.entries(node, "the claims of a test")? {
+        match &*name.value {
+            "iss" => {
+                let text = reader.text(value, "`iss` of a test")?;
+                known_issuer(reader, &text, issuers);
+                issuer = Some(text);
+            }
+            "roles" if matches!(&value.kind, Kind::List(items) if items.is_empty()) => roles = Some(Vec::new()),
+            "roles" => {
+                roles = Some(reader.texts(value, "`roles` of a test").into_iter().map(|role| role.value).collect())
+            }
+            _ => {
+                claims.insert(name.value.into(), claim(reader, value)?);
+            }
+        }
+    }
+    Some(Spanned::new(Who::Token { issuer, roles, claims }, node.span))
+}
+
+/// A claim's value as JSON: plain numbers and booleans are such, everything quoted is text.
+fn claim(reader: &mut Reader, node: &Node) -> Option<Value> {
+    Some(match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(value) => Value::Bool(*value),
+        Kind::Text { text, plain: true } if looks_numeric(text) => match serde_json::from_str::<Number>(text) {
+            Ok(number) => Value::Number(number),
+            Err(_) => return ambiguous(reader, node, text, "a number to some and a text to others"),
+        },
+        Kind::Text { text, plain: true } if looks_boolean(text) => {
+            return ambiguous(reader, node, text, "true or false to some and a text to others");
+        }
+        Kind::Text { text, .. } => Value::String(text.clone().into()),
+        Kind::List(items) => Value::Array(items.iter().map(|item| claim(reader, item)).collect::<Option<_>>()?),
+        Kind::Map(_) => {
+            let mut members = Map::new();
+            for (name, value) in reader.entries(node, "a claim")? {
+                members.insert(name.value.into(), claim(reader, value)?);
+            }
+            Value::Object(members)
+        }
+    })
+}
+
+fn ambiguous(reader: &mut Reader, node: &Node, text: &str, both: &str) -> Option<Value> {
+    let problem = Problem::error("ambiguous_value", node.span, format!("`{}` is {both}", brief(text)));
+    reader.report(problem.cure(format!("quote it for a text: \"{}\"", brief(text))));
+    None
+}
+
+fn looks_numeric(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let lower = unsigned.to_ascii_lowercase();
+    let digits = lower.strip_prefix('.').unwrap_or(&lower).starts_with(|c: char| c.is_ascii_digit());
+    let prefixed = ["0x", "0o", "0b"].iter().any(|prefix| lower.starts_with(prefix));
+    let numeric = |c: char| c.is_ascii_digit() || matches!(c, '_' | '.' | 'e' | '+' | '-' | ':');
+    matches!(&*lower, ".inf" | ".nan") || (digits && (prefixed || lower.chars().all(numeric)))
+}
+
+fn looks_boolean(text: &str) -> bool {
+    matches!(&*text.to_ascii_lowercase(), "yes" | "no" | "on" | "off" | "true" | "false")
+}
+
+fn ask(reader: &mut Reader, node: &Node) -> Option<Spanned<Ask>> {
+    let text = reader.literal(node, "what a test asks for")?;
+    let asked = text.value.split_once(' ').and_then(|(method, target)| {
+        let fits = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && !target.contains(' ');
+        let slash = target.find('/')?;
+        let (host, target) = target.split_at_checked(slash)?;
+        let host = (!host.is_empty()).then(|| host.into());
+        (fits && !method.is_empty()).then(|| Ask { method: method.into(), host, target: target.into() })
+    });
+    if asked.is_none() {
+        let message = format!("`{}` is not a method and a target", brief(&text.value));
+        let cure = "GET /profile/u1, or GET shop.example.com/profile/u1";
+        reader.report(Problem::error("bad_target", text.span, message).cure(cure));
+    }
+    asked.map(|asked| Spanned::new(asked, text.span))
+}
+
+fn expectation(reader: &mut Reader, node: &Node) -> Option<Spanned<Expectation>> {
+    let text = reader.text(node, "what a test expects")?;
+    let words: Vec<&str> = text.value.split(' ').filter(|word| !word.is_empty()).collect();
+    let code = |word: &str| word.parse::<u16>().ok().filter(|status| (400..=599).contains(status));
+    let expected = match words.as_slice() {
+        ["allow"] => Some(Expectation::Allow),
+        ["redirect"] => Some(Expectation::Redirect),
+        ["deny"] => Some(Expectation::Deny { status: None, reason: None }),
+        ["deny", status] => code(status).map(|status| Expectation::Deny { status: Some(status), reason: None }),
+        ["deny", status, reason] => {
+            let Some(reason) = Reason::ALL.iter().find(|known| known.code() == *reason) else {
+                let codes: Vec<&str> = Reason::ALL.iter().map(|known| known.code()).collect();
+                reader.no_such_choice(&Spanned::new((*reason).into(), text.span), "a reason", &codes);
+                return None;
+            };
+            code(status).map(|status| Expectation::Deny { status: Some(status), reason: Some(*reason) })
+        }
+        _ => None,
+    };
+    if expected.is_none() {
+        let message = format!("a test cannot expect `{}`", brief(&text.value));
+        let cure = "allow, deny, deny 403, deny 403 rule_unmet, or redirect";
+        reader.report(Problem::error("unknown_value", text.span, message).cure(cure));
+    }
+    expected.map(|expected| Spanned::new(expected, text.span))
+}
+
+fn headers(reader: &mut Reader, node: &Node) -> Vec<(Spanned<Box<str>>, Option<Box<str>>)> {
+    let mut headers = Vec::new();
+    for (name, value) in reader.entries(node, "the headers of a test").unwrap_or_default() {
+        let expected = match &value.kind {
+            Kind::Null => Some(None),
+            Kind::Text { text, .. } if text.is_empty() => Some(Some(Box::default())),
+            Kind::Bool(value) => Some(Some(value.to_string().into())),
+            _ => reader.literal(value, "the value of a header").map(|text| Some(text.value)),
+        };
+        if let Some(expected) = expected {
+            headers.push((name, expected));
+        }
+    }
+    headers
+}
+
+fn address(reader: &mut Reader, node: &Node) -> Option<Spanned<IpAddr>> {
+    let text = reader.text(node, "`from` of a test")?;
+    let address = text.value.parse().ok();
+    if address.is_none() {
+        reader.report(
+            Problem::error("bad_address", text.span, "`from` of a test must be an IP address").cure("10.0.0.7"),
+        );
+    }
+    address.map(|address| Spanned::new(address, text.span))
+}

@@ -1,0 +1,231 @@
+//! The site's own settings: its address, where portcullis listens, what it records, what it lets pass.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::config::error::{Problem, Spanned};
+use crate::config::shape::{Fields, Reader, Section};
+use crate::config::tree::{Kind, Node};
+
+use super::issuer::file_path;
+
+pub(super) const PATHS: Section = Section { name: "`paths`", accepted: &["allow"], later: &[] };
+pub(super) const LISTEN: Section =
+    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"] };
+pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"] };
+
+const MAX_CACHE: u64 = 64 << 30;
+
+/// A point in which paths are read less strictly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leniency {
+    /// `%2F` within a segment.
+    EncodedSlash,
+    /// `;` and what follows it.
+    Semicolon,
+    /// `//`
+    EmptySegment,
+    /// `.` and `..`, which are resolved.
+    DotSegment,
+    /// `\`
+    Backslash,
+    /// A path that differs from a route in case only.
+    CaseVariant,
+}
+
+/// Where portcullis listens; empty where the file does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// For gateways that ask by gRPC.
+    pub grpc: Vec<Spanned<Endpoint>>,
+    /// For health, metrics and administration.
+    pub admin: Option<Spanned<Endpoint>>,
+}
+
+/// An address to listen at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Where decisions are recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// On standard output.
+    #[default]
+    Stdout,
+    /// Nowhere.
+    None,
+    /// In a file.
+    File(PathBuf),
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Log {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For reading.
+    Human,
+}
+
+/// Where the key of the decision ids is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecisionKey {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Env(Box<str>),
+}
+
+pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Leniency>> {
+    let words = [
+        ("encoded_slash", Leniency::EncodedSlash),
+        ("semicolon", Leniency::Semicolon),
+        ("empty_segment", Leniency::EmptySegment),
+        ("dot_segment", Leniency::DotSegment),
+        ("backslash", Leniency::Backslash),
+        ("case_variant", Leniency::CaseVariant),
+    ];
+    let Some(node) = top.get("paths") else { return Vec::new() };
+    let Some(allow) = reader.fields(node, PATHS).and_then(|fields| fields.get("allow")) else { return Vec::new() };
+    let items = match &allow.kind {
+        Kind::Text { .. } => std::slice::from_ref(allow),
+        _ => reader.list(allow, "`allow` of `paths`").unwrap_or_default(),
+    };
+    items.iter().filter_map(|item| reader.choice(item, "`allow` of `paths`", &words)).collect()
+}
+
+/// The site as browsers see it: an origin, without a path.
+pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<Box<str>>> {
+    let url = reader.url(top.get("public_url")?, "`public_url`", true)?;
+    let parsed = Url::parse(&url.value).ok()?;
+    if parsed.path() != "/" || parsed.query().is_some() {
+        let origin = parsed.origin().ascii_serialization();
+        let problem = Problem::error("bad_url", url.span, "`public_url` is followed by the path of the request");
+        reader.report(problem.cure(format!("without a path: {origin}")));
+        return None;
+    }
+    Some(url.map(|url| url.trim_end_matches('/').into()))
+}
+
+/// Where browsers are sent; the request's own URL takes the place of `{url}`.
+pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<Box<str>>> {
+    let node = top.get("sign_in")?;
+    let text = reader.text(node, "`sign_in`")?;
+    let filled = text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F");
+    if filled.contains(['{', '}']) {
+        let problem = Problem::error("bad_placeholder", text.span, "`sign_in` has a placeholder other than `{url}`");
+        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
+        return None;
+    }
+    let shape = Kind::Text { text: filled.into(), plain: false };
+    reader.url(&Node { span: node.span, kind: shape }, "`sign_in`", true)?;
+    // A placeholder before the query would let the request's path name the host or the page.
+    let before = text.value.split('?').next().unwrap_or_default();
+    if before.contains("{url}") {
+        let problem = Problem::error("bad_placeholder", text.span, "`{url}` belongs in the query");
+        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
+        return None;
+    }
+    if text.value.contains("{url}") && !top.has("public_url") {
+        let problem =
+            Problem::error("missing_key", text.span, "`{url}` needs `public_url`: the Host header is never copied");
+        reader.report(problem.cure("public_url: https://shop.example.com"));
+    }
+    Some(text)
+}
+
+pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
+    let Some(fields) = top.get("listen").and_then(|node| reader.fields(node, LISTEN)) else { return Listen::default() };
+    let grpc = fields.get("grpc").map(|node| reader.texts(node, "`grpc` of `listen`")).unwrap_or_default();
+    let admin = fields.get("admin").and_then(|node| reader.text(node, "`admin` of `listen`"));
+    Listen {
+        grpc: grpc.into_iter().filter_map(|text| endpoint(reader, text)).collect(),
+        admin: admin.and_then(|text| endpoint(reader, text)),
+    }
+}
+
+fn endpoint(reader: &mut Reader, text: Spanned<Box<str>>) -> Option<Spanned<Endpoint>> {
+    let unix = text.value.strip_prefix("unix:").filter(|path| path.starts_with('/'));
+    let endpoint = match unix {
+        Some(path) => Some(Endpoint::Unix(PathBuf::from(path))),
+        None => text.value.parse().ok().map(Endpoint::Tcp),
+    };
+    if endpoint.is_none() {
+        let problem =
+            Problem::error("bad_address", text.span, "this is neither an IP address with a port nor a Unix socket");
+        reader.report(problem.cure("127.0.0.1:9000, [::]:9000 or unix:/run/portcullis/grpc.sock"));
+    }
+    endpoint.map(|endpoint| Spanned::new(endpoint, text.span))
+}
+
+pub(super) fn audit(reader: &mut Reader, top: &Fields<'_>) -> Audit {
+    let Some(node) = top.get("audit") else { return Audit::default() };
+    let is_file = matches!(&node.kind, Kind::Text { text, .. } if text.starts_with("file:"));
+    if is_file {
+        return file_path(reader, node, "`audit`").map(|path| Audit::File(path.value)).unwrap_or_default();
+    }
+    let Some(text) = reader.text(node, "`audit`") else { return Audit::default() };
+    match &*text.value {
+        "stdout" => Audit::Stdout,
+        "none" => Audit::None,
+        _ => {
+            reader.no_such_choice(&text, "`audit`", &["stdout", "none", "file:path"]);
+            Audit::default()
+        }
+    }
+}
+
+pub(super) fn log(reader: &mut Reader, top: &Fields<'_>) -> Log {
+    let node = top.get("log");
+    let log = node.and_then(|node| reader.choice(node, "`log`", &[("json", Log::Json), ("human", Log::Human)]));
+    log.map(|log| log.value).unwrap_or_default()
+}
+
+pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<DecisionKey>> {
+    let node = top.get("decision_key")?;
+    let text = reader.text(node, "`decision_key`")?;
+    if text.value.starts_with("file:") {
+        return file_path(reader, node, "`decision_key`").map(|path| path.map(DecisionKey::File));
+    }
+    let variable = text
+        .value
+        .strip_prefix("env:")
+        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    if variable.is_none() {
+        let problem =
+            Problem::error("secret_in_file", node.span, "`decision_key` says where the key is, never the key itself");
+        reader.report(problem.cure("env:NAME or file:path"));
+    }
+    variable.map(|name| Spanned::new(DecisionKey::Env(name.into()), text.span))
+}
+
+pub(super) fn token_cache(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<u64>> {
+    let fields = reader.fields(top.get("cache")?, CACHE)?;
+    let text = reader.text(fields.get("tokens")?, "`tokens` of `cache`")?;
+    let bytes = size(&text.value).filter(|bytes| *bytes <= MAX_CACHE);
+    if bytes.is_none() {
+        let problem = Problem::error("bad_size", text.span, "`tokens` of `cache` must be a size of at most 64GiB");
+        reader.report(problem.cure("a whole number and its unit: 512KiB, 64MiB, 1GiB"));
+    }
+    bytes.map(|bytes| Spanned::new(bytes, text.span))
+}
+
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = match unit {
+        "KiB" => 1_u64 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}

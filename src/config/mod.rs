@@ -1,0 +1,10 @@
+//! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
+
+pub mod error;
+pub mod file;
+mod shape;
+mod trap;
+pub mod tree;
+
+pub use error::{Problem, Problems, Severity, Span, Spanned};
+pub use file::{File, parse};

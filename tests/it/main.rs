@@ -1,0 +1,13 @@
+//! The integration tests: one binary, so that they link once.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and one that is skipped says so"
+)]
+
+mod architecture;
+mod envoy_smoke;
+mod support;
