@@ -1,7 +1,9 @@
 //! Portcullis: external authorization for any gateway. May this request pass, and as whom?
 
+pub mod authorizer;
 pub mod authz;
 pub mod clock;
 pub mod config;
 pub mod dev;
 pub mod live;
+pub mod observe;

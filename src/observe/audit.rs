@@ -183,7 +183,9 @@ impl Line {
 impl Serialize for Line {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (method_ends, host_ends) = (usize::from(self.method_ends), usize::from(self.host_ends));
-        let text = |part: Option<&[u8]>| part.filter(|part| !part.is_empty()).map(|part| String::from_utf8_lossy(part).into_owned());
+        let text = |part: Option<&[u8]>| {
+            part.filter(|part| !part.is_empty()).map(|part| String::from_utf8_lossy(part).into_owned())
+        };
         let mut line = serializer.serialize_map(None)?;
         line.serialize_entry("time", &rfc3339(self.at))?;
         line.serialize_entry("decision", &self.id.map(|id| id.to_string()))?;
@@ -263,7 +265,14 @@ mod tests {
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET\n", target: b"/", host: &host, headers };
         let basis = Basis { reason: Some(Reason::HostMalformed), ..Basis::default() };
         for _ in 0..3 {
-            audit.hand_over(Line::new(None, Some(&raw), &basis, None, Timestamp::from_secs(0), Duration::from_micros(7)));
+            audit.hand_over(Line::new(
+                None,
+                Some(&raw),
+                &basis,
+                None,
+                Timestamp::from_secs(0),
+                Duration::from_micros(7),
+            ));
         }
         drop(audit);
         writer.finish();
@@ -274,7 +283,10 @@ mod tests {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(line["request"], "a\r\n{\"forged\":1}\u{1b}[2J\u{fffd}");
             assert_eq!(line["host"].as_str().unwrap().len(), 256);
-            assert_eq!((&line["verdict"], &line["reason"], &line["micros"]), (&"deny".into(), &"host_malformed".into(), &7.into()));
+            assert_eq!(
+                (&line["verdict"], &line["reason"], &line["micros"]),
+                (&"deny".into(), &"host_malformed".into(), &7.into())
+            );
         }
     }
 }

@@ -33,7 +33,6 @@ impl Counter {
 }
 
 /// The counters of one core.
-#[derive(Default)]
 pub struct CoreMetrics {
     allowed: Counter,
     denied: [Counter; Reason::ALL.len()],
@@ -49,9 +48,27 @@ struct RouteCounters {
     counts: Box<[[Counter; 2]]>,
 }
 
+impl Default for CoreMetrics {
+    fn default() -> Self {
+        Self {
+            allowed: Counter::default(),
+            denied: std::array::from_fn(|_| Counter::default()),
+            buckets: std::array::from_fn(|_| Counter::default()),
+            elapsed_micros: Counter::default(),
+            routes: ArcSwapOption::empty(),
+        }
+    }
+}
+
 impl CoreMetrics {
     /// Counts a decision.
-    pub fn count(&self, policy: Option<&Arc<Policy>>, route: Option<RouteId>, reason: Option<Reason>, elapsed: Duration) {
+    pub fn count(
+        &self,
+        policy: Option<&Arc<Policy>>,
+        route: Option<RouteId>,
+        reason: Option<Reason>,
+        elapsed: Duration,
+    ) {
         match reason {
             None => self.allowed.add(1),
             Some(reason) => {
@@ -62,7 +79,8 @@ impl CoreMetrics {
         }
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.elapsed_micros.add(micros);
-        if let Some(bucket) = BOUNDS.iter().position(|bound| micros <= *bound).and_then(|place| self.buckets.get(place)) {
+        if let Some(bucket) = BOUNDS.iter().position(|bound| micros <= *bound).and_then(|place| self.buckets.get(place))
+        {
             bucket.add(1);
         }
         if let (Some(policy), Some(route)) = (policy, route) {
