@@ -5,5 +5,7 @@ pub mod authz;
 pub mod clock;
 pub mod config;
 pub mod dev;
+pub mod gateway;
 pub mod live;
 pub mod observe;
+pub mod server;
