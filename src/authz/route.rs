@@ -1,13 +1,14 @@
 //! Route keys: patterns over method, host and path, what they capture, and the table in which the most specific wins.
 
 mod cover;
+mod fault;
 mod fold;
 mod grammar;
 mod table;
 
 pub use cover::Cover;
+pub use fault::{PatternError, PatternFault};
 pub(super) use grammar::is_capture_name;
-pub use grammar::{PatternError, PatternFault};
 pub use table::{Clash, Found, Table};
 
 /// How many captures one pattern may have, its host's included.

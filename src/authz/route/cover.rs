@@ -1,8 +1,7 @@
 //! Which patterns cover a request, all of them: for guards, which no spelling of a path may dodge.
 
-use std::borrow::Cow;
-
-use super::{Captures, Pattern, Segment, Slot, Slots, body, cut, fold};
+use super::fold::{self, Reading};
+use super::{Captures, Pattern, Segment, Slot, Slots, body, cut};
 
 /// Patterns of which every one that covers a request counts.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +13,8 @@ struct Covering {
     pattern: Pattern,
     /// The path's segments, read loosely.
     loose: Vec<Segment>,
+    /// Whether that differs.
+    folds: bool,
     slots: Slots,
 }
 
@@ -21,11 +22,10 @@ impl Cover {
     /// Makes a cover of patterns, each with the number that it is reported by.
     #[must_use]
     pub fn build(patterns: Vec<(usize, Pattern)>) -> Self {
-        let covering = |(index, pattern): (usize, Pattern)| Covering {
-            index,
-            loose: fold::segments(&pattern.segments),
-            slots: Slots::of(&pattern),
-            pattern,
+        let covering = |(index, pattern): (usize, Pattern)| {
+            let loose = fold::segments(&pattern.segments);
+            let folds = *loose != *pattern.segments;
+            Covering { index, loose, folds, slots: Slots::of(&pattern), pattern }
         };
         Self(patterns.into_iter().map(covering).collect())
     }
@@ -33,7 +33,6 @@ impl Cover {
     /// Calls back for every pattern that covers the request, as it stands or read loosely; HEAD is covered where GET
     /// is. Captured values are as the path has them.
     pub fn for_each(&self, host: &str, method: &str, path: &str, mut covered: impl FnMut(usize, &Captures<'_>)) {
-        let mut folded = None;
         for covering in &self.0 {
             let Pattern { methods, host: hosts, segments } = &covering.pattern;
             let here = methods.as_ref().is_none_or(|methods| methods.covers(method))
@@ -41,17 +40,22 @@ impl Cover {
             if !here {
                 continue;
             }
-            if let Some(body) = body(path)
-                && matches(segments, body)
-            {
+            if body(path).is_some_and(|body| matches(segments, body)) {
                 covered(covering.index, &covering.slots.read(host, path));
-                continue;
-            }
-            let folded: &Vec<_> = folded.get_or_insert_with(|| fold::segments_of(path).collect());
-            if matches_folded(&covering.loose, folded) {
-                covered(covering.index, &covering.slots.read_loosely(host, folded));
+            } else if let Some(reading) = covering.loosely(path) {
+                covered(covering.index, &covering.slots.read_loosely(host, path, reading));
             }
         }
+    }
+}
+
+impl Covering {
+    /// The first loose reading of the path that the pattern matches.
+    fn loosely(&self, path: &str) -> Option<Reading> {
+        if !self.folds && !fold::may_change(path) {
+            return None;
+        }
+        fold::readings(path).find(|reading| matches_loosely(&self.loose, path, *reading))
     }
 }
 
@@ -70,13 +74,13 @@ fn matches(segments: &[Segment], body: &str) -> bool {
     cut(left).is_none()
 }
 
-fn matches_folded(segments: &[Segment], path: &[(&str, Cow<'_, str>)]) -> bool {
-    let mut left = path.iter();
+fn matches_loosely(segments: &[Segment], path: &str, reading: Reading) -> bool {
+    let mut left = fold::segments_of(path, reading);
     for segment in segments {
         if matches!(segment, Segment::Rest(_)) {
             return true;
         }
-        if !left.next().is_some_and(|(_, folded)| segment.fits(folded)) {
+        if !left.next().is_some_and(|(_, folded)| segment.fits(&folded)) {
             return false;
         }
     }
@@ -95,9 +99,9 @@ impl Segment {
 }
 
 impl Slots {
-    /// Reads the values by the segments that a loose reading kept.
-    fn read_loosely<'r>(&'r self, host: &'r str, folded: &[(&'r str, Cow<'_, str>)]) -> Captures<'r> {
-        let left = |at: usize| folded.get(at).map_or("", |(left, _)| *left);
+    /// Reads the values, as the path has them, where this reading of it puts them.
+    fn read_loosely<'r>(&'r self, host: &'r str, path: &'r str, reading: Reading) -> Captures<'r> {
+        let left = |at: usize| fold::segments_of(path, reading).nth(at).map_or("", |(left, _)| left);
         let values = self.slots.iter().map(|slot| match slot {
             Slot::Host => host.split('.').next().unwrap_or_default(),
             Slot::Segment(at) => left(*at).split('/').next().unwrap_or_default(),

@@ -52,8 +52,9 @@ struct Site {
 #[derive(Debug, Default)]
 struct Node {
     literals: Map<Self>,
-    /// Longer ones first.
-    prefixes: Vec<(Box<str>, Leaf)>,
+    prefixes: Map<Leaf>,
+    /// How long the prefixes are, longer ones first, each length once.
+    lengths: Vec<usize>,
     one: Option<Box<Self>>,
     rest: Leaf,
     end: Leaf,
@@ -119,17 +120,20 @@ impl Table {
     /// to case, without dots and spaces at the end of a segment, and cut at the first `?` or `#`.
     #[must_use]
     pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>) -> bool {
-        let folded = fold::path(path);
-        if (!self.folds && *folded == *path) || method == "CONNECT" {
+        if method == "CONNECT" || !(self.folds || fold::may_change(path)) {
             return false;
         }
-        let Some(body) = body(&folded) else { return false };
-        let reached = self.sites(host).find_map(|site| site.loose.search(Some(body), &|leaf| leaf.covering(method)));
-        match (found, reached) {
-            (None, None) => false,
-            (None, Some(_)) | (Some(_), None) => true,
-            (Some(id), Some(leaf)) => !leaf.0.iter().any(|entry| entry.id == id),
-        }
+        fold::readings(path).any(|reading| {
+            let folded = fold::path(path, reading);
+            let Some(body) = body(&folded) else { return false };
+            let reached =
+                self.sites(host).find_map(|site| site.loose.search(Some(body), &|leaf| leaf.covering(method)));
+            match (found, reached) {
+                (None, None) => false,
+                (None, Some(_)) | (Some(_), None) => true,
+                (Some(id), Some(leaf)) => !leaf.0.iter().any(|entry| entry.id == id),
+            }
+        })
     }
 
     /// The sites that a host belongs to, the most specific first.
@@ -159,12 +163,11 @@ impl Node {
     }
 
     fn prefix(&mut self, prefix: &str) -> &mut Leaf {
-        let longer = |(here, _): &(Box<str>, Leaf)| (here.len(), &**here) > (prefix.len(), prefix);
-        let at = self.prefixes.partition_point(longer);
-        if self.prefixes.get(at).is_none_or(|(here, _)| **here != *prefix) {
-            self.prefixes.insert(at, (prefix.into(), Leaf::default()));
+        let at = self.lengths.partition_point(|length| *length > prefix.len());
+        if self.lengths.get(at) != Some(&prefix.len()) {
+            self.lengths.insert(at, prefix.len());
         }
-        self.prefixes.get_mut(at).map_or(&mut self.end, |(_, leaf)| leaf)
+        self.prefixes.entry(prefix.into()).or_default()
     }
 
     /// The first leaf that the pick accepts, from the most specific shape down. Each node is seen once at most.
@@ -174,8 +177,8 @@ impl Node {
         };
         let literal = || self.literals.get(first)?.search(rest, pick);
         let prefix = || {
-            let mut fitting = self.prefixes.iter().filter(|(prefix, _)| rest.is_none() && first.starts_with(&**prefix));
-            fitting.find_map(|(_, leaf)| pick(leaf))
+            let lengths = self.lengths.iter().filter(|_| rest.is_none());
+            lengths.filter_map(|length| self.prefixes.get(first.get(..*length)?)).find_map(pick)
         };
         let one = || self.one.as_ref().filter(|_| !first.is_empty())?.search(rest, pick);
         literal().or_else(prefix).or_else(one).or_else(|| pick(&self.rest))
