@@ -279,3 +279,68 @@ fn cut(body: Option<&str>) -> Option<(&str, Option<&str>)> {
         None => (body, None),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meet(one: &str, two: &str) -> bool {
+        let (one, two) = (Pattern::parse(one).unwrap(), Pattern::parse(two).unwrap());
+        assert_eq!(one.may_meet(&two), two.may_meet(&one));
+        one.may_meet(&two)
+    }
+
+    #[test]
+    fn keys_meet_where_one_request_could_match_both() {
+        assert!(meet("/admin/**", "/admin"));
+        assert!(meet("/admin/**", "/admin/users/{id}"));
+        assert!(meet("/Admin/x", "/admin/X"));
+        assert!(meet("/{a}/b", "/a/*"));
+        assert!(meet("/a/Get*", "/a/getUser"));
+        assert!(meet("/a/Get*", "/a/GetU*"));
+        assert!(meet("/**", "/"));
+        assert!(!meet("/admin/**", "/administrator"));
+        assert!(!meet("/a/b", "/a"));
+        assert!(!meet("/a/Get*", "/a/Set*"));
+        assert!(!meet("/a/Get*", "/a"));
+    }
+
+    #[test]
+    fn keys_meet_by_method_with_head_taken_for_get() {
+        assert!(meet("GET /a", "/a"));
+        assert!(meet("GET /a", "HEAD,POST /a"));
+        assert!(!meet("GET /a", "POST /a"));
+        assert!(!meet("HEAD /a", "POST /a"));
+    }
+
+    #[test]
+    fn keys_meet_by_host() {
+        assert!(meet("a.com/", "/"));
+        assert!(meet("x.a.com/", "*.a.com/"));
+        assert!(meet("{t}.b.a.com/", "*.a.com/"));
+        assert!(meet("*.b.a.com/", "*.a.com/"));
+        assert!(!meet("a.com/", "*.a.com/"));
+        assert!(!meet("{t}.b.a.com/", "{t}.a.com/"));
+        assert!(!meet("y.x.a.com/", "{t}.a.com/"));
+        assert!(!meet("xa.com/", "*.a.com/"));
+        assert!(!meet("*.a.com/", "*.b.com/"));
+    }
+
+    #[test]
+    fn a_shape_has_neither_methods_nor_names() {
+        let shape = |text: &str| Pattern::parse(text).unwrap().shape_key();
+        assert_eq!(shape("GET {a}.x.com/{b}/{c**}"), shape("{d}.x.com/*/**"));
+        assert_ne!(shape("/{a}"), shape("/a"));
+        assert_ne!(shape("*.x.com/"), shape("{a}.x.com/"));
+    }
+
+    #[test]
+    fn captures_are_found_by_name_and_hold_eight() {
+        let names: Vec<Box<str>> = (0..8).map(|at| format!("n{at}").into()).collect();
+        let captures = Captures::new(&names, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+        assert_eq!(captures.get("n7"), Some("7"));
+        assert_eq!(captures.get("n8"), None);
+        assert_eq!(captures.iter().count(), 8);
+        assert_eq!(Captures::default().iter().count(), 0);
+    }
+}

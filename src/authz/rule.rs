@@ -622,7 +622,7 @@ mod tests {
             Expr::Word(_, Word::SignedIn) => 1,
             Expr::Word(_, Word::Group(_)) => 0,
             Expr::Word(..) => -1,
-            Expr::Not(part) => -reference(part),
+            Expr::Not(part) => reference(part).saturating_neg(),
             Expr::All(parts) => parts.iter().map(reference).min().unwrap(),
             Expr::Any(parts) => parts.iter().map(reference).max().unwrap(),
         }

@@ -110,3 +110,98 @@ impl Slots {
         Captures::new(&self.names, values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Found, RouteId, Table};
+    use super::*;
+
+    fn cover(keys: &[&str]) -> Cover {
+        Cover::build(keys.iter().map(|key| Pattern::parse(key).unwrap()).enumerate().collect())
+    }
+
+    /// Which keys cover a request, each with its captures.
+    fn covering(keys: &[&str], request: &str) -> Vec<String> {
+        let (method, rest) = request.split_once(' ').unwrap();
+        let (host, path) = rest.split_at(rest.find('/').unwrap());
+        let mut found = vec![];
+        cover(keys).for_each(host, method, path, |index, captures| {
+            let captures: String = captures.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            found.push(format!("{}{captures}", keys[index]));
+        });
+        found
+    }
+
+    #[test]
+    fn every_pattern_that_covers_a_request_counts() {
+        let keys =
+            ["/**", "/admin/**", "/admin/{x}", "a.com/admin/x", "{t}.com/**", "b.com/**", "POST /**", "/admin/x*"];
+        let all = ["/**", "/admin/**", "/admin/{x} x=x", "a.com/admin/x", "{t}.com/** t=a", "/admin/x*"];
+        assert_eq!(covering(&keys, "GET a.com/admin/x"), all);
+        assert_eq!(covering(&keys, "GET a.com/admin/x/"), all);
+        assert_eq!(covering(&keys, "PUT c.net/"), ["/**"]);
+    }
+
+    #[test]
+    fn head_is_covered_where_get_is() {
+        assert_eq!(covering(&["GET /a", "HEAD /a", "POST /a"], "HEAD a.com/a"), ["GET /a", "HEAD /a"]);
+        assert_eq!(covering(&["GET /a", "HEAD /a", "POST /a"], "GET a.com/a"), ["GET /a"]);
+    }
+
+    // N03
+    #[test]
+    fn a_variant_does_not_dodge_a_guard() {
+        for path in
+            ["/ADMIN/x", "/admin./x", "/Admin /x/y", "/admin?x", "/ADMIN#", "/ /admin", "/admin. ?/..", "/adm\u{130}n"]
+        {
+            let expected = usize::from(path.is_ascii());
+            assert_eq!(covering(&["/admin/**"], &format!("GET a.com{path}")).len(), expected, "{path}");
+        }
+        assert_eq!(covering(&["/kiss/**"], "GET a.com/\u{212a}i\u{17f}\u{17f}"), ["/kiss/**"]);
+        assert_eq!(covering(&["/Admin/**"], "GET a.com/admin"), ["/Admin/**"]);
+        assert_eq!(covering(&["/{x}/Admin"], "GET a.com/a?b/ADMIN"), ["/{x}/Admin x=a?b"]);
+        assert_eq!(covering(&["/svc/Get*"], "GET a.com/SVC/getX"), ["/svc/Get*"]);
+    }
+
+    #[test]
+    fn captured_values_are_as_the_path_has_them() {
+        assert_eq!(covering(&["/t/{t}/{r**}"], "GET a.com/T/Acme./X/y/"), ["/t/{t}/{r**} t=Acme. r=X/y"]);
+        assert_eq!(covering(&["/t/{t}/{r**}"], "GET a.com/t/Acme"), ["/t/{t}/{r**} t=Acme r="]);
+        assert_eq!(covering(&["/t/{t}"], "GET a.com/ /t/Acme?q"), ["/t/{t} t=Acme?q"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn what_a_route_matches_its_guard_covers_in_any_spelling(
+            key in "(GET |POST )?(\\*\\.com)?(/(a|Ab|\\*|\\{x\\})){0,2}(/\\*\\*|/a\\*|/\\{r\\*\\*\\})?/?",
+            path in "(/(a|Ab|b|ab)){0,3}/?",
+            method in "GET|HEAD|POST",
+            ends in prop::collection::vec("|\\.| |\\. |%", 4),
+        ) {
+            prop_assume!(path.starts_with('/'));
+            if let Ok(pattern) = Pattern::parse(&key) {
+                let table = Table::build([(RouteId(0), pattern.clone())]).unwrap();
+                let cover = Cover::build(vec![(7, pattern)]);
+                if let Found::Route(_, expected) = table.find("x.com", &method, &path) {
+                    let expected: Vec<_> = expected.iter().collect();
+                    let mut count = vec![];
+                    cover.for_each("x.com", &method, &path, |index, captures| {
+                        assert_eq!((index, captures.iter().collect::<Vec<_>>()), (7, expected.clone()));
+                        count.push(index);
+                    });
+                    prop_assert_eq!(count.len(), 1);
+                    let mut ends = ends.iter().map(|end| end.replace('%', "")).cycle();
+                    let spelled: Vec<_> = path.to_uppercase().split('/').map(|s| if s.is_empty() { String::new() } else { format!("{s}{}", ends.next().unwrap()) }).collect();
+                    for spelled in [spelled.join("/"), format!("{}?/x", spelled.join("/"))] {
+                        cover.for_each("x.com", &method, &spelled, |index, _| count.push(index));
+                    }
+                    prop_assert_eq!(count.len(), 3);
+                }
+            }
+        }
+    }
+}

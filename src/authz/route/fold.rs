@@ -99,3 +99,49 @@ pub(super) fn segments(segments: &[Segment]) -> Vec<Segment> {
     };
     segments.iter().map(folded).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> Vec<String> {
+        readings(text).map(|reading| path(text, reading).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_path_is_read_without_case_then_also_without_ends_and_without_a_query() {
+        assert_eq!(all("/admin"), ["/admin"]);
+        assert_eq!(all("/ADMIN/X"), ["/admin/x"]);
+        assert_eq!(all("/Admin. /x"), ["/admin. /x", "/admin/x"]);
+        assert_eq!(all("/a?b/C"), ["/a?b/c", "/a"]);
+        assert_eq!(all("/a./b.#c"), ["/a./b.#c", "/a/b.#c", "/a./b.", "/a/b"]);
+        assert_eq!(all("/ /ADMIN"), ["/ /admin", "/admin"]);
+        assert_eq!(all("/..."), ["/...", "/"]);
+        assert_eq!(all("/?"), ["/?", "/"]);
+    }
+
+    #[test]
+    fn case_is_folded_beyond_ascii_and_twice_is_once() {
+        assert_eq!(
+            case("\u{17f}\u{212a}\u{df}\u{1e9e}\u{3a3}\u{3c2}"),
+            "sksss\u{3c3}\u{3c3}".replace("sksss", "skssss")
+        );
+        for c in (0..0x2_0000).filter_map(char::from_u32) {
+            let text = c.to_string();
+            let once = case(&text).into_owned();
+            assert_eq!(case(&once), once, "{c:?}");
+            assert_eq!(case(&text.to_uppercase()), case(&text.to_lowercase()), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_change_does_not() {
+        for text in ["/", "/a", "/a/b.c/d", "/.a/b", "/a b/c"] {
+            assert!(!may_change(text), "{text}");
+            assert_eq!(all(text), [text]);
+        }
+        for text in ["/A", "/a.", "/a./b", "/a ", "/a?", "/a#/b", "/\u{e9}"] {
+            assert!(may_change(text), "{text}");
+        }
+    }
+}
