@@ -84,7 +84,7 @@ fn methods(piece: Piece<'_>) -> Read<Methods> {
         }
         methods.push(text.into());
     }
-    Ok(Methods(methods.into()))
+    Ok(Methods::new(methods))
 }
 
 fn host(piece: Piece<'_>) -> Read<Host> {
@@ -260,7 +260,7 @@ pub(in crate::authz) fn is_capture_name(text: &str) -> bool {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(methods) = &self.methods {
-            write!(f, "{} ", methods.0.join(","))?;
+            write!(f, "{} ", methods.names.join(","))?;
         }
         match &self.host {
             None => {}

@@ -1,6 +1,7 @@
 //! The route table: a trie a host, walked from the most specific key down, without regex.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
@@ -68,7 +69,7 @@ struct Leaf(Vec<Entry>);
 struct Entry {
     methods: Option<Methods>,
     id: RouteId,
-    slots: Slots,
+    slots: Arc<Slots>,
 }
 
 impl Table {
@@ -79,8 +80,9 @@ impl Table {
     pub fn build(routes: impl IntoIterator<Item = (RouteId, Pattern)>) -> Result<Self, Vec<Clash>> {
         let mut table = Self::default();
         let mut clashes = Vec::new();
+        let mut seen: HashSet<Arc<Slots>> = HashSet::new();
         for (id, pattern) in routes {
-            let slots = Slots::of(&pattern);
+            let slots = shared(&mut seen, Slots::of(&pattern));
             let entry = Entry { methods: pattern.methods, id, slots };
             let site = match pattern.host {
                 None => table.any.get_or_insert_default(),
@@ -147,6 +149,16 @@ impl Table {
     }
 }
 
+/// The same captures at the same places are kept once: thousands of routes have an `{id}`.
+fn shared(seen: &mut HashSet<Arc<Slots>>, slots: Slots) -> Arc<Slots> {
+    if let Some(same) = seen.get(&slots) {
+        return Arc::clone(same);
+    }
+    let slots = Arc::new(slots);
+    seen.insert(Arc::clone(&slots));
+    slots
+}
+
 impl Node {
     /// The leaf of this shape, made where there is none.
     fn leaf(&mut self, segments: &[Segment]) -> &mut Leaf {
@@ -204,7 +216,7 @@ impl Entry {
     fn clashes(&self, other: &Self) -> bool {
         match (&self.methods, &other.methods) {
             (None, None) => true,
-            (Some(one), Some(two)) => one.0.iter().any(|method| two.has(method)),
+            (Some(one), Some(two)) => one.names.iter().any(|method| two.has(method)),
             (None, Some(_)) | (Some(_), None) => false,
         }
     }
