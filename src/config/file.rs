@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Algorithm, Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
 
-use super::error::{Problem, Problems, Span, Spanned, nearest};
+use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
@@ -58,11 +58,13 @@ const TOP: Section = Section {
         "certificates",
         "revocations",
     ],
+    never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
     accepted: &["allow", "issuers"],
     later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
 
@@ -84,7 +86,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// A name and what it stands for.
-pub type Named<T> = (Spanned<Box<str>>, T);
+pub type Named<T> = (Text, T);
 
 /// A policy file as it was written. Rules, route keys and patterns are text still.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,7 +96,7 @@ pub struct File {
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
-    pub headers_kept: Vec<Spanned<Box<str>>>,
+    pub headers_kept: Vec<Text>,
     /// What the gateway is told beside the headers.
     pub metadata: Vec<Metadata>,
     /// The route table, in file order.
@@ -110,9 +112,9 @@ pub struct File {
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
     /// Where browsers find the site: scheme, host and port.
-    pub public_url: Option<Spanned<Box<str>>>,
+    pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Spanned<Box<str>>>,
+    pub sign_in: Option<Text>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -131,18 +133,18 @@ pub struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `[METHOD[,METHOD] ][host]/path`
-    pub key: Spanned<Box<str>>,
+    pub key: Text,
     /// Who may pass.
     pub rule: Rule,
     /// The issuers that it accepts, where it says so.
-    pub issuers: Option<Vec<Spanned<Box<str>>>>,
+    pub issuers: Option<Vec<Text>>,
 }
 
 /// A rule as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Rule words.
-    Text(Spanned<Box<str>>),
+    Text(Text),
     /// `{any: [...]}`: one of them holds.
     Any(Span, Vec<Self>),
     /// `{all: [...]}`: each of them holds.
@@ -215,7 +217,7 @@ fn named<T>(
     reader: &mut Reader,
     top: &Fields<'_>,
     section: &str,
-    mut one: impl FnMut(&mut Reader, &Spanned<Box<str>>, &Node) -> Option<T>,
+    mut one: impl FnMut(&mut Reader, &Text, &Node) -> Option<T>,
 ) -> Vec<Named<T>> {
     let Some(node) = top.get(section) else { return Vec::new() };
     let entries = reader.entries(node, &top.name(section)).unwrap_or_default();
@@ -292,7 +294,7 @@ fn rules(reader: &mut Reader, node: &Node, what: &str) -> Option<Vec<Rule>> {
 }
 
 /// Reports a name that no issuer has.
-fn known_issuer(reader: &mut Reader, name: &Spanned<Box<str>>, issuers: &[&str]) {
+fn known_issuer(reader: &mut Reader, name: &Text, issuers: &[&str]) {
     if issuers.contains(&&*name.value) {
         return;
     }
@@ -306,7 +308,7 @@ fn known_issuer(reader: &mut Reader, name: &Spanned<Box<str>>, issuers: &[&str])
 }
 
 /// Reports names that fold to the same one, as gateways and upstreams may fold them.
-fn alike(reader: &mut Reader, names: &[(&Spanned<Box<str>>, String)], code: &'static str, message: &str) {
+fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, message: &str) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for (name, folded) in names {
         if let Some(first) = seen.insert(folded, name.span) {

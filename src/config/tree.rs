@@ -63,18 +63,19 @@ impl Kind {
 ///
 /// # Errors
 /// Where the file is too large, or not UTF-8.
-pub fn decode(bytes: &[u8]) -> Result<&str, Problem> {
+pub fn decode(bytes: &[u8]) -> Result<&str, Box<Problem>> {
     const HERE: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
     if bytes.len() > MAX_FILE {
-        return Err(Problem::error("file_too_large", HERE, "the file is larger than 4 MiB"));
+        return Err(Problem::error("file_too_large", HERE, "the file is larger than 4 MiB").into());
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(Problem::error("not_utf8", HERE, "the file is UTF-16").cure("save it as UTF-8"));
+        return Err(Problem::error("not_utf8", HERE, "the file is UTF-16").cure("save it as UTF-8").into());
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let good = bytes.get(..error.valid_up_to()).and_then(|good| std::str::from_utf8(good).ok()).unwrap_or_default();
         Problem::error("not_utf8", span_at(good, good.len(), 1), "the file is not UTF-8 from here on")
             .cure("save it as UTF-8")
+            .into()
     })
 }
 
@@ -85,7 +86,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, Problem> {
 #[must_use]
 pub fn read(text: &str) -> (Option<Node>, Vec<Problem>) {
     if let Err(problem) = acceptable(text) {
-        return (None, vec![problem]);
+        return (None, vec![*problem]);
     }
     let mut options = granit_parser::options! {
         disallow_directives: true,
@@ -98,12 +99,12 @@ pub fn read(text: &str) -> (Option<Node>, Vec<Problem>) {
     for event in Parser::new_from_str_with_options(text, options) {
         let grown = match event {
             Ok((event, span)) => growth.take(event, &span),
-            Err(error) => Err(unreadable(text, &error)),
+            Err(error) => Err(unreadable(text, &error).into()),
         };
         if let Err(problem) = grown {
             // What breaks the text on the line of a trap is that trap.
             if growth.problems.last().is_none_or(|last| last.span.line != problem.span.line) {
-                growth.problems.push(problem);
+                growth.problems.push(*problem);
             }
             return (None, growth.problems);
         }
@@ -127,12 +128,13 @@ struct Growth<'a> {
 }
 
 impl Growth<'_> {
-    fn take(&mut self, event: Event<'_>, span: &granit_parser::Span) -> Result<(), Problem> {
+    fn take(&mut self, event: Event<'_>, span: &granit_parser::Span) -> Result<(), Box<Problem>> {
         let here = place(span);
         match event {
             Event::DocumentStart(..) if self.root.is_some() => {
                 return Err(Problem::error("two_documents", here, "a second document begins here")
-                    .cure("keep one document to a file: remove this `---`"));
+                    .cure("keep one document to a file: remove this `---`")
+                    .into());
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_properties(span, anchor, tag.is_some());
@@ -158,9 +160,9 @@ impl Growth<'_> {
         Ok(())
     }
 
-    fn scalar(&mut self, text: Cow<'_, str>, style: ScalarStyle, span: Span) -> Result<Node, Problem> {
+    fn scalar(&mut self, text: Cow<'_, str>, style: ScalarStyle, span: Span) -> Result<Node, Box<Problem>> {
         if text.len() > MAX_SCALAR {
-            return Err(Problem::error("value_too_long", span, "this value is longer than 1 MiB"));
+            return Err(Problem::error("value_too_long", span, "this value is longer than 1 MiB").into());
         }
         let plain = style == ScalarStyle::Plain;
         if plain && text == "<<" && matches!(self.open.last(), Some(Open::Map(_, _, None))) {
@@ -178,16 +180,16 @@ impl Growth<'_> {
         Ok(Node { span, kind })
     }
 
-    fn enter(&mut self, open: Open) -> Result<(), Problem> {
+    fn enter(&mut self, open: Open) -> Result<(), Box<Problem>> {
         if self.open.len() >= MAX_DEPTH {
             let (Open::List(span, _) | Open::Map(span, ..)) = open;
-            return Err(too_deep(span));
+            return Err(too_deep(span).into());
         }
         self.open.push(open);
         Ok(())
     }
 
-    fn leave(&mut self, end: Span) -> Result<(), Problem> {
+    fn leave(&mut self, end: Span) -> Result<(), Box<Problem>> {
         let reach = |span: Span| Span {
             len: end.offset.saturating_add(end.len).saturating_sub(span.offset).max(span.len),
             ..span
@@ -205,10 +207,12 @@ impl Growth<'_> {
         }
     }
 
-    fn add(&mut self, node: Node) -> Result<(), Problem> {
+    fn add(&mut self, node: Node) -> Result<(), Box<Problem>> {
         self.nodes = self.nodes.saturating_add(1);
         if self.nodes > MAX_NODES {
-            return Err(Problem::error("too_many_values", node.span, "the file has more than 150,000 keys and values"));
+            return Err(
+                Problem::error("too_many_values", node.span, "the file has more than 150,000 keys and values").into()
+            );
         }
         match self.open.last_mut() {
             Some(Open::List(_, items)) => items.push(node),
@@ -255,9 +259,9 @@ impl Growth<'_> {
 }
 
 /// Refuses what an editor does not show, or shows other than it is.
-fn acceptable(text: &str) -> Result<(), Problem> {
+fn acceptable(text: &str) -> Result<(), Box<Problem>> {
     if text.len() > MAX_FILE {
-        return Err(Problem::error("file_too_large", span_at(text, 0, 0), "the file is larger than 4 MiB"));
+        return Err(Problem::error("file_too_large", span_at(text, 0, 0), "the file is larger than 4 MiB").into());
     }
     let unseen = |c: char| {
         (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
@@ -265,7 +269,7 @@ fn acceptable(text: &str) -> Result<(), Problem> {
     };
     let Some((at, found)) = text.char_indices().find(|(_, c)| unseen(*c)) else { return Ok(()) };
     let span = span_at(text, at, found.len_utf8());
-    Err(match found {
+    let problem = match found {
         '\u{feff}' => Problem::error("byte_order_mark", span, "a byte order mark is here")
             .cure("save the file as UTF-8 without a byte order mark"),
         '\0' => Problem::error("control_character", span, "a NUL byte is here")
@@ -276,7 +280,8 @@ fn acceptable(text: &str) -> Result<(), Problem> {
             format!("the invisible character U+{:04X} is here", u32::from(found)),
         )
         .cure("remove it"),
-    })
+    };
+    Err(problem.into())
 }
 
 fn unreadable(text: &str, error: &ScanError) -> Problem {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Reader, Section, brief};
 use crate::config::tree::Node;
 
@@ -12,9 +12,10 @@ pub(super) const GATEWAY: Section = Section {
     name: "a gateway",
     accepted: &["by", "dialect", "client_address", "believes", "filtered_headers"],
     later: &["certificate", "token"],
+    never: &[],
 };
 pub(super) const CLIENT_ADDRESS: Section =
-    Section { name: "a client address", accepted: &["from", "hops"], later: &[] };
+    Section { name: "a client address", accepted: &["from", "hops"], later: &[], never: &[] };
 
 /// A gateway that may ask. Its dialect is Envoy's, the one there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub enum ClientAddress {
     ForwardedFor(u8),
 }
 
-pub(super) fn gateway(reader: &mut Reader, name: &Spanned<Box<str>>, node: &Node) -> Option<Gateway> {
+pub(super) fn gateway(reader: &mut Reader, name: &Text, node: &Node) -> Option<Gateway> {
     let fields = reader.fields(node, GATEWAY)?;
     if !fields.has("by") {
         let message = format!("the gateway `{}` needs `by`: how it is recognised", brief(&name.value));
@@ -143,7 +144,7 @@ fn client_address(reader: &mut Reader, node: &Node) -> Option<Spanned<ClientAddr
     Some(from)
 }
 
-fn not_there_yet(reader: &mut Reader, text: &Spanned<Box<str>>, there: &str) {
+fn not_there_yet(reader: &mut Reader, text: &Text, there: &str) {
     let message = format!("`{}` is not there yet in this version", brief(&text.value));
     reader.report(Problem::error("not_there_yet", text.span, message).cure(format!("what is there: {there}")));
 }

@@ -1,13 +1,13 @@
 //! `headers:` and `metadata:` what the upstream and the gateway are told of the caller.
 
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
 use super::alike;
 
-pub(super) const HEADER: Section = Section { name: "a header", accepted: &["from", "format"], later: &[] };
-pub(super) const METADATA: Section = Section { name: "a metadata key", accepted: &["from"], later: &[] };
+pub(super) const HEADER: Section = Section { name: "a header", accepted: &["from", "format"], later: &[], never: &[] };
+pub(super) const METADATA: Section = Section { name: "a metadata key", accepted: &["from"], later: &[], never: &[] };
 
 /// Headers that frame a message, belong to one connection, or say where a request came from.
 const REFUSED: &[&str] = &[
@@ -52,7 +52,7 @@ const REFUSED: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// As written: a token (RFC 9110 §5.6.2).
-    pub name: Spanned<Box<str>>,
+    pub name: Text,
     /// What it holds.
     pub source: Spanned<Source>,
     /// How it holds it; JSON where the file does not say.
@@ -63,7 +63,7 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// The key.
-    pub key: Spanned<Box<str>>,
+    pub key: Text,
     /// What it holds.
     pub source: Spanned<Source>,
 }
@@ -137,7 +137,7 @@ pub(super) fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-fn name_fits(reader: &mut Reader, name: &Spanned<Box<str>>) -> bool {
+fn name_fits(reader: &mut Reader, name: &Text) -> bool {
     let folded = fold(&name.value);
     let message = if name.value.starts_with(':') || http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
         "this cannot be the name of a header: letters, digits and `-`"

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::error::{Problem, Span, Spanned};
+use crate::authz::algorithm::Algorithm;
+use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
@@ -41,9 +42,12 @@ pub(super) const ISSUER: Section = Section {
         "max_stale",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
+    never: &[("secret", SHARED_SECRET), ("hmac", SHARED_SECRET), ("shared_secret", SHARED_SECRET)],
 };
-pub(super) const AUDIENCE: Section = Section { name: "an audience", accepted: &["claim", "any_of"], later: &[] };
+pub(super) const AUDIENCE: Section =
+    Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
+const SHARED_SECRET: &str = "a token signed with a shared secret can be written by everyone who verifies it";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// Services whose subjects are the whole world, by host and the beginning of the path.
@@ -64,17 +68,17 @@ pub struct Issuer {
     /// Where its keys are.
     pub keys: Keys,
     /// The exact `iss` claim: as written, or else the URL.
-    pub issuer: Spanned<Box<str>>,
+    pub issuer: Text,
     /// Whom its tokens are for; `None` where the file does not say.
     pub audience: Option<Audience>,
     /// The signature algorithms that are accepted; empty where the file does not say.
     pub algorithms: Vec<Spanned<Algorithm>>,
     /// The claim path of the roles.
-    pub roles: Option<Spanned<Box<str>>>,
+    pub roles: Option<Text>,
     /// The claim path of the groups.
-    pub groups: Option<Spanned<Box<str>>>,
+    pub groups: Option<Text>,
     /// The claim path of the scopes; `scope` where the file does not say.
-    pub scopes: Option<Spanned<Box<str>>>,
+    pub scopes: Option<Text>,
     /// Whether roles, groups and scopes that are missing are an empty list, rather than unknown.
     pub missing_is_empty: bool,
     /// Whether routes accept it that name no issuers; `None` where the file does not say.
@@ -86,17 +90,17 @@ pub struct Issuer {
     /// Where its credentials are read from.
     pub from: Vec<Spanned<Credential>>,
     /// The origins whose pages may send its cookie.
-    pub origins: Vec<Spanned<Box<str>>>,
+    pub origins: Vec<Text>,
     /// How far clocks may differ; 60 s where the file does not say.
     pub leeway: Duration,
     /// The longest time between `iat` and `exp`.
     pub max_token_lifetime: Option<Duration>,
     /// The `typ` headers that are accepted; empty where the file does not say.
-    pub types: Vec<Spanned<Box<str>>>,
+    pub types: Vec<Text>,
     /// Whether its id tokens are accepted.
     pub id_tokens: bool,
     /// What is put before a subject, so that it is one issuer's.
-    pub subject_prefix: Option<Spanned<Box<str>>>,
+    pub subject_prefix: Option<Text>,
     /// Whether its URLs may be plain http, on this machine only.
     pub allow_http: bool,
     /// How often its keys are fetched; 5 min where the file does not say.
@@ -111,7 +115,7 @@ pub struct Issuer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// For OIDC discovery.
-    pub url: Option<Spanned<Box<str>>>,
+    pub url: Option<Text>,
     /// A key set.
     pub jwks: Option<Spanned<Location>>,
     /// A PEM file with public keys or certificates.
@@ -131,38 +135,10 @@ pub enum Location {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audience {
     /// The claim that says so; `aud` where the file does not say.
-    pub claim: Option<Spanned<Box<str>>>,
+    pub claim: Option<Text>,
     /// One of these; never empty.
-    pub any_of: Vec<Spanned<Box<str>>>,
+    pub any_of: Vec<Text>,
 }
-
-/// An asymmetric signature algorithm (RFC 7518 §3.1, RFC 8037).
-#[expect(missing_docs, reason = "the names are the algorithms' own")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    EdDsa,
-}
-
-/// The algorithms and their registered names.
-const ALGORITHMS: &[(&str, Algorithm)] = &[
-    ("RS256", Algorithm::Rs256),
-    ("RS384", Algorithm::Rs384),
-    ("RS512", Algorithm::Rs512),
-    ("PS256", Algorithm::Ps256),
-    ("PS384", Algorithm::Ps384),
-    ("PS512", Algorithm::Ps512),
-    ("ES256", Algorithm::Es256),
-    ("ES384", Algorithm::Es384),
-    ("EdDSA", Algorithm::EdDsa),
-];
 
 /// The roles that an issuer may speak of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +146,7 @@ pub enum MayGrant {
     /// All of them.
     Any,
     /// Those of these names; a `*` may end one.
-    Only(Vec<Spanned<Box<str>>>),
+    Only(Vec<Text>),
 }
 
 /// Where a credential is read from.
@@ -184,16 +160,7 @@ pub enum Credential {
     Cookie(Box<str>),
 }
 
-impl Algorithm {
-    /// The registered name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        ALGORITHMS.iter().find(|(_, algorithm)| *algorithm == self).map(|(name, _)| *name).unwrap_or_default()
-    }
-}
-
-pub(super) fn issuer(reader: &mut Reader, name: &Spanned<Box<str>>, node: &Node) -> Option<Issuer> {
-    refuse_secret(reader, node);
+pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Issuer> {
     let fields = reader.fields(node, ISSUER)?;
     let allow_http = flag(reader, &fields, "allow_http");
     let keys = keys(reader, &fields, allow_http);
@@ -337,38 +304,24 @@ fn algorithms(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Spanned<Algorithm
     let Some(node) = fields.get("algorithms") else { return Vec::new() };
     let mut read = Vec::new();
     for text in reader.texts(node, "`algorithms` of an issuer") {
-        if let Some((_, algorithm)) = ALGORITHMS.iter().find(|(name, _)| *name == &*text.value) {
-            read.push(Spanned::new(*algorithm, text.span));
+        if let Some(algorithm) = Algorithm::parse(&text.value) {
+            read.push(Spanned::new(algorithm, text.span));
         } else if text.value.to_ascii_uppercase().starts_with("HS") {
             reader.report(shared_secret(text.span));
         } else if text.value.eq_ignore_ascii_case("none") {
             let message = "`none` is no signature: everyone could write such a token";
             reader.report(Problem::error("unsigned_algorithm", text.span, message).cure("remove it"));
         } else {
-            let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
             reader.no_such_choice(&text, "an algorithm", &names);
         }
     }
     read
 }
 
-/// `secret:` would be the key of HS256, in the file.
-fn refuse_secret(reader: &mut Reader, node: &Node) {
-    let Kind::Map(entries) = &node.kind else { return };
-    let secret =
-        |key: &Node| matches!(&key.kind, Kind::Text { text, .. } if matches!(&**text, "secret" | "hmac" | "key"));
-    for (key, _) in entries.iter().filter(|(key, _)| secret(key)) {
-        reader.report(shared_secret(key.span));
-    }
-}
-
 fn shared_secret(span: Span) -> Problem {
-    Problem::error(
-        "shared_secret",
-        span,
-        "a token signed with a shared secret can be written by everyone who verifies it",
-    )
-    .cure("let the issuer sign with a key pair: ES256, EdDSA, PS256 or RS256")
+    Problem::error("shared_secret", span, SHARED_SECRET)
+        .cure("let the issuer sign with a key pair: ES256, EdDSA, PS256 or RS256")
 }
 
 fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
@@ -392,11 +345,7 @@ fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
     Some(MayGrant::Only(patterns))
 }
 
-fn sources(
-    reader: &mut Reader,
-    name: &Spanned<Box<str>>,
-    fields: &Fields<'_>,
-) -> (Vec<Spanned<Credential>>, Vec<Spanned<Box<str>>>) {
+fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanned<Credential>>, Vec<Text>) {
     let mut from = Vec::new();
     if let Some(node) = fields.get("from") {
         for text in reader.texts(node, "`from` of an issuer") {
@@ -450,7 +399,7 @@ fn is_origin(text: &str) -> bool {
         .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text)
 }
 
-fn text(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Spanned<Box<str>>> {
+fn text(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Text> {
     fields.get(key).and_then(|node| reader.text(node, &fields.name(key)))
 }
 

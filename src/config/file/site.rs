@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section};
 use crate::config::tree::{Kind, Node};
 
 use super::issuer::file_path;
 
-pub(super) const PATHS: Section = Section { name: "`paths`", accepted: &["allow"], later: &[] };
+pub(super) const PATHS: Section = Section { name: "`paths`", accepted: &["allow"], later: &[], never: &[] };
 pub(super) const LISTEN: Section =
-    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"] };
-pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"] };
+    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"], never: &[] };
+pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"], never: &[] };
 
 const MAX_CACHE: u64 = 64 << 30;
 
@@ -103,7 +103,7 @@ pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Lenien
 }
 
 /// The site as browsers see it: an origin, without a path.
-pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<Box<str>>> {
+pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
     let url = reader.url(top.get("public_url")?, "`public_url`", true)?;
     let parsed = Url::parse(&url.value).ok()?;
     if parsed.path() != "/" || parsed.query().is_some() {
@@ -116,7 +116,7 @@ pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanne
 }
 
 /// Where browsers are sent; the request's own URL takes the place of `{url}`.
-pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<Box<str>>> {
+pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
     let node = top.get("sign_in")?;
     let text = reader.text(node, "`sign_in`")?;
     let filled = text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F");
@@ -152,7 +152,7 @@ pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     }
 }
 
-fn endpoint(reader: &mut Reader, text: Spanned<Box<str>>) -> Option<Spanned<Endpoint>> {
+fn endpoint(reader: &mut Reader, text: Text) -> Option<Spanned<Endpoint>> {
     let unix = text.value.strip_prefix("unix:").filter(|path| path.starts_with('/'));
     let endpoint = match unix {
         Some(path) => Some(Endpoint::Unix(PathBuf::from(path))),
