@@ -102,8 +102,10 @@ pub fn read(text: &str) -> (Option<Node>, Vec<Problem>) {
             Err(error) => Err(unreadable(text, &error).into()),
         };
         if let Err(problem) = grown {
-            // What breaks the text on the line of a trap is that trap.
-            if growth.problems.last().is_none_or(|last| last.span.line != problem.span.line) {
+            // What breaks the text on the line of a trap, or right after it, is that trap.
+            let line = problem.span.line;
+            let explained = |last: &Problem| last.span.line == line || last.span.line.saturating_add(1) == line;
+            if !growth.problems.last().is_some_and(explained) {
                 growth.problems.push(*problem);
             }
             return (None, growth.problems);
@@ -327,4 +329,162 @@ fn span_at(text: &str, offset: usize, len: usize) -> Span {
 
 fn narrow(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<(u32, u32, &'static str)> {
+        read(text).1.iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    fn values(text: &str) -> Vec<(String, Kind)> {
+        let (tree, problems) = read(text);
+        assert_eq!(problems, [], "{text}");
+        let Kind::Map(entries) = tree.unwrap().kind else { panic!("no map: {text}") };
+        let name = |key: Node| if let Kind::Text { text, .. } = key.kind { text.into() } else { String::new() };
+        entries.into_iter().map(|(key, value)| (name(key), value.kind)).collect()
+    }
+
+    fn plain(text: &str) -> Kind {
+        Kind::Text { text: text.into(), plain: true }
+    }
+
+    #[test]
+    fn keys_and_values_know_their_line_column_and_bytes() {
+        let text = "# ü\nroutes:\n  \"/ä\":  role:x\n  GET /b: {any: [role:y, 'z']}\n";
+        let (tree, problems) = read(text);
+        assert!(problems.is_empty());
+        let mut seen = Vec::new();
+        let mut open = vec![tree.unwrap()];
+        while let Some(node) = open.pop() {
+            let span = node.span;
+            let slice = &text[span.offset as usize..][..span.len as usize];
+            match node.kind {
+                Kind::Map(entries) => open.extend(entries.into_iter().flat_map(|(key, value)| [key, value])),
+                Kind::List(items) => {
+                    assert_eq!(slice, "[role:y, 'z']");
+                    open.extend(items);
+                }
+                _ => seen.push((span.line, span.column, slice)),
+            }
+        }
+        seen.sort_unstable();
+        let expected = [
+            (2, 1, "routes"),
+            (3, 3, "\"/ä\""),
+            (3, 10, "role:x"),
+            (4, 3, "GET /b"),
+            (4, 12, "any"),
+            (4, 18, "role:y"),
+            (4, 26, "'z'"),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn scalars_are_taken_as_written() {
+        // L02
+        let text = "a: yes\nb: no\nc: on\nd: 0o7\ne: 1_000\nf: .inf\ng: 010\nh: 1.0\ni: True\nj: 2024-01-01\n";
+        for (_, kind) in values(text) {
+            assert!(matches!(&kind, Kind::Text { plain: true, .. }), "{kind:?}");
+        }
+        let text = "a: true\nb: \"true\"\nc: ~\nd: 'null'\ne:\nf: |\n  x\n";
+        let kinds: Vec<Kind> = values(text).into_iter().map(|(_, kind)| kind).collect();
+        let quoted = |text: &str| Kind::Text { text: text.into(), plain: false };
+        assert_eq!(kinds, [Kind::Bool(true), quoted("true"), Kind::Null, quoted("null"), Kind::Null, quoted("x\n")]);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_kept_twice() {
+        assert_eq!(
+            values("a: 1\nb: 2\na: 3\n"),
+            [("a".into(), plain("1")), ("b".into(), plain("2")), ("a".into(), plain("3"))]
+        );
+    }
+
+    #[test]
+    fn anchors_aliases_tags_and_merge_keys_are_refused_at_their_places() {
+        // L02
+        let text = "a: !role x\nb: !!binary aGk=\nc: &x 1\nd: *x\ne: !!str y\nf: ! z\n";
+        let expected = [(1, 4, "tag"), (2, 4, "tag"), (3, 4, "anchor"), (4, 4, "alias"), (5, 4, "tag"), (6, 4, "tag")];
+        assert_eq!(found(text), expected);
+        assert_eq!(found("a:\n  <<: {b: c}\n"), [(2, 3, "merge_key")]);
+        assert_eq!(found("a: {x: 1, <<: [b]}\n"), [(1, 11, "merge_key")]);
+        assert_eq!(found("\"<<\": role:x\n"), []);
+        assert_eq!(found("%YAML 1.1\n---\na: on\n"), [(1, 1, "quote_key")]);
+    }
+
+    #[test]
+    fn an_alias_bomb_is_refused_without_being_expanded() {
+        // L02
+        let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+        for level in 1..=9 {
+            let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
+            text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+        }
+        let problems = read(&text).1;
+        assert_eq!(problems.len(), MAX_DEPTH);
+        assert!(problems.iter().all(|problem| matches!(problem.code, "alias" | "anchor")));
+    }
+
+    #[test]
+    fn depth_length_and_number_are_bounded() {
+        // L02
+        for open in ["[", "{a: ", "- ", "? ", "a: ["] {
+            let problems = read(&open.repeat(10_000)).1;
+            assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["too_deep"], "{open}");
+        }
+        let block: String = (0..10_000).map(|depth| format!("{}a:\n", " ".repeat(depth.min(200)))).collect();
+        assert_eq!(found(&block)[0].2, "too_deep");
+        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!((found(&deep(32)).len(), found(&deep(33))[0].2), (0, "too_deep"));
+        let long = |length: usize| format!("a: {}\n", "x".repeat(length));
+        assert_eq!((found(&long(MAX_SCALAR)).len(), found(&long(MAX_SCALAR + 1))[0].2), (0, "value_too_long"));
+        let keys: String = (0..100_000).map(|key| format!("k{key}: 1\n")).collect();
+        assert_eq!(found(&keys)[0].2, "too_many_values");
+        assert_eq!(found(&"x: y\n".repeat(MAX_FILE / 5 + 1)), [(1, 1, "file_too_large")]);
+    }
+
+    #[test]
+    fn what_an_editor_does_not_show_is_refused() {
+        // L02
+        assert_eq!(found("\u{feff}a: b\n"), [(1, 1, "byte_order_mark")]);
+        assert_eq!(found("a: b\n\0"), [(2, 1, "control_character")]);
+        assert_eq!(found("ä: b\u{202e}c\n"), [(1, 5, "control_character")]);
+        assert_eq!(found("a: b\u{85}c: d\n"), [(1, 5, "control_character")]);
+        assert_eq!(found("a: b\r\nc: d\r\n"), []);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused() {
+        // L02
+        fn code(bytes: &[u8]) -> Result<&str, (u32, u32, &'static str)> {
+            decode(bytes).map_err(|problem| (problem.span.line, problem.span.column, problem.code))
+        }
+        let utf16: Vec<u8> = "\u{feff}a: b".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(code(&utf16), Err((1, 1, "not_utf8")));
+        assert_eq!(code(b"a: b\nc: \xff"), Err((2, 4, "not_utf8")));
+        assert_eq!(code(&vec![b' '; MAX_FILE + 1]), Err((1, 1, "file_too_large")));
+        assert_eq!(code("a: ü".as_bytes()), Ok("a: ü"));
+    }
+
+    #[test]
+    fn one_document_is_read() {
+        // L02
+        assert_eq!(found("a: b\n---\nc: d\n"), [(2, 1, "two_documents")]);
+        assert_eq!(found("---\na: b\n...\n"), []);
+        assert_eq!(read("# nothing\n"), (None, Vec::new()));
+    }
+
+    #[test]
+    fn ten_thousand_routes_are_read() {
+        let text: String = (0..10_000).map(|n| format!("  /team{}/item{n}/{{id}}: role:r{n}\n", n % 50)).collect();
+        let (tree, problems) = read(&format!("routes:\n{text}"));
+        assert!(problems.is_empty());
+        assert!(
+            matches!(tree.unwrap().kind, Kind::Map(top) if matches!(&top[0].1.kind, Kind::Map(routes) if routes.len() == 10_000))
+        );
+    }
 }
