@@ -410,3 +410,120 @@ fn flag(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> bool {
 fn duration(reader: &mut Reader, fields: &Fields<'_>, key: &str, most: Duration) -> Option<Duration> {
     fields.get(key).and_then(|node| reader.duration(node, &fields.name(key), most))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::file::parse;
+
+    /// The problems of an issuer with these lines, which begin in line 3 and column 5.
+    fn found(lines: &str) -> Vec<(u32, u32, &'static str)> {
+        let text = format!("issuers:\n  main:\n    {}\nroutes: {{/a: role:x}}\n", lines.replace('\n', "\n    "));
+        let (_, problems) = parse("portcullis.yaml", &text);
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    #[test]
+    fn a_shared_secret_is_no_key() {
+        // J26
+        for secret in ["\"\"", "secret", "0123456789012345678901234567890", "file:hmac.key"] {
+            assert_eq!(
+                found(&format!("url: https://a.example.com\nsecret: {secret}")),
+                [(4, 5, "refused_key")],
+                "{secret}"
+            );
+        }
+        let algorithms = |names: &str| found(&format!("url: https://a.example.com\nalgorithms: [{names}]"));
+        assert_eq!(algorithms("ES256, HS256"), [(4, 25, "shared_secret")]);
+        assert_eq!(algorithms("hs512"), [(4, 18, "shared_secret")]);
+        assert_eq!(algorithms("none"), [(4, 18, "unsigned_algorithm")]);
+        assert_eq!(algorithms("ES265"), [(4, 18, "unknown_value")]);
+        assert_eq!(algorithms("ES256, RS512, EdDSA"), []);
+    }
+
+    #[test]
+    fn an_issuer_has_keys_and_a_name() {
+        assert_eq!(found("audience: x"), [(2, 3, "missing_key")]);
+        assert_eq!(found("jwks: file:x.json"), [(2, 3, "missing_key")]);
+        assert_eq!(found("jwks: file:x.json\nissuer: x"), []);
+        assert_eq!(found("pem: file:x.pem\nissuer: x"), []);
+        assert_eq!(found("pem: |\n  -----BEGIN PUBLIC KEY-----\n  x\nissuer: x"), [(4, 7, "wrong_shape")]);
+        assert_eq!(found("jwks: 'file:'\nissuer: x"), [(3, 11, "bad_path")]);
+    }
+
+    #[test]
+    fn keys_come_by_https_or_from_this_machine() {
+        assert_eq!(found("url: http://a.example.com"), [(3, 10, "not_https")]);
+        assert_eq!(found("url: http://a.example.com\nallow_http: true"), [(3, 10, "not_https")]);
+        assert_eq!(found("url: http://127.0.0.1:8080\nallow_http: true"), []);
+        assert_eq!(found("url: http://127.0.0.1:8080"), [(3, 10, "not_https")]);
+        assert_eq!(found("url: https://a:b@a.example.com"), [(3, 10, "secret_in_url")]);
+        assert_eq!(found("url: https://a.example.com/?x=y"), [(3, 10, "bad_url")]);
+        assert_eq!(found("url: a.example.com"), [(3, 10, "bad_url")]);
+        assert_eq!(found("url: https://${env:HOST}/"), [(3, 10, "not_there_yet")]);
+    }
+
+    #[test]
+    fn spans_of_time_and_flags_are_bounded() {
+        let url = |line: &str| found(&format!("url: https://a.example.com\n{line}"));
+        assert_eq!(url("leeway: 5m"), []);
+        assert_eq!(url("leeway: 301s"), [(4, 13, "out_of_range")]);
+        assert_eq!(url("leeway: 60"), [(4, 13, "bad_duration")]);
+        assert_eq!(url("default: yes"), [(4, 14, "wrong_shape")]);
+        assert_eq!(url("default: \"true\""), [(4, 14, "wrong_shape")]);
+        assert_eq!(url("missing: deny"), [(4, 14, "unknown_value")]);
+        assert_eq!(url("audience: []"), [(4, 15, "missing_value")]);
+        assert_eq!(url("audience: {claim: azp}"), [(4, 15, "missing_key")]);
+        assert_eq!(url("audiense: x"), [(4, 5, "unknown_key")]);
+        assert_eq!(url("may_grant: ['*']"), [(4, 17, "bad_pattern")]);
+        assert_eq!(url("may_grant: [a*b]"), [(4, 17, "bad_pattern")]);
+    }
+
+    #[test]
+    fn a_cookie_needs_the_origins_whose_pages_may_send_it() {
+        let url = |line: &str| found(&format!("url: https://a.example.com\n{line}"));
+        assert_eq!(url("from: [bearer, cookie:s]"), [(4, 20, "missing_key")]);
+        assert_eq!(url("from: [cookie:s]\norigins: [https://app.example.com, http://localhost:3000]"), []);
+        for origin in [
+            "'*'",
+            "\"null\"",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "HTTPS://app.example.com",
+        ] {
+            assert_eq!(url(&format!("origins: [{origin}]")), [(4, 15, "bad_origin")], "{origin}");
+        }
+        for source in ["query:t", "'header:a b'", "'cookie:'", "Bearer"] {
+            assert_eq!(url(&format!("from: [{source}]")), [(4, 12, "unknown_value")], "{source}");
+        }
+    }
+
+    #[test]
+    fn issuers_are_walls() {
+        let both = |first: &str, second: &str| {
+            let text = format!(
+                "issuers:\n  a: {{url: https://a.example.com, {first}}}\n  b: {{url: {second}}}\nroutes: {{/a: role:x}}\n"
+            );
+            let (_, problems) = parse("portcullis.yaml", &text);
+            let places = |p: &crate::config::Problem| (p.span.line, p.span.column, p.code);
+            problems.as_slice().iter().map(places).collect::<Vec<_>>()
+        };
+        assert_eq!(both("may_grant: any", "https://b.example.com, may_grant: [b-*]"), []);
+        assert_eq!(both("default: true", "https://b.example.com, may_grant: any"), [(2, 3, "missing_key")]);
+        assert_eq!(both("may_grant: any", "https://a.example.com, may_grant: any"), [(3, 12, "issuer_twice")]);
+    }
+
+    #[test]
+    fn an_issuer_whose_subjects_are_the_whole_world_needs_a_requirement() {
+        for world in [
+            "https://token.actions.githubusercontent.com",
+            "https://accounts.google.com",
+            "https://login.microsoftonline.com/common/v2.0",
+            "https://kubernetes.default.svc.cluster.local",
+        ] {
+            assert_eq!(found(&format!("url: {world}")), [(2, 3, "missing_key")], "{world}");
+            assert_eq!(found(&format!("url: {world}\nrequire: claim:org=acme")), [], "{world}");
+        }
+        assert_eq!(found("url: https://login.microsoftonline.com/2f5f-4d6e/v2.0"), []);
+    }
+}

@@ -229,3 +229,64 @@ fn size(text: &str) -> Option<u64> {
     };
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::parse;
+
+    fn found(lines: &str) -> Vec<(u32, u32, &'static str)> {
+        let (_, problems) = parse("portcullis.yaml", &format!("{lines}\nroutes: {{/a: role:x}}\n"));
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    #[test]
+    fn browsers_are_sent_to_an_address_that_the_request_cannot_choose() {
+        let site = |sign_in: &str| found(&format!("public_url: https://a.example.com\nsign_in: {sign_in}"));
+        assert_eq!(site("https://login.example.com/?to={url}"), []);
+        assert_eq!(site("https://login.example.com/"), []);
+        for (sign_in, code) in [
+            ("\"{url}\"", "bad_url"),
+            ("https://{url}/", "bad_url"),
+            ("https://login.example.com/{url}", "bad_placeholder"),
+            ("https://login.example.com/?to={path}", "bad_placeholder"),
+            ("http://login.example.com/", "not_https"),
+            ("javascript:alert(1)", "bad_url"),
+            ("\"https://login.example.com/?to={url}\\r\\nX: y\"", "control_character"),
+        ] {
+            assert_eq!(site(sign_in), [(2, 10, code)], "{sign_in}");
+        }
+        assert_eq!(found("sign_in: https://login.example.com/?to={url}"), [(1, 10, "missing_key")]);
+        assert_eq!(found("public_url: https://a.example.com/shop"), [(1, 13, "bad_url")]);
+        assert_eq!(found("public_url: http://a.example.com"), [(1, 13, "not_https")]);
+    }
+
+    #[test]
+    fn the_sites_own_settings_are_checked_word_by_word() {
+        for (line, column, code) in [
+            ("paths: [encoded_slash]", 8, "wrong_shape"),
+            ("paths: {allow: [encoded_slsh]}", 17, "unknown_value"),
+            ("listen: {grpc: localhost:9000}", 16, "bad_address"),
+            ("listen: {grpc: 'unix:run.sock'}", 16, "bad_address"),
+            ("listen: {http: '127.0.0.1:80'}", 10, "not_there_yet"),
+            ("audit: sdtout", 8, "unknown_value"),
+            ("audit: 'file:'", 8, "bad_path"),
+            ("log: text", 6, "unknown_value"),
+            ("decision_key: 0123456789abcdef", 15, "secret_in_file"),
+            ("decision_key: env:A-B", 15, "secret_in_file"),
+            ("cache: {tokens: 64MB}", 17, "bad_size"),
+            ("cache: {tokens: 65GiB}", 17, "bad_size"),
+            ("log: ", 1, "missing_value"),
+        ] {
+            assert_eq!(found(line), [(1, column, code)], "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_binary_unit() {
+        assert_eq!((size("64MiB"), size("1GiB"), size("512KiB")), (Some(64 << 20), Some(1 << 30), Some(512 << 10)));
+        for text in ["64", "MiB", "64M", "64MB", "-1KiB", "1.5GiB", "99999999999999999999KiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+}
