@@ -185,7 +185,7 @@ pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
 
 fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
-    let names: Vec<&str> = issuers.iter().map(|(name, _)| &*name.value).collect();
+    let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
@@ -210,6 +210,13 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         tests,
         issuers,
     }
+}
+
+/// The names in a section, of what can be read and of what cannot.
+fn keys<'n>(top: &Fields<'n>, section: &str) -> Vec<&'n str> {
+    let Some(Kind::Map(entries)) = top.get(section).map(|node| &node.kind) else { return Vec::new() };
+    let text = |key: &'n Node| if let Kind::Text { text, .. } = &key.kind { Some(&**text) } else { None };
+    entries.iter().filter_map(|(key, _)| text(key)).collect()
 }
 
 /// A map of names to what `one` reads of a value.
@@ -572,7 +579,17 @@ limit: 3
         ] {
             assert!(rule(bad).contains(&(2, column, code)), "{bad}: {:?}", rule(bad));
         }
+        assert_eq!(found("routes: {\"/a\\nb\": public}\n"), [(1, 10, "control_character")]);
+        assert_eq!(found("routes: {/a: public}\naudit: \"none\\n\"\n"), [(2, 8, "control_character")]);
         assert_eq!(rule(&format!("role:{}", "x".repeat(5_000))), [(2, 7, "value_too_long")]);
+    }
+
+    #[test]
+    fn an_issuer_that_cannot_be_read_is_known_by_its_name_all_the_same() {
+        let text = "issuers: {main: {}}\nroutes: {/a: {allow: role:x, issuers: [main]}}\n";
+        assert_eq!(found(text), [(1, 11, "missing_key")]);
+        let text = "issuers: {main: {}}\nroutes: {/a: {allow: role:x, issuers: [mian]}}\n";
+        assert_eq!(found(text), [(1, 11, "missing_key"), (2, 40, "unknown_issuer")]);
     }
 
     #[test]

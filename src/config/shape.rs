@@ -147,7 +147,7 @@ impl Reader {
                 self.report(Problem::error("missing_value", key.span, "a key is empty"));
                 None
             }
-            Kind::Text { text, .. } => self.acceptable(text, key.span).then_some(&**text),
+            Kind::Text { text, .. } => self.one_line(text, key.span).then_some(&**text),
             Kind::Bool(value) => {
                 let cure = format!("quote it: \"{value}\"");
                 self.report(Problem::error("wrong_shape", key.span, "a key is text, this is true or false").cure(cure));
@@ -161,9 +161,12 @@ impl Reader {
         }
     }
 
-    /// Reads a text that is not empty.
+    /// Reads a text that is not empty, on one line.
     pub fn text(&mut self, node: &Node, what: &str) -> Option<Text> {
         let text = self.literal(node, what)?;
+        if !self.one_line(&text.value, node.span) {
+            return None;
+        }
         if text.value.contains("${") {
             self.report(
                 Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
@@ -174,7 +177,7 @@ impl Reader {
         Some(text)
     }
 
-    /// Reads a text that is not empty, in which `${` has no meaning.
+    /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.
     pub fn literal(&mut self, node: &Node, what: &str) -> Option<Text> {
         let Kind::Text { text, .. } = &node.kind else {
             self.wrong_shape(node, what, "a text");
@@ -192,12 +195,22 @@ impl Reader {
             self.report(Problem::error("value_too_long", span, "this is longer than 4 KiB"));
             return false;
         }
-        if let Some(found) = text.trim_end_matches('\n').chars().find(|c| c.is_control() && *c != '\n') {
+        if let Some(found) = text.chars().find(|c| c.is_control() && *c != '\n') {
             let message = format!("the control character U+{:04X} is in here", u32::from(found));
             self.report(Problem::error("control_character", span, message));
             return false;
         }
         true
+    }
+
+    fn one_line(&mut self, text: &str, span: Span) -> bool {
+        if text.contains('\n') {
+            self.report(
+                Problem::error("control_character", span, "a line end is in here").cure("write it on one line"),
+            );
+            return false;
+        }
+        self.acceptable(text, span)
     }
 
     /// Reads `true` or `false`.

@@ -15,6 +15,8 @@ pub const MAX_SCALAR: usize = 1 << 20;
 pub const MAX_DEPTH: usize = 32;
 /// How many keys, values, lists and maps a file may have.
 pub const MAX_NODES: usize = 150_000;
+/// How many aliases, anchors, tags and merge keys are reported one by one.
+const MAX_REFUSED: usize = 32;
 
 /// A value, list or map, and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,21 +141,21 @@ impl Growth<'_> {
                     .into());
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_properties(span, anchor, tag.is_some());
+                self.refuse_properties(span, anchor, tag.is_some())?;
                 let node = self.scalar(text, style, here)?;
                 self.add(node)?;
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let text: Box<str> = self.slice(here).into();
-                self.refuse(trap::alias(self.text, here));
+                self.refuse(trap::alias(self.text, here))?;
                 self.add(Node { span: here, kind: Kind::Text { text, plain: true } })?;
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.refuse_properties(span, anchor, tag.is_some());
+                self.refuse_properties(span, anchor, tag.is_some())?;
                 self.enter(Open::List(here, Vec::new()))?;
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.refuse_properties(span, anchor, tag.is_some());
+                self.refuse_properties(span, anchor, tag.is_some())?;
                 self.enter(Open::Map(here, Vec::new(), None))?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.leave(here)?,
@@ -171,7 +173,7 @@ impl Growth<'_> {
             self.refuse(
                 Problem::error("merge_key", span, "`<<` would merge another map into this one, which is not read here")
                     .cure("write the lines out"),
-            );
+            )?;
         }
         let kind = match &*text {
             "" | "~" | "null" | "Null" | "NULL" if plain => Kind::Null,
@@ -198,11 +200,11 @@ impl Growth<'_> {
         };
         match self.open.pop() {
             Some(Open::List(span, items)) => {
-                let node = self.as_key(Node { span: reach(span), kind: Kind::List(items) });
+                let node = self.as_key(Node { span: reach(span), kind: Kind::List(items) })?;
                 self.add(node)
             }
             Some(Open::Map(span, entries, _)) => {
-                let node = self.as_key(Node { span: reach(span), kind: Kind::Map(entries) });
+                let node = self.as_key(Node { span: reach(span), kind: Kind::Map(entries) })?;
                 self.add(node)
             }
             None => Ok(()),
@@ -228,30 +230,39 @@ impl Growth<'_> {
     }
 
     /// A key is text: what YAML reads as a list or map in its place is taken as it was written, and reported.
-    fn as_key(&mut self, node: Node) -> Node {
+    fn as_key(&mut self, node: Node) -> Result<Node, Box<Problem>> {
         if !matches!(node.kind, Kind::List(_) | Kind::Map(_))
             || !matches!(self.open.last(), Some(Open::Map(_, _, None)))
         {
-            return node;
+            return Ok(node);
         }
-        self.refuse(trap::key(self.text, node.span));
+        self.refuse(trap::key(self.text, node.span))?;
         let text: Box<str> = self.slice(node.span).trim_end().into();
-        Node { span: node.span, kind: Kind::Text { text, plain: true } }
+        Ok(Node { span: node.span, kind: Kind::Text { text, plain: true } })
     }
 
-    fn refuse_properties(&mut self, span: &granit_parser::Span, anchor: usize, tagged: bool) {
+    fn refuse_properties(
+        &mut self,
+        span: &granit_parser::Span,
+        anchor: usize,
+        tagged: bool,
+    ) -> Result<(), Box<Problem>> {
         if anchor != 0 {
-            self.refuse(trap::anchor(self.text, place(span)));
+            self.refuse(trap::anchor(self.text, place(span)))?;
         }
         if tagged {
-            self.refuse(trap::tag(self.text, span.tag_span().map_or_else(|| place(span), |span| place(&span))));
+            self.refuse(trap::tag(self.text, span.tag_span().map_or_else(|| place(span), |span| place(&span))))?;
         }
+        Ok(())
     }
 
-    fn refuse(&mut self, problem: Problem) {
-        if self.problems.len() < MAX_DEPTH {
-            self.problems.push(problem);
+    /// Takes note of what cannot be part of a policy; a file that is full of it is not read on.
+    fn refuse(&mut self, problem: Problem) -> Result<(), Box<Problem>> {
+        if self.problems.len() >= MAX_REFUSED {
+            return Err(problem.into());
         }
+        self.problems.push(problem);
+        Ok(())
     }
 
     fn slice(&self, span: Span) -> &str {
@@ -360,7 +371,7 @@ mod tests {
         let mut open = vec![tree.unwrap()];
         while let Some(node) = open.pop() {
             let span = node.span;
-            let slice = &text[span.offset as usize..][..span.len as usize];
+            let slice = text.get(span.offset as usize..).and_then(|rest| rest.get(..span.len as usize)).unwrap();
             match node.kind {
                 Kind::Map(entries) => open.extend(entries.into_iter().flat_map(|(key, value)| [key, value])),
                 Kind::List(items) => {
@@ -425,7 +436,7 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
         }
         let problems = read(&text).1;
-        assert_eq!(problems.len(), MAX_DEPTH);
+        assert!(problems.len() <= MAX_REFUSED + 1);
         assert!(problems.iter().all(|problem| matches!(problem.code, "alias" | "anchor")));
     }
 

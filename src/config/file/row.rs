@@ -216,7 +216,7 @@ fn looks_boolean(text: &str) -> bool {
 fn ask(reader: &mut Reader, node: &Node) -> Option<Spanned<Ask>> {
     let text = reader.literal(node, "what a test asks for")?;
     let asked = text.value.split_once(' ').and_then(|(method, target)| {
-        let fits = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && !target.contains(' ');
+        let fits = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && !target.contains([' ', '\n']);
         let slash = target.find('/')?;
         let (host, target) = target.split_at_checked(slash)?;
         let host = (!host.is_empty()).then(|| host.into());
