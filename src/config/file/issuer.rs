@@ -262,13 +262,12 @@ fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys {
         Some(reader.url(node, "`jwks` of an issuer", http)?.map(Location::Url))
     });
     let pem = fields.get("pem").and_then(|node| {
-        let text = reader.text(node, "`pem` of an issuer")?;
-        if text.value.contains("-----BEGIN") {
-            let problem =
-                Problem::error("wrong_shape", node.span, "`pem` of an issuer is the path of a file, not its content");
-            reader.report(problem.cure("pem: /etc/portcullis/issuer.pem"));
+        if matches!(&node.kind, Kind::Text { text, .. } if text.contains("-----BEGIN")) {
+            let message = "`pem` of an issuer is the path of a file, not its content";
+            reader.report(Problem::error("wrong_shape", node.span, message).cure("pem: /etc/portcullis/issuer.pem"));
             return None;
         }
+        let text = reader.text(node, "`pem` of an issuer")?;
         Some(text.map(|path| PathBuf::from(path.strip_prefix("file:").unwrap_or(&path))))
     });
     Keys { url, jwks, pem }
