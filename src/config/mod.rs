@@ -6,5 +6,5 @@ mod shape;
 mod trap;
 pub mod tree;
 
-pub use error::{Problem, Problems, Severity, Span, Spanned};
+pub use error::{Problem, Problems, Severity, Span, Spanned, Text};
 pub use file::{File, parse};
