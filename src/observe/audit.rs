@@ -259,16 +259,11 @@ mod tests {
         let headers = vec![Header { name: b"x-request-id", value: b"a\r\n{\"forged\":1}\x1b[2J\xff" }];
         let host = vec![b'h'; 10_000];
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET\n", target: b"/", host: &host, headers };
-        let basis = Basis { reason: Some(Reason::HostMalformed), ..Basis::default() };
+        let decision = Decision::denied(Reason::HostMalformed);
+        let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
         for _ in 0..3 {
-            audit.hand_over(Line::new(
-                None,
-                Some(&raw),
-                &basis,
-                None,
-                Timestamp::from_secs(0),
-                Duration::from_micros(7),
-            ));
+            let observed = Observed { policy: None, request: Some(&raw), decision: &decision, id: None, at, elapsed };
+            audit.hand_over(Line::new(&observed));
         }
         drop(audit);
         writer.finish();
