@@ -5,5 +5,6 @@ pub mod authz;
 pub mod clock;
 pub mod config;
 pub mod dev;
+pub mod feed;
 pub mod live;
 pub mod observe;
