@@ -2,6 +2,7 @@
 
 pub mod authorizer;
 pub mod authz;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev;
