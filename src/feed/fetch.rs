@@ -1,6 +1,7 @@
 //! One fetch of a key set: strict about where it goes, how long it takes and what comes back.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use url::Url;
 use super::reach::{NameFault, Reach, Resolver};
 use crate::authz::json::{Json, Object};
 use crate::authz::keys::{JwksError, KeyReport, KeySet, MAX_JWKS, Origin};
+use crate::config::{Feed, KeySource};
 
 /// How long a fetch may take as a whole.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -24,26 +26,28 @@ pub struct Source {
     /// The exact `iss` that discovery must tell.
     pub issuer: Arc<str>,
     /// What is fetched.
-    pub place: Place,
+    pub from: KeySource,
     /// Whether plain http is allowed, on this machine only.
     pub allow_http: bool,
 }
 
-/// What is fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The key set that discovery (OpenID Connect Discovery §4) at this issuer URL leads to.
-    Discovery(Url),
-    /// The key set at this URL.
-    Jwks(Url),
-}
-
 impl Source {
+    /// Where the policy says that an issuer's keys are.
+    #[must_use]
+    pub fn of(feed: &Feed) -> Self {
+        let issuer = Arc::clone(&feed.issuer.tokens.issuer);
+        Self { issuer, from: feed.from.clone(), allow_http: feed.allow_http }
+    }
+
+    fn url(&self) -> Result<Url, FetchError> {
+        let (KeySource::Discovery(url) | KeySource::Jwks(url)) = &self.from;
+        Url::parse(url).map_err(|_| FetchError::InsecureUrl)
+    }
+
     /// Where it is, fit for a log: without query, user and fragment.
     #[must_use]
     pub fn shown(&self) -> String {
-        let (Place::Discovery(url) | Place::Jwks(url)) = &self.place;
-        format!("{}{}", url.origin().ascii_serialization(), url.path())
+        self.url().map(|url| format!("{}{}", url.origin().ascii_serialization(), url.path())).unwrap_or_default()
     }
 }
 
@@ -160,12 +164,14 @@ impl Fetcher {
     /// Where nothing came, or no key set.
     pub async fn fetch(&self, source: &Source) -> Result<KeyReport, FetchError> {
         let fetch = async {
-            let body = match &source.place {
-                Place::Jwks(url) => self.body(url, Reach::of_own(url, source.allow_http)?).await?,
-                Place::Discovery(own) => {
-                    let document = self.body(&discovery(own), Reach::of_own(own, source.allow_http)?).await?;
+            let own = source.url()?;
+            let reach = Reach::of_own(&own, source.allow_http)?;
+            let body = match &source.from {
+                KeySource::Jwks(_) => self.body(&own, reach).await?,
+                KeySource::Discovery(_) => {
+                    let document = self.body(&discovery(&own), reach).await?;
                     let url = jwks_uri(&document, &source.issuer)?;
-                    self.body(&url, Reach::of_learnt(&url, own, source.allow_http)?).await?
+                    self.body(&url, Reach::of_learnt(&url, &own, source.allow_http)?).await?
                 }
             };
             Ok(KeySet::from_jwks(&body, Origin::Remote)?)
@@ -180,7 +186,8 @@ impl Fetcher {
             Reach::Loopback => &self.loopback,
         };
         let request = client.as_ref().ok_or(FetchError::NoTrust)?.get(url.clone());
-        let response = request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
+        let response =
+            request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
         match response.status() {
             StatusCode::OK => read(response).await,
             status if status.is_redirection() => Err(FetchError::Redirect),
@@ -242,9 +249,7 @@ fn fault(error: &reqwest::Error) -> FetchError {
             NameFault::Refused => FetchError::AddressRefused,
         };
     }
-    let is_tls = |cause: &(dyn Error + 'static)| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
-    };
+    let is_tls = |cause: &(dyn Error + 'static)| cause.downcast_ref::<io::Error>().is_some_and(is_invalid);
     if error.is_timeout() {
         FetchError::Timeout
     } else if error.is_connect() && causes().any(is_tls) {
@@ -254,6 +259,12 @@ fn fault(error: &reqwest::Error) -> FetchError {
     } else {
         FetchError::Interrupted
     }
+}
+
+/// Whether this says, at any depth, that what came was invalid: how the TLS library says no.
+fn is_invalid(error: &io::Error) -> bool {
+    let inner = || error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>());
+    error.kind() == io::ErrorKind::InvalidData || inner().is_some_and(is_invalid)
 }
 
 #[cfg(test)]
@@ -270,7 +281,7 @@ mod tests {
     }
 
     fn jwks(url: &Url) -> Source {
-        Source { issuer: "https://id.example.com".into(), place: Place::Jwks(url.clone()), allow_http: true }
+        Source { issuer: "https://id.example.com".into(), from: KeySource::Jwks(url.as_str().into()), allow_http: true }
     }
 
     async fn fault_of(source: &Source) -> FetchError {
@@ -421,7 +432,7 @@ mod tests {
         let told = |jwks_uri: &str| json!({"issuer": iss, "jwks_uri": jwks_uri}).to_string();
         for (document, wanted) in [
             (told("https://169.254.169.254/latest"), FetchError::AddressRefused),
-            (told("https://localhost./keys"), FetchError::AddressRefused),
+            (told("https://localhost/keys"), FetchError::AddressRefused),
             (told("http://keys.example.com/"), FetchError::InsecureUrl),
             (told("file:///etc/passwd"), FetchError::InsecureUrl),
             (told("/keys"), FetchError::BadDiscovery),
@@ -432,7 +443,8 @@ mod tests {
             ("[]".to_owned(), FetchError::BadDiscovery),
         ] {
             let server = Canned::body(&document).await;
-            let source = Source { issuer: iss.into(), place: Place::Discovery(server.url.clone()), allow_http: true };
+            let source =
+                Source { issuer: iss.into(), from: KeySource::Discovery(server.url.as_str().into()), allow_http: true };
             assert_eq!(fault_of(&source).await, wanted, "{document}");
         }
     }

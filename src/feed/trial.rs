@@ -1,4 +1,4 @@
-//! For the tests of the feeds: a server that answers with canned bytes, and issuers that need no policy file.
+//! For the tests of the feeds: a server that answers with canned bytes, and policies with issuers in this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +9,12 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use url::Url;
 
-use super::fetch::{Place, Source};
+use super::fetch::Source;
 use crate::authz::algorithm::Algorithm;
-use crate::authz::identity::ClaimPath;
-use crate::authz::issuer::{IssuerPolicy, MayGrant};
-use crate::authz::token::{Audience, TokenRules, TokenTypes};
+use crate::config::{self, Compiled, KeySource};
 use crate::dev::issuer::{Issuer, Settings};
 
-/// Answers every connection with the same bytes. Stops when dropped.
+/// Answers connections with canned bytes. Stops when dropped.
 pub(super) struct Canned {
     pub(super) url: Url,
     hits: Arc<AtomicU64>,
@@ -24,16 +22,25 @@ pub(super) struct Canned {
 }
 
 impl Canned {
+    /// The first connection gets the first of these bodies, the second the second; the last one is for all that follow.
+    pub(super) async fn one_by_one(bodies: &[&str]) -> Self {
+        Self::serve(bodies.iter().map(|body| ok(body).into_bytes()).collect(), Duration::ZERO).await
+    }
+
     /// `pace` is how long each byte takes; zero sends all at once.
     pub(super) async fn start(answer: impl Into<Vec<u8>>, pace: Duration) -> Self {
+        Self::serve(vec![answer.into()], pace).await
+    }
+
+    async fn serve(answers: Vec<Vec<u8>>, pace: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-        let (answer, hits): (Vec<u8>, _) = (answer.into(), Arc::new(AtomicU64::new(0)));
+        let hits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&hits);
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::SeqCst);
-                let answer = answer.clone();
+                let before = usize::try_from(counted.fetch_add(1, Ordering::SeqCst)).unwrap();
+                let answer = answers[before.min(answers.len() - 1)].clone();
                 tokio::spawn(async move {
                     let _ = stream.read(&mut [0; 4_096]).await;
                     let step = if pace.is_zero() { answer.len().max(1) } else { 1 };
@@ -79,36 +86,22 @@ pub(super) async fn issuer() -> Issuer {
 
 /// Discovery at this issuer.
 pub(super) fn discovery(issuer: &Issuer) -> Source {
-    let place = Place::Discovery(Url::parse(issuer.url()).unwrap());
-    Source { issuer: issuer.url().into(), place, allow_http: true }
+    Source { issuer: issuer.url().into(), from: KeySource::Discovery(issuer.url().into()), allow_http: true }
 }
 
-/// What the policy says of an issuer of this name.
-pub(super) fn policy(name: &str, iss: &str, cooldown: Duration) -> IssuerPolicy {
-    IssuerPolicy {
-        name: name.into(),
-        tokens: TokenRules {
-            issuer: iss.into(),
-            audience: Audience { claim: ClaimPath::parse("aud").unwrap(), any_of: Box::new(["shop-api".into()]) },
-            algorithms: [Algorithm::Es256].into_iter().collect(),
-            types: TokenTypes::default(),
-            leeway: Duration::from_secs(60),
-            max_lifetime: None,
-        },
-        sources: Box::new([crate::authz::credential::Source::Bearer]),
-        origins: Box::default(),
-        roles: None,
-        groups: None,
-        scopes: ClaimPath::parse("scope").unwrap(),
-        missing_is_empty: false,
-        may_grant: MayGrant::Any,
-        require: None,
-        derived: Box::default(),
-        subject_prefix: Box::default(),
-        fed: true,
-        cooldown,
-        max_stale: Duration::from_secs(86_400),
-        memory: 1 << 20,
-        digest: [0; 32],
+/// A policy with an issuer of each of these names, sources and further settings.
+pub(super) fn compiled(issuers: &[(&str, &Source, &str)]) -> Compiled {
+    let mut text = String::from("routes:\n  GET /: signed-in\nissuers:\n");
+    for (name, Source { issuer, from, allow_http }, more) in issuers {
+        let (key, url) = match from {
+            KeySource::Discovery(url) => ("url", url),
+            KeySource::Jwks(url) => ("jwks", url),
+        };
+        let line = format!(
+            "  {name}: {{{key}: \"{url}\", issuer: \"{issuer}\", allow_http: {allow_http}, audience: shop-api, default: true, may_grant: any, {more}}}\n"
+        );
+        text.push_str(&line);
     }
+    let (compiled, problems) = config::compile("portcullis.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+    compiled.unwrap_or_else(|| panic!("{problems}"))
 }
