@@ -68,8 +68,9 @@ fn with_two(text: &str) -> Vec<String> {
 fn shown(problems: &Problems, text: &str, head: u32) -> Vec<String> {
     let one = |p: &Problem| {
         let sign = if p.severity == Severity::Error { "" } else { "~" };
-        let source = text.get(p.span.offset as usize..(p.span.offset + p.span.len) as usize).unwrap();
-        format!("{sign}{} {}:{} {source}", p.code, i64::from(p.span.line) - i64::from(head), p.span.column)
+        let bytes = &text.as_bytes()[p.span.offset as usize..][..p.span.len as usize];
+        let source = std::str::from_utf8(bytes).unwrap();
+        format!("{sign}{} {}:{} {source}", p.code, p.span.line.saturating_sub(head), p.span.column)
     };
     problems.as_slice().iter().map(one).collect()
 }
