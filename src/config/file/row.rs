@@ -9,7 +9,7 @@ use crate::config::error::{Problem, Span, Spanned};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
-use super::known_issuer;
+use super::{Named, known_issuer};
 
 pub(super) const ROW: Section =
     Section { name: "a test", accepted: &["as", "ask", "expect", "headers", "from"], later: &["with", "now"] };
@@ -27,7 +27,7 @@ pub struct Row {
     /// What should come of it.
     pub expect: Spanned<Expectation>,
     /// What the upstream should see; `None` for a header that should not be there.
-    pub headers: Vec<(Spanned<Box<str>>, Option<Box<str>>)>,
+    pub headers: Vec<Named<Option<Box<str>>>>,
     /// The address that the caller asks from.
     pub from: Option<Spanned<IpAddr>>,
 }
@@ -257,7 +257,7 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Spanned<Expectation>>
     expected.map(|expected| Spanned::new(expected, text.span))
 }
 
-fn headers(reader: &mut Reader, node: &Node) -> Vec<(Spanned<Box<str>>, Option<Box<str>>)> {
+fn headers(reader: &mut Reader, node: &Node) -> Vec<Named<Option<Box<str>>>> {
     let mut headers = Vec::new();
     for (name, value) in reader.entries(node, "the headers of a test").unwrap_or_default() {
         let expected = match &value.kind {
