@@ -127,6 +127,8 @@ pub struct File {
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// The sections of which some entry could not be read, and so is left out.
+    pub lost: Vec<&'static str>,
 }
 
 /// A line of the route table.
@@ -190,7 +192,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
-    File {
+    let mut file = File {
         headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         metadata: header::metadata(reader, top),
@@ -209,7 +211,10 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
-    }
+        lost: Vec::new(),
+    };
+    file.lost = reader.lost();
+    file
 }
 
 /// The names in a section, of what can be read and of what cannot.
@@ -223,12 +228,22 @@ fn keys<'n>(top: &Fields<'n>, section: &str) -> Vec<&'n str> {
 fn named<T>(
     reader: &mut Reader,
     top: &Fields<'_>,
-    section: &str,
+    section: &'static str,
     mut one: impl FnMut(&mut Reader, &Text, &Node) -> Option<T>,
 ) -> Vec<Named<T>> {
     let Some(node) = top.get(section) else { return Vec::new() };
     let entries = reader.entries(node, &top.name(section)).unwrap_or_default();
-    entries.into_iter().filter_map(|(name, node)| one(reader, &name, node).map(|value| (name, value))).collect()
+    let count = entries.len();
+    let mut read = Vec::with_capacity(count);
+    for (name, node) in entries {
+        if let Some(value) = one(reader, &name, node) {
+            read.push((name, value));
+        }
+    }
+    if read.len() < count {
+        reader.lose(section);
+    }
+    read
 }
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {

@@ -12,15 +12,16 @@ const TOP: &[&str] = &["admin", "app", "cli"];
 /// What each module may name besides itself. A module that is not here is an error, so that a new one is thought about.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("authz", &[]),
+    ("clock", &["authz"]),
     ("config", &["authz"]),
-    ("observe", &["authz"]),
-    ("live", &["authz"]),
+    ("observe", &["authz", "clock"]),
+    ("live", &["authz", "clock"]),
     ("store", &["authz"]),
-    ("authorizer", &["authz", "live", "observe", "store"]),
-    ("feed", &["authz", "config", "live", "store"]),
+    ("authorizer", &["authz", "clock", "live", "observe", "store"]),
+    ("feed", &["authz", "clock", "config", "live", "store"]),
     ("gateway", &["authz", "authorizer"]),
     ("server", &[]),
-    ("dev", &["authz", "config"]),
+    ("dev", &["authz", "clock", "config"]),
 ];
 
 /// The core stays testable without a runtime, a socket or a subscriber.
