@@ -16,7 +16,7 @@ use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
 use crate::clock::now;
 use crate::live::{Answer, Live};
-use crate::observe::Recorder;
+use crate::observe::{Observed, Recorder};
 
 /// How long a check may wait for a fact when the gateway names no deadline (Envoy's own default).
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -62,7 +62,10 @@ impl Sealer {
         });
         self.count.set(count);
         let mut nonce = [0; 12];
-        nonce.iter_mut().zip(self.prefix.get().into_iter().chain(count.to_be_bytes())).for_each(|(to, from)| *to = from);
+        nonce
+            .iter_mut()
+            .zip(self.prefix.get().into_iter().chain(count.to_be_bytes()))
+            .for_each(|(to, from)| *to = from);
         let policy = snapshot.map(|snapshot| snapshot.policy().id).unwrap_or_default();
         self.key.seal(nonce, &Told::of(decision.basis(), policy, self.replica, at))
     }
@@ -139,7 +142,14 @@ impl Authorizer {
         began: Instant,
     ) -> Answered {
         let id = self.sealer.seal(&decision, snapshot.map(|snapshot| &**snapshot), at);
-        self.recorder.record(snapshot.map(|snapshot| snapshot.policy()), asked.as_ref().ok(), &decision, id, at, began.elapsed());
+        self.recorder.record(&Observed {
+            policy: snapshot.map(|snapshot| snapshot.policy()),
+            request: asked.as_ref().ok(),
+            decision: &decision,
+            id,
+            at,
+            elapsed: began.elapsed(),
+        });
         Answered { decision, id }
     }
 }

@@ -256,3 +256,401 @@ fn sha256(content: &[u8]) -> [u8; 32] {
     hash.iter_mut().zip(digest::digest(&digest::SHA256, content).as_ref()).for_each(|(to, from)| *to = *from);
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dev::mint::SigningKey;
+
+    fn jwk(algorithm: Algorithm, kid: &str) -> Value {
+        SigningKey::shared(algorithm).public_jwk(Some(kid))
+    }
+
+    fn report(keys: &[Value]) -> KeyReport {
+        KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes(), Origin::Remote).unwrap()
+    }
+
+    /// What becomes of one key with these members changed (`null` removes one).
+    fn fault(mut key: Value, changes: Value) -> Option<KeyFault> {
+        let members = key.as_object_mut().unwrap();
+        for (name, value) in changes.as_object().unwrap() {
+            if value.is_null() {
+                members.remove(name);
+            } else {
+                members.insert(name.clone(), value.clone());
+            }
+        }
+        let report = report(&[key]);
+        assert_eq!(report.keys.is_empty(), report.refused.len() == 1);
+        report.refused.first().map(|refused| refused.why)
+    }
+
+    fn one<'a>(keys: &'a KeySet, kid: &str, algorithm: Algorithm) -> &'a dyn Verify {
+        let Found::One(key) = keys.find(Some(kid), algorithm) else { panic!("no key {kid}") };
+        key
+    }
+
+    fn encode(bytes: &[u8]) -> String {
+        base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
+    }
+
+    fn decode(key: &Value, member: &str) -> Vec<u8> {
+        let text = key[member].as_str().unwrap();
+        base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text).unwrap()
+    }
+
+    #[test]
+    fn each_algorithm_verifies_what_its_key_signed_and_nothing_else() {
+        for algorithm in Algorithm::ALL.iter().copied() {
+            let signer = SigningKey::shared(algorithm);
+            let signature = signer.signature(b"message");
+            let from_jwks = report(&[jwk(algorithm, "k")]).keys;
+            let from_pem = KeySet::from_pem(&signer.public_pem(), [algorithm].into_iter().collect()).unwrap();
+            for keys in [from_jwks, from_pem] {
+                let key = one(&keys, "k", algorithm);
+                assert!(key.verify(b"message", &signature), "{algorithm}");
+                assert!(!key.verify(b"Message", &signature), "{algorithm}");
+                assert!(!key.verify(b"message", b""), "{algorithm}");
+                let mut flipped = signature.clone();
+                *flipped.last_mut().unwrap() ^= 1;
+                assert!(!key.verify(b"message", &flipped), "{algorithm}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_key_never_fails_the_set() {
+        let good = jwk(Algorithm::Es256, "good").to_string();
+        let other = jwk(Algorithm::EdDsa, "b").to_string();
+        let text = format!(
+            r#"{{"keys":[1,{{"kid":1}},{good},{{"kty":"EC","use":1}},{{"kty":"EC","alg":5}},{{"kty":"RSA","kty":"RSA"}},
+            {},null]}}"#,
+            other.replacen('{', r#"{"x5c":"z","#, 1)
+        );
+        let report = KeySet::from_jwks(text.as_bytes(), Origin::Remote).unwrap();
+        assert_eq!(report.keys.kids().collect::<Vec<_>>(), ["good", "b"]);
+        let refused: Vec<_> = report.refused.iter().map(|refused| (refused.at, refused.why.code())).collect();
+        assert_eq!(
+            refused,
+            [
+                (0, "not_an_object"),
+                (1, "kid_malformed"),
+                (3, "use_refused"),
+                (4, "curve_unknown"),
+                (5, "not_an_object"),
+                (7, "not_an_object")
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_an_error() {
+        let read = |text: &[u8]| KeySet::from_jwks(text, Origin::Remote).map(|report| report.keys.len());
+        assert_eq!(read(br#"{"keys":[]}"#), Ok(0));
+        for text in [&b"[]"[..], b"[[]]", b"", b"<html>", b"null", b"{\"keys\":[", b"\xff", b"{\"keys\":[]} x"] {
+            assert_eq!(read(text), Err(JwksError::NotAnObject), "{text:?}");
+        }
+        for text in [r#"{}"#, r#"{"keys":{}}"#, r#"{"keys":null}"#, r#"{"keys":[],"keys":[]}"#] {
+            assert_eq!(read(text.as_bytes()), Err(JwksError::NoKeys), "{text}");
+        }
+        let many = |count| format!(r#"{{"keys":[{}]}}"#, vec!["{}"; count].join(","));
+        assert_eq!(read(many(100).as_bytes()), Ok(0));
+        assert_eq!(read(many(101).as_bytes()), Err(JwksError::TooManyKeys));
+        let padded = |length: usize| [r#"{"keys":[]}"#, &" ".repeat(length - 11)].concat();
+        assert_eq!(read(padded(MAX_JWKS).as_bytes()), Ok(0));
+        assert_eq!(read(padded(MAX_JWKS + 1).as_bytes()), Err(JwksError::TooLarge));
+        assert!(read(format!(r#"{{"keys":[{}]}}"#, "[".repeat(100_000)).as_bytes()).is_err());
+    }
+
+    // J05
+    #[test]
+    fn keys_that_share_a_kid_are_all_refused() {
+        let twice = |second: Value| {
+            let report = report(&[jwk(Algorithm::Rs256, "a"), jwk(Algorithm::EdDsa, "b"), second]);
+            assert_eq!(report.keys.kids().collect::<Vec<_>>(), ["b"]);
+            assert!(matches!(report.keys.find(Some("a"), Algorithm::Rs256), Found::Unknown));
+            let why: Vec<_> = report.refused.iter().map(|refused| (refused.at, refused.why)).collect();
+            assert_eq!(why, [(0, KeyFault::KidDuplicate), (2, KeyFault::KidDuplicate)]);
+        };
+        twice(jwk(Algorithm::Rs512, "a"));
+        twice(jwk(Algorithm::Rs256, "a"));
+        twice(jwk(Algorithm::Es256, "a"));
+        twice(json!({"kty": "oct", "k": "c2VjcmV0", "kid": "a"}));
+    }
+
+    // J03, J22
+    #[test]
+    fn a_key_serves_its_own_algorithm_only() {
+        let keys = report(&[jwk(Algorithm::Rs256, "rsa"), jwk(Algorithm::Es256, "ec")]).keys;
+        for algorithm in Algorithm::ALL.iter().copied() {
+            let found = keys.find(Some("rsa"), algorithm);
+            assert_eq!(matches!(found, Found::One(_)), algorithm == Algorithm::Rs256, "{algorithm}");
+            assert_eq!(matches!(found, Found::WrongAlgorithm), algorithm != Algorithm::Rs256, "{algorithm}");
+        }
+        let mut untied = jwk(Algorithm::Rs256, "rsa");
+        untied.as_object_mut().unwrap().remove("alg");
+        let keys = report(&[untied]).keys;
+        for algorithm in Algorithm::ALL.iter().copied() {
+            let rsa = algorithm.name().starts_with(['R', 'P']);
+            assert_eq!(matches!(keys.find(Some("rsa"), algorithm), Found::One(_)), rsa, "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn without_a_kid_only_the_one_fitting_key_is_found() {
+        let keys = report(&[jwk(Algorithm::Es256, "a"), jwk(Algorithm::EdDsa, "b"), jwk(Algorithm::EdDsa, "c")]).keys;
+        assert!(matches!(keys.find(None, Algorithm::Es256), Found::One(_)));
+        assert!(matches!(keys.find(None, Algorithm::EdDsa), Found::Ambiguous));
+        assert!(matches!(keys.find(None, Algorithm::Rs256), Found::Unknown));
+        let nameless = report(&[SigningKey::shared(Algorithm::Es256).public_jwk(None)]).keys;
+        assert!(matches!(nameless.find(None, Algorithm::Es256), Found::One(_)));
+        assert!(matches!(nameless.find(Some("a"), Algorithm::Es256), Found::Unknown));
+    }
+
+    // J20
+    #[test]
+    fn ecdsa_signatures_of_other_shapes_or_out_of_range_do_not_verify() {
+        let signer = SigningKey::shared(Algorithm::Es256);
+        let keys = report(&[jwk(Algorithm::Es256, "k")]).keys;
+        let key = one(&keys, "k", Algorithm::Es256);
+        let order = b"\xff\xff\xff\xff\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xbc\xe6\xfa\xad\xa7\x17\x9e\x84\xf3\xb9\xca\xc2\xfc\x63\x25\x51";
+        let good = signer.signature(b"m");
+        assert!(key.verify(b"m", &good));
+        let (r, s) = good.split_at(32);
+        let mut one = [0; 32];
+        one[31] = 1;
+        for signature in [
+            [&[0; 32][..], &[0; 32]].concat(),
+            [&[0; 32][..], &one].concat(),
+            [&one[..], &[0; 32]].concat(),
+            [&order[..], s].concat(),
+            [r, order].concat(),
+            [&[0xff; 32], s].concat(),
+            [r, &[0xff; 32]].concat(),
+            b"\x30\x06\x02\x01\x00\x02\x01\x00".to_vec(),
+            good[..63].to_vec(),
+            [&good[..], &[0]].concat(),
+            [&[0], &good[..]].concat(),
+            [&[0], r, &[0], s].concat(),
+            [&good[..], &good].concat(),
+        ] {
+            assert!(!key.verify(b"m", &signature), "{signature:?}");
+        }
+    }
+
+    // J21
+    #[test]
+    fn weak_rsa_keys_are_refused() {
+        let rsa = jwk(Algorithm::Rs256, "k");
+        let n = decode(&rsa, "n");
+        let modulus = |bytes: &[u8]| fault(rsa.clone(), json!({ "n": encode(bytes) }));
+        let exponent = |bytes: &[u8]| fault(rsa.clone(), json!({ "e": encode(bytes) }));
+        assert_eq!(modulus(&n), None);
+        for length in [64, 128, 255] {
+            let mut short = n[..length].to_vec();
+            *short.last_mut().unwrap() |= 1;
+            assert_eq!(modulus(&short), Some(KeyFault::ModulusSize), "{length}");
+        }
+        let mut bits_2047 = n.clone();
+        bits_2047[0] = 0x7f;
+        assert_eq!(modulus(&bits_2047), Some(KeyFault::ModulusSize));
+        assert_eq!(modulus(&[0xff; 1_024]), None);
+        assert_eq!(modulus(&[&[1][..], &[0xff; 1_024]].concat()), Some(KeyFault::ModulusSize));
+        assert_eq!(modulus(&[0xff; 2_048]), Some(KeyFault::ModulusSize));
+        for malformed in [&[][..], &[0], &[&[0], &n[..]].concat(), &[&[0, 0], &n[..]].concat()] {
+            assert_eq!(modulus(malformed), Some(KeyFault::Malformed));
+        }
+        let mut even = n.clone();
+        *even.last_mut().unwrap() &= 0xfe;
+        assert_eq!(modulus(&even), Some(KeyFault::ModulusWeak));
+
+        for weak in [&[1][..], &[3], &[17], &[0xff, 0xff], &[1, 0, 0], &[1, 0, 2], &[0x02, 0, 0, 0, 1], &[0xff; 9]] {
+            assert_eq!(exponent(weak), Some(KeyFault::Exponent), "{weak:?}");
+        }
+        assert_eq!(exponent(&[0xff, 0xff, 0xff, 0xfb]), None);
+        assert_eq!(exponent(&[0, 1, 0, 1]), Some(KeyFault::Malformed));
+        assert_eq!(exponent(&[0]), Some(KeyFault::Malformed));
+        assert_eq!(fault(rsa.clone(), json!({ "e": "AQAB=" })), Some(KeyFault::Malformed));
+        assert_eq!(fault(rsa.clone(), json!({ "e": 65_537 })), Some(KeyFault::Malformed));
+        assert_eq!(fault(rsa, json!({ "n": null })), Some(KeyFault::Malformed));
+    }
+
+    // J21
+    #[test]
+    fn an_rsa_signature_without_its_leading_zero_does_not_verify() {
+        let signer = SigningKey::shared(Algorithm::Rs256);
+        let keys = report(&[jwk(Algorithm::Rs256, "k")]).keys;
+        let key = one(&keys, "k", Algorithm::Rs256);
+        let (message, signature) = (0_u32..)
+            .map(|n| (n.to_be_bytes(), signer.signature(&n.to_be_bytes())))
+            .find(|(_, signature)| signature[0] == 0)
+            .unwrap();
+        assert!(key.verify(&message, &signature));
+        assert!(!key.verify(&message, &signature[1..]));
+        assert!(!key.verify(&message, &[&[0], &signature[..]].concat()));
+    }
+
+    // J22
+    #[test]
+    fn keys_for_another_purpose_or_algorithm_are_refused() {
+        let rsa = || jwk(Algorithm::Rs256, "k");
+        let ec = || jwk(Algorithm::Es256, "k");
+        for (key, changes, why) in [
+            (rsa(), json!({"use": "enc"}), KeyFault::UseRefused),
+            (rsa(), json!({"use": ["sig"]}), KeyFault::UseRefused),
+            (rsa(), json!({"use": "SIG"}), KeyFault::UseRefused),
+            (rsa(), json!({"key_ops": ["encrypt"]}), KeyFault::OperationsRefused),
+            (rsa(), json!({"key_ops": ["sign"]}), KeyFault::OperationsRefused),
+            (rsa(), json!({"key_ops": []}), KeyFault::OperationsRefused),
+            (rsa(), json!({"key_ops": "verify"}), KeyFault::OperationsRefused),
+            (rsa(), json!({"alg": "A256KW"}), KeyFault::AlgorithmUnknown),
+            (rsa(), json!({"alg": "RSA-OAEP"}), KeyFault::AlgorithmUnknown),
+            (rsa(), json!({"alg": "none"}), KeyFault::AlgorithmUnknown),
+            (rsa(), json!({"alg": "HS256"}), KeyFault::AlgorithmUnknown),
+            (rsa(), json!({"alg": 5}), KeyFault::AlgorithmUnknown),
+            (rsa(), json!({"alg": "ES256"}), KeyFault::AlgorithmMismatch),
+            (rsa(), json!({"kty": "EC"}), KeyFault::CurveUnknown),
+            (rsa(), json!({"kty": "rsa"}), KeyFault::TypeUnknown),
+            (rsa(), json!({"kty": null}), KeyFault::TypeUnknown),
+            (ec(), json!({"alg": "ES512"}), KeyFault::AlgorithmMismatch),
+            (ec(), json!({"alg": "EdDSA"}), KeyFault::AlgorithmMismatch),
+            (ec(), json!({"crv": "P-521", "alg": null}), KeyFault::Malformed),
+            (ec(), json!({"crv": "secp256k1", "alg": null}), KeyFault::CurveUnknown),
+            (ec(), json!({"crv": null}), KeyFault::CurveUnknown),
+            (ec(), json!({"kid": ""}), KeyFault::KidMalformed),
+            (ec(), json!({"kid": "a\u{0}"}), KeyFault::KidMalformed),
+            (ec(), json!({"kid": "x".repeat(257)}), KeyFault::KidMalformed),
+        ] {
+            assert_eq!(fault(key, changes.clone()), Some(why), "{changes}");
+        }
+        assert_eq!(fault(rsa(), json!({"key_ops": ["sign", "verify"]})), None);
+        assert_eq!(fault(rsa(), json!({"use": null, "alg": null})), None);
+        let all = [decode(&ec(), "x"), decode(&ec(), "y")].concat();
+        for split in [0, 31, 33, 64] {
+            let changes = json!({"x": encode(&all[..split]), "y": encode(&all[split..])});
+            assert_eq!(fault(ec(), changes), Some(KeyFault::Malformed), "{split}");
+        }
+    }
+
+    // J23
+    #[test]
+    fn secrets_have_no_place_in_a_published_set() {
+        for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+            let why = fault(jwk(Algorithm::Rs256, "k"), json!({ member: "c2VjcmV0" }));
+            assert_eq!(why, Some(KeyFault::PrivateParts), "{member}");
+        }
+        assert_eq!(fault(jwk(Algorithm::EdDsa, "k"), json!({ "d": "AA" })), Some(KeyFault::PrivateParts));
+        let oct = json!({"keys": [{"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "alg": "HS256"}]});
+        for (origin, why) in
+            [(Origin::Remote, KeyFault::SymmetricPublished), (Origin::Local, KeyFault::SymmetricUnsupported)]
+        {
+            let report = KeySet::from_jwks(oct.to_string().as_bytes(), origin).unwrap();
+            assert!(report.keys.is_empty());
+            assert_eq!(report.refused[0].why, why);
+            assert!(!format!("{report:?}").contains("c2Vj"));
+        }
+    }
+
+    // J24
+    #[test]
+    fn ed25519_keys_whose_signatures_anyone_can_make_are_refused() {
+        let ed = jwk(Algorithm::EdDsa, "k");
+        let point = |bytes: &[u8]| fault(ed.clone(), json!({ "x": encode(bytes) }));
+        let good = decode(&ed, "x");
+        assert_eq!(point(&good), None);
+        let number = |low: u8, middle: u8, high: u8| [&[low][..], &[middle; 30], &[high]].concat();
+        let hex = |text: &str| -> Vec<u8> {
+            let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+            text.as_bytes().chunks(2).map(digits).collect()
+        };
+        let order_8 = [
+            hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+            hex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+        ];
+        let small = [number(0, 0, 0), number(1, 0, 0), number(0xec, 0xff, 0x7f)];
+        let not_canonical = (0xed..=0xff).map(|low| number(low, 0xff, 0x7f));
+        for mut bytes in small.into_iter().chain(order_8).chain(not_canonical) {
+            assert_eq!(point(&bytes), Some(KeyFault::PointRefused), "{bytes:02x?}");
+            bytes[31] |= 0x80;
+            assert_eq!(point(&bytes), Some(KeyFault::PointRefused), "{bytes:02x?}");
+        }
+        for length in [0, 3, 31] {
+            assert_eq!(point(&good[..length]), Some(KeyFault::Malformed));
+        }
+        assert_eq!(point(&[&good[..], &[0; 8]].concat()), Some(KeyFault::Malformed));
+        // A SubjectPublicKeyInfo where the bare point belongs: the library would take it.
+        assert_eq!(point(&SigningKey::shared(Algorithm::EdDsa).public_der()), Some(KeyFault::Malformed));
+        for crv in ["P-256", "X25519", "Ed448", "ed25519"] {
+            assert_eq!(fault(ed.clone(), json!({ "crv": crv })), Some(KeyFault::CurveUnknown), "{crv}");
+        }
+    }
+
+    // J24
+    #[test]
+    fn an_ed25519_signature_with_s_beyond_the_group_order_does_not_verify() {
+        let keys = report(&[jwk(Algorithm::EdDsa, "k")]).keys;
+        let key = one(&keys, "k", Algorithm::EdDsa);
+        let mut signature = SigningKey::shared(Algorithm::EdDsa).signature(b"m");
+        assert!(key.verify(b"m", &signature));
+        let low = b"\xed\xd3\xf5\x5c\x1a\x63\x12\x58\xd6\x9c\xf7\xa2\xde\xf9\xde\x14";
+        let order = [&low[..], &[0; 15], &[0x10]].concat();
+        let mut carry = 0;
+        for (byte, add) in signature[32..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            [*byte, _] = sum.to_le_bytes();
+            carry = sum >> 8;
+        }
+        assert!(!key.verify(b"m", &signature));
+    }
+
+    // J25
+    #[test]
+    fn points_off_the_curve_are_refused() {
+        for algorithm in [Algorithm::Es256, Algorithm::Es384, Algorithm::Es512] {
+            let key = jwk(algorithm, "k");
+            let (x, mut y) = (decode(&key, "x"), decode(&key, "y"));
+            *y.last_mut().unwrap() ^= 1;
+            assert_eq!(fault(key.clone(), json!({ "y": encode(&y) })), Some(KeyFault::PointRefused));
+            let zero = encode(&vec![0; x.len()]);
+            assert_eq!(fault(key.clone(), json!({ "x": zero, "y": zero })), Some(KeyFault::PointRefused));
+            let largest = encode(&vec![0xff; x.len()]);
+            assert_eq!(fault(key.clone(), json!({ "x": largest })), Some(KeyFault::PointRefused));
+            let compressed = [&[2], &x[..]].concat();
+            assert_eq!(fault(key.clone(), json!({ "x": encode(&compressed), "y": "" })), Some(KeyFault::Malformed));
+            assert_eq!(fault(key, json!({ "y": null })), Some(KeyFault::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_digest_is_that_of_the_usable_keys_in_any_order() {
+        let (a, b, c) = (jwk(Algorithm::Es256, "a"), jwk(Algorithm::EdDsa, "b"), jwk(Algorithm::Es256, "c"));
+        let digest = |keys: &[Value]| report(keys).keys.digest();
+        let both = digest(&[a.clone(), b.clone()]);
+        assert_eq!(both, digest(&[b.clone(), a.clone()]));
+        assert_eq!(both, digest(&[b.clone(), json!({"kty": "oct"}), a.clone()]));
+        assert_ne!(both, digest(std::slice::from_ref(&a)));
+        assert_ne!(both, digest(&[c, b.clone()]), "another kid");
+        let mut untied = a;
+        untied["kid"] = "a".into();
+        untied.as_object_mut().unwrap().remove("alg");
+        assert_eq!(both, digest(&[untied, b]), "P-256 has one algorithm, named or not");
+        let rsa = jwk(Algorithm::Rs256, "r");
+        let mut untied = rsa.clone();
+        untied.as_object_mut().unwrap().remove("alg");
+        assert_ne!(digest(&[rsa]), digest(&[untied]), "more algorithms");
+        let fresh = |kid| SigningKey::generate(Algorithm::EdDsa).public_jwk(Some(kid));
+        assert_ne!(digest(&[fresh("a")]), digest(&[fresh("a")]), "another key of the same kid");
+    }
+
+    #[test]
+    fn a_refused_key_is_named_only_where_its_name_is_harmless() {
+        let named = |kid: &str| report(&[json!({"kid": kid, "kty": "x"})]).refused[0].kid.clone();
+        assert_eq!(named("2024-a").as_deref(), Some("2024-a"));
+        assert_eq!(named(&"k".repeat(200)).unwrap().len(), 64);
+        for kid in ["\u{202e}evil", "a b", "ключ"] {
+            assert_eq!(named(kid), None, "{kid}");
+        }
+    }
+}

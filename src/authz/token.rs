@@ -195,3 +195,6 @@ impl fmt::Debug for Verified {
         f.debug_struct("Verified").field("expires", &self.expires).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

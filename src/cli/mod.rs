@@ -1,6 +1,8 @@
 //! The command line: one file a command.
 
 mod check;
+mod log;
+mod serve;
 mod test;
 
 use std::fmt::Display;
@@ -22,6 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Answer gateways by a policy until told to stop
+    Serve(serve::Serve),
     /// Read a policy, say all that is wrong with it, and show what each route asks for
     Check(check::Check),
     /// Run a policy's own tests
@@ -40,6 +44,7 @@ struct PolicyFile {
 #[must_use]
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Test(command) => command.run(),
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::keys;
 
-/// A private key for one algorithm. It lives as long as the process.
+/// A private key for one algorithm. It is never written anywhere.
 pub struct SigningKey {
     algorithm: Algorithm,
     pair: Pair,
@@ -199,4 +199,28 @@ fn foreign(algorithm: Algorithm) -> Option<jsonwebtoken::Algorithm> {
         Algorithm::Es512 => return None,
         Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_signed_over_exactly_the_given_texts() {
+        let token = SigningKey::generate(Algorithm::EdDsa).sign("not json", r#"{"a":1,"a":2}"#);
+        let parts: Vec<Vec<u8>> = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+        assert_eq!(parts[0], b"not json");
+        assert_eq!(parts[1], br#"{"a":1,"a":2}"#);
+        assert_eq!(parts[2].len(), 64);
+    }
+
+    #[test]
+    fn a_shared_key_stays_the_same_and_a_generated_one_is_new() {
+        for algorithm in [Algorithm::Es256, Algorithm::Es512, Algorithm::EdDsa] {
+            let shared = || SigningKey::shared(algorithm).public_pem();
+            assert_eq!(shared(), shared());
+            assert_ne!(shared(), SigningKey::generate(algorithm).public_pem());
+            assert_eq!(SigningKey::shared(algorithm).algorithm(), algorithm);
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! What the tests with real programs share: temporary directories, child processes that end with the test, and the Envoy to use.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -23,7 +25,11 @@ pub fn envoy_program() -> Option<PathBuf> {
     let found = envoy::find(None);
     if found.is_none() {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no Envoy: run `make setup`, or set ENVOY");
-        eprintln!("SKIPPED: no Envoy. Run `make setup`, or set ENVOY to one.");
+        // Not `eprintln!`, which the test runner swallows when a test passes.
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            _ = std::io::stderr().write_all(b"SKIPPED: the tests with Envoy. Run `make setup`, or set ENVOY to one.\n");
+        });
     }
     found
 }

@@ -201,3 +201,53 @@ fn check_ed25519(point: &[u8]) -> Result<(), KeyFault> {
     let canonical = y.iter().rev().lt(ED25519_P.iter().rev());
     if !canonical || SMALL_ORDER.contains(&y) { Err(KeyFault::PointRefused) } else { Ok(()) }
 }
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "numbers of known size")]
+mod tests {
+    use super::*;
+
+    /// A power of 65537 is a power of 65537 modulo anything.
+    fn fingerprinted() -> Vec<u8> {
+        let mut number = vec![1_u8];
+        for _ in 0..128 {
+            // times 65537: itself and itself shifted by two bytes
+            let mut sum = [&number[..], &[0, 0]].concat();
+            let mut carry = 0;
+            for at in (0..sum.len()).rev() {
+                let add = at.checked_sub(2).map_or(0, |from| number[from]);
+                let total = u16::from(sum[at]) + u16::from(add) + carry;
+                carry = total >> 8;
+                [_, sum[at]] = total.to_be_bytes();
+            }
+            assert_eq!(carry, 0);
+            number = sum;
+        }
+        number
+    }
+
+    // J21
+    #[test]
+    fn a_modulus_with_the_roca_fingerprint_is_refused() {
+        let mut n = fingerprinted();
+        assert_eq!(n.len(), 257, "65537^128 has 2,049 bits");
+        assert!(roca(&n));
+        assert_eq!(check_rsa(&n, &[1, 0, 1]), Err(KeyFault::ModulusWeak));
+        *n.last_mut().unwrap() ^= 2;
+        assert!(!roca(&n));
+        assert_eq!(check_rsa(&n, &[1, 0, 1]), Ok(()));
+    }
+
+    #[test]
+    fn the_small_order_table_holds_points_of_small_order() {
+        let [one, minus_one, zero, first, second] = SMALL_ORDER;
+        assert_eq!((one[0], minus_one[0], zero[0]), (1, 0xec, 0));
+        // The y of the points of order 8 are each other's negative: their sum is the prime.
+        let mut carry = 0;
+        for at in 0..32 {
+            let sum = u16::from(first[at]) + u16::from(second[at]) + carry;
+            assert_eq!(sum.to_be_bytes()[1], ED25519_P[at]);
+            carry = sum >> 8;
+        }
+    }
+}

@@ -144,3 +144,99 @@ fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     };
     rest.split_at_checked(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Found, KeySet};
+    use super::*;
+    use crate::authz::algorithm::Algorithm;
+    use crate::dev::mint::SigningKey;
+
+    fn error(text: &str) -> PemError {
+        KeySet::from_pem(text, Algorithms::default()).unwrap_err()
+    }
+
+    fn block(der: &[u8]) -> String {
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der))
+    }
+
+    #[test]
+    fn blocks_are_read_in_any_common_layout() {
+        let (rsa, ec) = (SigningKey::shared(Algorithm::Rs256), SigningKey::shared(Algorithm::Es256));
+        let both = format!("\n{}\r\n\n{}", rsa.public_pem().replace('\n', "\r\n"), ec.public_pem());
+        let keys = KeySet::from_pem(&both, Algorithms::default()).unwrap();
+        assert_eq!(keys.len(), 2);
+        assert!(matches!(keys.find(Some("whatever"), Algorithm::Ps384), Found::One(_)));
+        assert!(matches!(keys.find(None, Algorithm::Es256), Found::One(_)));
+        assert!(matches!(keys.find(None, Algorithm::Es384), Found::Unknown));
+        let two = KeySet::from_pem(&[rsa.public_pem(), rsa.public_pem()].concat(), Algorithms::default()).unwrap();
+        assert!(matches!(two.find(Some("k"), Algorithm::Rs256), Found::Ambiguous));
+    }
+
+    #[test]
+    fn a_key_serves_only_the_algorithms_it_was_given() {
+        let pem = SigningKey::shared(Algorithm::Rs256).public_pem();
+        let keys = KeySet::from_pem(&pem, [Algorithm::Ps256, Algorithm::Es256].into_iter().collect()).unwrap();
+        assert!(matches!(keys.find(None, Algorithm::Ps256), Found::One(_)));
+        assert!(matches!(keys.find(None, Algorithm::Rs256), Found::Unknown));
+        let none = KeySet::from_pem(&pem, [Algorithm::Es256].into_iter().collect());
+        assert_eq!(none.unwrap_err(), PemError::AlgorithmMismatch(1));
+    }
+
+    #[test]
+    fn other_blocks_are_refused_by_what_they_are() {
+        let labelled = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        assert_eq!(error(&labelled("CERTIFICATE")), PemError::Certificate(1));
+        for label in
+            ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY"]
+        {
+            assert_eq!(error(&labelled(label)), PemError::PrivateKey(1), "{label}");
+        }
+        let good = SigningKey::shared(Algorithm::EdDsa).public_pem();
+        assert_eq!(error(&[&good, &*labelled("RSA PUBLIC KEY")].concat()), PemError::OtherBlock(2));
+        assert_eq!(error(""), PemError::Empty);
+        assert_eq!(error(&good.repeat(101)), PemError::TooMany);
+    }
+
+    #[test]
+    fn malformed_blocks_are_refused() {
+        let good = SigningKey::shared(Algorithm::EdDsa).public_pem();
+        for text in [
+            "hello",
+            &good.replace("-----END", "----END"),
+            &good.replace("END PUBLIC", "END PRIVATE"),
+            &good.replace("\n-----END PUBLIC KEY-----", ""),
+            &good.replacen("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\n\n", 1),
+            &good.replacen('=', "", 1),
+            &good.replacen("KEY-----\n", "KEY-----\n!", 1),
+            &format!("comment\n{good}"),
+        ] {
+            assert_eq!(error(text), PemError::Malformed(1), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_encodings_of_a_key_are_refused() {
+        let ec = SigningKey::shared(Algorithm::Es256).public_der();
+        let rsa = SigningKey::shared(Algorithm::Rs256).public_der();
+        assert_eq!(error(&block(&[&ec[..], &[0]].concat())), PemError::TypeUnknown(1));
+        assert_eq!(error(&block(&ec[..90])), PemError::TypeUnknown(1));
+        assert_eq!(error(&block(&[&rsa[..], &[0]].concat())), PemError::TypeUnknown(1));
+        // From the 33rd byte on it is the modulus, of which any odd one of the right length is taken.
+        for at in 0..32 {
+            let mut changed = rsa.clone();
+            changed[at] ^= 0x01;
+            assert!(KeySet::from_pem(&block(&changed), Algorithms::default()).is_err(), "{at}");
+        }
+        let mut off_curve = ec.clone();
+        *off_curve.last_mut().unwrap() ^= 1;
+        assert_eq!(error(&block(&off_curve)), PemError::Refused(1, KeyFault::PointRefused));
+        let mut compressed = ec;
+        compressed[26] = 0x02;
+        assert_eq!(error(&block(&compressed)), PemError::TypeUnknown(1));
+        let identity = [ED25519, &[1], &[0; 31]].concat();
+        assert_eq!(error(&block(&identity)), PemError::Refused(1, KeyFault::PointRefused));
+        let short = [ED25519, &[1; 31]].concat();
+        assert_eq!(error(&block(&short)), PemError::Refused(1, KeyFault::Malformed));
+    }
+}

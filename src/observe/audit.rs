@@ -1,0 +1,283 @@
+//! The audit trail: one JSON line a decision. The hot path hands over what the line is made of; a thread of its own
+//! writes it, in batches.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::Observed;
+use crate::authz::decision::RuleRef;
+use crate::authz::decision_id::DecisionId;
+use crate::authz::identity::Principal;
+use crate::authz::policy::Policy;
+use crate::authz::reason::Reason;
+use crate::authz::route::RouteId;
+use crate::authz::time::Timestamp;
+
+/// How many lines may wait to be written. More are dropped, and counted.
+const WAITING: usize = 65_536;
+/// How long the writer rests when nothing is waiting. It is never woken: waking costs the hot path a system call.
+const REST: Duration = Duration::from_millis(20);
+/// The longest text of the caller's that a line holds, in bytes.
+const MAX_TEXT: usize = 256;
+
+/// Where lines are handed over. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit {
+    lines: Option<SyncSender<Line>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Writes what was handed over, until every [`Audit`] is gone.
+pub struct Writer(Option<JoinHandle<()>>);
+
+/// What an audit line is made of.
+pub struct Line {
+    at: Timestamp,
+    elapsed: Duration,
+    id: Option<DecisionId>,
+    policy: Option<Arc<Policy>>,
+    principal: Option<Principal>,
+    route: Option<RouteId>,
+    rule: Option<RuleRef>,
+    reason: Option<Reason>,
+    snapshot: u64,
+    /// Method, host and request id, one after the other.
+    text: Box<[u8]>,
+    method_ends: u16,
+    host_ends: u16,
+}
+
+impl Audit {
+    /// No audit trail.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { lines: None, dropped: Arc::default() }
+    }
+
+    /// An audit trail that ends in `to`, and its writer.
+    pub fn start(to: impl Write + Send + 'static) -> io::Result<(Self, Writer)> {
+        let (lines, waiting) = sync_channel(WAITING);
+        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(&waiting, to))?;
+        Ok((Self { lines: Some(lines), dropped: Arc::default() }, Writer(Some(thread))))
+    }
+
+    /// Whether lines are wanted.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Hands a line over. Where too many wait it is dropped and counted.
+    pub fn hand_over(&self, line: Line) {
+        if self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_err()) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many lines were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Writer {
+    /// Waits until all lines are written. Every [`Audit`] must be gone, or this waits for ever.
+    pub fn finish(mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_all(waiting: &Receiver<Line>, mut to: impl Write) {
+    let mut batch = Vec::with_capacity(64 * 1024);
+    loop {
+        let open = loop {
+            match waiting.try_recv() {
+                Ok(line) => {
+                    // A line is made of strings and numbers only: writing it to memory cannot fail.
+                    let _ = serde_json::to_writer(&mut batch, &line);
+                    batch.push(b'\n');
+                    if batch.len() >= 60 * 1024 {
+                        break true;
+                    }
+                }
+                Err(TryRecvError::Empty) => break true,
+                Err(TryRecvError::Disconnected) => break false,
+            }
+        };
+        if batch.is_empty() {
+            if !open {
+                return;
+            }
+            std::thread::park_timeout(REST);
+            continue;
+        }
+        let written = to.write_all(&batch).and_then(|()| to.flush());
+        if let Err(error) = written {
+            tracing::error!(%error, bytes = batch.len(), "audit lines could not be written");
+        }
+        batch.clear();
+    }
+}
+
+impl Line {
+    /// Takes what a line needs, without making text of it.
+    #[must_use]
+    pub fn new(observed: &Observed<'_>) -> Self {
+        let Observed { policy, request, decision, id, at, elapsed } = *observed;
+        let basis = decision.basis();
+        let cut = |text: &[u8]| text.len().min(MAX_TEXT);
+        let (method, host, request_id) = request.map_or((&[][..], &[][..], &[][..]), |raw| {
+            let request_id = raw.headers.iter().find(|header| header.name == b"x-request-id");
+            (raw.method, raw.host, request_id.map_or(&[][..], |header| header.value))
+        });
+        let (method, host, request_id) =
+            (method.get(..cut(method)), host.get(..cut(host)), request_id.get(..cut(request_id)));
+        let method_ends = method.map_or(0, <[u8]>::len);
+        let host_ends = method_ends.saturating_add(host.map_or(0, <[u8]>::len));
+        let text = [method.unwrap_or_default(), host.unwrap_or_default(), request_id.unwrap_or_default()].concat();
+        Self {
+            at,
+            elapsed,
+            id,
+            policy: policy.cloned(),
+            principal: basis.caller.acting().map(|identity| identity.principal().clone()),
+            route: basis.route,
+            rule: basis.rule,
+            reason: basis.reason,
+            snapshot: basis.snapshot,
+            text: text.into(),
+            method_ends: u16::try_from(method_ends).unwrap_or(0),
+            host_ends: u16::try_from(host_ends).unwrap_or(0),
+        }
+    }
+
+    fn rule_text(&self, rule: RuleRef) -> Option<String> {
+        let policy = self.policy.as_deref()?;
+        let named = |kind: &str, list: &[crate::authz::policy::Named], place: u32| {
+            let named = list.get(usize::try_from(place).ok()?)?;
+            Some(format!("{kind} {}: {}", named.name, named.rule))
+        };
+        match rule {
+            RuleRef::Route(id) => policy.route(id).map(|route| route.rule.to_string()),
+            RuleRef::Guard(place) => named("guard", &policy.guards, place),
+            RuleRef::Forbid(place) => named("deny", &policy.forbids, place),
+        }
+    }
+}
+
+/// The line: JSON, in which no text of the caller's can end it.
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (method_ends, host_ends) = (usize::from(self.method_ends), usize::from(self.host_ends));
+        let text = |part: Option<&[u8]>| {
+            part.filter(|part| !part.is_empty()).map(|part| String::from_utf8_lossy(part).into_owned())
+        };
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("time", &rfc3339(self.at))?;
+        line.serialize_entry("decision", &self.id.map(|id| id.to_string()))?;
+        line.serialize_entry("request", &text(self.text.get(host_ends..)))?;
+        line.serialize_entry("caller", &self.principal.as_ref().map(ToString::to_string))?;
+        line.serialize_entry("method", &text(self.text.get(..method_ends)))?;
+        line.serialize_entry("host", &text(self.text.get(method_ends..host_ends)))?;
+        let route = self.route.and_then(|id| self.policy.as_deref()?.route(id));
+        line.serialize_entry("route", &route.map(|route| &*route.key))?;
+        line.serialize_entry("rule", &self.rule.and_then(|rule| self.rule_text(rule)))?;
+        line.serialize_entry("verdict", if self.reason.is_none() { "allow" } else { "deny" })?;
+        line.serialize_entry("reason", &self.reason.map(Reason::code))?;
+        line.serialize_entry("policy", &self.policy.as_deref().map(|policy| policy.id.to_string()))?;
+        line.serialize_entry("snapshot", &self.snapshot)?;
+        line.serialize_entry("micros", &u64::try_from(self.elapsed.as_micros()).unwrap_or(u64::MAX))?;
+        line.end()
+    }
+}
+
+/// `2026-11-21T09:30:00.123Z` (RFC 3339), by the civil-from-days algorithm of the proleptic Gregorian calendar.
+#[must_use]
+#[expect(clippy::arithmetic_side_effects, reason = "an i64 of milliseconds is far from overflowing in days and years")]
+pub fn rfc3339(at: Timestamp) -> String {
+    let millis = at.as_millis();
+    let (days, rest) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second, milli) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::decision::Decision;
+    use crate::authz::request::{Asker, Header, Raw};
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_251_000_123, "2026-11-21T08:50:00.123Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(rfc3339(Timestamp::from_millis(millis)), text);
+        }
+    }
+
+    #[test] // S03
+    fn what_a_caller_sends_stays_inside_its_line() {
+        let sink = Sink::default();
+        let (audit, writer) = Audit::start(sink.clone()).unwrap();
+        let headers = vec![Header { name: b"x-request-id", value: b"a\r\n{\"forged\":1}\x1b[2J\xff" }];
+        let host = vec![b'h'; 10_000];
+        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET\n", target: b"/", host: &host, headers };
+        let decision = Decision::denied(Reason::HostMalformed);
+        let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
+        for _ in 0..3 {
+            let observed = Observed { policy: None, request: Some(&raw), decision: &decision, id: None, at, elapsed };
+            audit.hand_over(Line::new(&observed));
+        }
+        drop(audit);
+        writer.finish();
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = written.lines().collect();
+        assert_eq!(lines.len(), 3);
+        for line in lines {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["request"], "a\r\n{\"forged\":1}\u{1b}[2J\u{fffd}");
+            assert_eq!(line["host"].as_str().unwrap().len(), 256);
+            assert_eq!(
+                (&line["verdict"], &line["reason"], &line["micros"]),
+                (&"deny".into(), &"host_malformed".into(), &7.into())
+            );
+        }
+    }
+}
