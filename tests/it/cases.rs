@@ -193,10 +193,10 @@ fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
                     return Err(format!("{name} is neither set nor removed"));
                 }
             }
-            for name in case.removed.iter().filter(|name| !removed.contains(name)) {
+            for name in case.removed.iter().filter(|name| !removed.contains(&**name)) {
                 return Err(format!("{name} is not removed"));
             }
-            for name in case.untouched.iter().filter(|name| removed.contains(name) || set.contains_key(*name)) {
+            for name in case.untouched.iter().filter(|name| removed.contains(&**name) || set.contains_key(*name)) {
                 return Err(format!("{name} does not pass as it came"));
             }
             Ok(())
@@ -247,7 +247,9 @@ async fn every_case_has_its_answer_through_every_door() {
                     seen.insert(*reason);
                 }
             }
-            assert!(case.joined.is_some() || doors.iter().all(|(_, _, answer)| *answer == doors[0].2), "{doors:#?}");
+            if case.joined.is_none() && doors.iter().any(|(_, _, answer)| *answer != doors[0].2) {
+                wrong.push(format!("{file}: {}: the doors differ: {doors:?}", case.name));
+            }
         }
     }
     assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));

@@ -2,7 +2,7 @@
 //!
 //! What Envoy would send is written, and what it would get is read, with another crate's messages than ours.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub struct Http {
 pub enum Answer {
     Allow {
         set: BTreeMap<String, String>,
-        removed: Vec<String>,
+        removed: BTreeSet<String>,
     },
     Deny {
         status: u16,
@@ -202,7 +202,10 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
                 assert!(!name.starts_with(':') && name != "host", "{name} is removed");
             }
             assert!(ok.response_headers_to_add.is_empty() && ok.query_parameters_to_set.is_empty());
-            Answer::Allow { set, removed: ok.headers_to_remove }
+            let count = ok.headers_to_remove.len();
+            let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
+            assert_eq!(removed.len(), count, "a name is removed twice");
+            Answer::Allow { set, removed }
         }
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
             assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");
