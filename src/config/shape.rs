@@ -1,14 +1,14 @@
 //! Typed reads of a node: each reports what does not fit, at its place, and lets the reading go on.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use url::{Host, Url};
 
-use super::error::{Problem, Problems, Span, Spanned, nearest};
+use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -23,6 +23,8 @@ pub struct Section {
     pub accepted: &'static [&'static str],
     /// The keys that the policy language has, and this version does not.
     pub later: &'static [&'static str],
+    /// Keys that one may look for and that it will never have, each with the reason.
+    pub never: &'static [(&'static str, &'static str)],
 }
 
 /// The values of a map with fixed keys; of a key that is there twice, the first.
@@ -35,6 +37,7 @@ pub(super) struct Fields<'n> {
 pub(super) struct Reader {
     file: Arc<str>,
     problems: Problems,
+    lost: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -61,11 +64,21 @@ impl<'n> Fields<'n> {
 
 impl Reader {
     pub fn new(file: Arc<str>) -> Self {
-        Self { file, problems: Problems::default() }
+        Self { file, problems: Problems::default(), lost: Vec::new() }
     }
 
     pub fn report(&mut self, problem: Problem) {
         self.problems.report(&self.file, problem);
+    }
+
+    /// Takes note that some entry of a section is left out.
+    pub fn lose(&mut self, section: &'static str) {
+        self.lost.push(section);
+    }
+
+    /// The sections of which some entry is left out.
+    pub fn lost(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lost)
     }
 
     pub fn into_problems(mut self) -> Problems {
@@ -90,7 +103,7 @@ impl Reader {
         Some(fields)
     }
 
-    fn unknown(&mut self, key: &Spanned<Box<str>>, section: Section) {
+    fn unknown(&mut self, key: &Text, section: Section) {
         if self.problems.is_full() {
             self.report(Problem::error("unknown_key", key.span, ""));
             return;
@@ -98,7 +111,10 @@ impl Reader {
         let place = if section.name.is_empty() { String::new() } else { format!(" in {}", section.name) };
         let there = section.accepted.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let word = &*key.value;
-        let problem = if section.later.contains(&word) {
+        let never = section.never.iter().find(|(key, _)| *key == word);
+        let problem = if let Some((_, why)) = never {
+            Problem::error("refused_key", key.span, format!("there is no `{word}`{place}: {why}"))
+        } else if section.later.contains(&word) {
             Problem::error("not_there_yet", key.span, format!("`{word}`{place} is not there yet in this version"))
                 .cure(format!("what is there: {there}"))
         } else {
@@ -112,7 +128,7 @@ impl Reader {
     }
 
     /// Reads a map with free keys, in file order; reports repeated ones, and leaves them out.
-    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<Vec<(Spanned<Box<str>>, &'n Node)>> {
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<Vec<(Text, &'n Node)>> {
         let Kind::Map(entries) = &node.kind else {
             self.wrong_shape(node, what, "a map");
             return None;
@@ -122,12 +138,12 @@ impl Reader {
         for (key, value) in entries {
             let Some(name) = self.text_of_key(key) else { continue };
             match seen.entry(name) {
-                Entry::Occupied(first) => self.report(
+                hash_map::Entry::Occupied(first) => self.report(
                     Problem::error("duplicate_key", key.span, format!("`{}` is here twice", brief(name)))
                         .cure("keep one of the two")
                         .related(*first.get(), "first here"),
                 ),
-                Entry::Vacant(free) => {
+                hash_map::Entry::Vacant(free) => {
                     free.insert(key.span);
                     read.push((Spanned::new(name.into(), key.span), value));
                 }
@@ -142,7 +158,7 @@ impl Reader {
                 self.report(Problem::error("missing_value", key.span, "a key is empty"));
                 None
             }
-            Kind::Text { text, .. } => self.acceptable(text, key.span).then_some(&**text),
+            Kind::Text { text, .. } => self.one_line(text, key.span).then_some(&**text),
             Kind::Bool(value) => {
                 let cure = format!("quote it: \"{value}\"");
                 self.report(Problem::error("wrong_shape", key.span, "a key is text, this is true or false").cure(cure));
@@ -156,9 +172,12 @@ impl Reader {
         }
     }
 
-    /// Reads a text that is not empty.
-    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<Box<str>>> {
+    /// Reads a text that is not empty, on one line.
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Text> {
         let text = self.literal(node, what)?;
+        if !self.one_line(&text.value, node.span) {
+            return None;
+        }
         if text.value.contains("${") {
             self.report(
                 Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
@@ -169,8 +188,8 @@ impl Reader {
         Some(text)
     }
 
-    /// Reads a text that is not empty, in which `${` has no meaning.
-    pub fn literal(&mut self, node: &Node, what: &str) -> Option<Spanned<Box<str>>> {
+    /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.
+    pub fn literal(&mut self, node: &Node, what: &str) -> Option<Text> {
         let Kind::Text { text, .. } = &node.kind else {
             self.wrong_shape(node, what, "a text");
             return None;
@@ -187,12 +206,22 @@ impl Reader {
             self.report(Problem::error("value_too_long", span, "this is longer than 4 KiB"));
             return false;
         }
-        if let Some(found) = text.trim_end_matches('\n').chars().find(|c| c.is_control() && *c != '\n') {
+        if let Some(found) = text.chars().find(|c| c.is_control() && *c != '\n') {
             let message = format!("the control character U+{:04X} is in here", u32::from(found));
             self.report(Problem::error("control_character", span, message));
             return false;
         }
         true
+    }
+
+    fn one_line(&mut self, text: &str, span: Span) -> bool {
+        if text.contains('\n') {
+            self.report(
+                Problem::error("control_character", span, "a line end is in here").cure("write it on one line"),
+            );
+            return false;
+        }
+        self.acceptable(text, span)
     }
 
     /// Reads `true` or `false`.
@@ -218,12 +247,12 @@ impl Reader {
     }
 
     /// Reads one text or a list of them, without repetition.
-    pub fn texts(&mut self, node: &Node, what: &str) -> Vec<Spanned<Box<str>>> {
+    pub fn texts(&mut self, node: &Node, what: &str) -> Vec<Text> {
         let items = match &node.kind {
             Kind::Text { .. } => std::slice::from_ref(node),
             _ => self.list(node, what).unwrap_or_default(),
         };
-        let mut read: Vec<Spanned<Box<str>>> = Vec::new();
+        let mut read: Vec<Text> = Vec::new();
         let mut seen: HashMap<&str, Span> = HashMap::new();
         for item in items {
             let Some(text) = self.text(item, what) else { continue };
@@ -252,7 +281,7 @@ impl Reader {
     }
 
     /// Reports a word that is none of a few.
-    pub fn no_such_choice(&mut self, text: &Spanned<Box<str>>, what: &str, words: &[&str]) {
+    pub fn no_such_choice(&mut self, text: &Text, what: &str, words: &[&str]) {
         let cure = match nearest(&text.value, words.iter().copied()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("one of {}", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
@@ -292,7 +321,7 @@ impl Reader {
     }
 
     /// Reads an absolute URL with `https`, or with `http` where that is allowed and the host is this machine.
-    pub fn url(&mut self, node: &Node, what: &str, http: bool) -> Option<Spanned<Box<str>>> {
+    pub fn url(&mut self, node: &Node, what: &str, http: bool) -> Option<Text> {
         let text = self.text(node, what)?;
         match url_problem(&text.value, what, http) {
             Some((code, message)) => {

@@ -37,6 +37,29 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("`unix:` needs a path".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => {
+                text.parse().map(Self::Tcp).map_err(|_| "an address is `127.0.0.1:9000` or `unix:/path`".to_owned())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// An open listener.
 pub enum Listener {
     /// For TCP.
