@@ -16,7 +16,6 @@ use crate::site::{Keys, Recipe, Site};
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
-    (Reason::DeadlinePassed, "time passes in the shell, not in the core"),
     (Reason::NotReady, "a case has a policy: semantics.rs"),
     (Reason::InternalError, "there is no such failure that we know of; what a panic becomes: semantics.rs"),
 ];
@@ -65,6 +64,9 @@ struct Case {
     /// A map, or a list of pairs where names come twice.
     #[serde(default)]
     headers: Value,
+    /// How many other headers the caller sends besides.
+    #[serde(default)]
+    filler: usize,
     /// Whether the gateway leaves out the pseudo-headers.
     #[serde(default)]
     filtered: bool,
@@ -139,6 +141,7 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
         let value = value.replace("{token}", token.as_deref().unwrap_or_default()).replace("{other}", &other);
         lines.push((name.to_ascii_lowercase(), value));
     }
+    lines.extend((0..case.filler).map(|at| (format!("x-filler-{at}"), "a".into())));
     let target = if method == "CONNECT" { "" } else { target };
     Asked { asker, source, http: Some(Http { method: method.into(), target: target.into(), host: host.into(), lines }) }
 }

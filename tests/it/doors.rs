@@ -115,7 +115,7 @@ fn of_decision(decision: &Decision) -> Answer {
     match decision.verdict() {
         Verdict::Allow(grant) => Answer::Allow {
             set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
-            removed: grant.remove().iter().map(text).collect(),
+            removed: grant.remove().map(text).collect(),
         },
         Verdict::Deny(denial) => {
             assert_eq!(decision.basis().reason, Some(denial.reason()));
