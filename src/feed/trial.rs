@@ -40,7 +40,7 @@ impl Canned {
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let before = usize::try_from(counted.fetch_add(1, Ordering::SeqCst)).unwrap();
-                let answer = answers[before.min(answers.len() - 1)].clone();
+                let answer = answers.get(before).or(answers.last()).unwrap().clone();
                 tokio::spawn(async move {
                     let _ = stream.read(&mut [0; 4_096]).await;
                     let step = if pace.is_zero() { answer.len().max(1) } else { 1 };
