@@ -1,7 +1,9 @@
 //! The header contract: on every allow each managed header is set or removed, in every alias that the request came with.
 
 use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -14,23 +16,25 @@ use super::request::Request;
 /// The longest value that a header of ours carries, in bytes.
 const MAX_VALUE: usize = 8 * 1024;
 
+/// How many header lines, and how many bytes of them, a gateway lets through unless it is told otherwise (Envoy's
+/// `max_headers_count`, which counts pseudo-headers, and `max_request_headers_kb`). Envoy answers 500 to a request that
+/// our headers push over one of them.
+const MAX_LINES: usize = 100;
+const MAX_BYTES: usize = 60 * 1024;
+
 /// Headers by which other proxies tell an upstream the path, the method or the caller. An upstream that believes one
-/// must not get it from a caller, so they are removed whether or not the policy names them.
+/// must not get it from a caller, so they are removed on every allow, whether or not the policy names them and whether
+/// or not they are seen: a gateway may hide them from us.
 const ALWAYS: &[&str] = &[
     "x-original-url",
     "x-original-uri",
     "x-original-method",
-    "x-original-path",
     "x-rewrite-url",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "remote-user",
-    "remote-groups",
-    "remote-name",
-    "remote-email",
     "x-remote-user",
-    "x-remote-group",
     "x-forwarded-user",
     "x-forwarded-groups",
     "x-forwarded-email",
@@ -39,29 +43,21 @@ const ALWAYS: &[&str] = &[
     "x-auth-request-user",
     "x-auth-request-groups",
     "x-auth-request-email",
-    "x-auth-request-preferred-username",
-    "x-auth-request-access-token",
     "x-webauth-user",
-    "x-webauth-email",
-    "x-webauth-name",
-    "x-webauth-role",
-    "x-authenticated-user",
-    "x-authenticated-userid",
-    "x-authenticated-groups",
-    "x-consumer-id",
-    "x-consumer-username",
-    "x-consumer-custom-id",
-    "x-credential-identifier",
-    "x-goog-authenticated-user-email",
-    "x-goog-authenticated-user-id",
-    "x-ms-client-principal",
-    "x-ms-client-principal-id",
-    "x-ms-client-principal-name",
 ];
 
-/// Families of such headers: any name that begins so is removed.
-const FAMILIES: &[&str] =
-    &["x-auth-request-", "x-webauth-", "x-authenticated-", "x-consumer-", "x-ms-client-principal-"];
+/// Families of such headers: any received name that begins so is removed.
+const FAMILIES: &[&str] = &[
+    "remote-",
+    "x-remote-",
+    "x-auth-request-",
+    "x-webauth-",
+    "x-authenticated-",
+    "x-consumer-",
+    "x-credential-",
+    "x-goog-authenticated-",
+    "x-ms-client-principal",
+];
 
 /// What a header or a datum tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,14 +102,56 @@ pub struct Managed {
 }
 
 /// The headers that the policy manages, and all others that no caller may send.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Contract {
+    /// A hash of all that follows, by which an identity knows for which contract its [`Told`] was made.
+    digest: u64,
     managed: Box<[Managed]>,
     metadata: Box<[(Bytes, Source)]>,
     always: Box<[Bytes]>,
+    /// What is told of nobody.
+    nobody: Arc<Told>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
     kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }
+
+/// What the upstream is told of one caller: made once for an identity, and shared by all its requests.
+#[derive(Debug, Default)]
+pub struct Told {
+    set: Box<[(Bytes, Bytes)]>,
+    unset: Box<[Bytes]>,
+    metadata: Box<[(Bytes, Datum)]>,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Told {
+    /// Headers to set, replacing what is there.
+    #[must_use]
+    pub fn set(&self) -> &[(Bytes, Bytes)] {
+        &self.set
+    }
+
+    /// Headers to remove: every managed one that is not set.
+    #[must_use]
+    pub fn unset(&self) -> &[Bytes] {
+        &self.unset
+    }
+
+    /// What the gateway is told beside the headers.
+    #[must_use]
+    pub fn metadata(&self) -> &[(Bytes, Datum)] {
+        &self.metadata
+    }
+
+    /// All of this as one gateway's answer, made by the first request that needs it.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(self)).clone()
+    }
+}
+
+/// An identity's [`Told`], and for which contract it was made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ToldOnce(OnceLock<(u64, Result<Arc<Told>, Reason>)>);
 
 impl Contract {
     /// Compiles the policy's `headers:`, `metadata:` and `headers_kept:`.
@@ -126,7 +164,12 @@ impl Contract {
             .map(|name| Bytes::from_static(name.as_bytes()))
             .collect();
         let folded = managed.iter().map(|m| fold(&m.name)).chain(always.iter().map(|name| fold(name))).collect();
-        Self { managed: managed.into(), metadata: metadata.into(), always, folded, kept }
+        let text = format!("{managed:?}{metadata:?}{always:?}");
+        let digest =
+            digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let unset = managed.iter().map(|m| m.name.clone()).chain(always.iter().cloned()).collect();
+        let nobody = Arc::new(Told { unset, ..Told::default() });
+        Self { digest, managed: managed.into(), metadata: metadata.into(), always, nobody, folded, kept }
     }
 
     /// The managed headers.
@@ -140,49 +183,73 @@ impl Contract {
     /// # Errors
     /// [`Reason::HeaderValueRefused`] where a value cannot be carried as it is.
     pub(super) fn grant(&self, request: &Request<'_>, caller: &Caller) -> Result<Grant, Reason> {
-        let mut set = Vec::with_capacity(self.managed.len());
-        let mut remove = Vec::with_capacity(self.always.len().saturating_add(4));
-        remove.extend_from_slice(&self.always);
-        for managed in &self.managed {
-            let value = match caller.acting() {
-                Some(identity) => {
-                    managed.source.read(identity)?.map(|datum| managed.format.write(&datum)).transpose()?
-                }
-                None => None,
-            };
-            match value {
-                Some(value) => set.push((managed.name.clone(), value)),
-                None => remove.push(managed.name.clone()),
-            }
+        let told = match caller.acting() {
+            Some(identity) => self.told(identity)?,
+            None => Arc::clone(&self.nobody),
+        };
+        let aliases = if request.seen.odd_names { self.aliases(request, &told) } else { Vec::new() };
+        if pushes_over_a_limit(request, &told.set) {
+            return Err(Reason::HeadersTooLarge);
         }
-        if request.seen.odd_names {
-            self.remove_aliases(request, &set, &mut remove);
+        Ok(Grant { told, aliases })
+    }
+
+    /// What is told of this identity; made anew where it was made for a contract of before a reload.
+    fn told(&self, identity: &Identity) -> Result<Arc<Told>, Reason> {
+        match identity.told().0.get_or_init(|| (self.digest, self.tell(identity).map(Arc::new))) {
+            (digest, told) if *digest == self.digest => told.clone(),
+            _ => self.tell(identity).map(Arc::new),
+        }
+    }
+
+    fn tell(&self, identity: &Identity) -> Result<Told, Reason> {
+        let mut set = Vec::with_capacity(self.managed.len());
+        let mut unset = self.always.to_vec();
+        for managed in &self.managed {
+            match managed.source.read(identity)? {
+                Some(datum) => set.push((managed.name.clone(), managed.format.write(&datum)?)),
+                None => unset.push(managed.name.clone()),
+            }
         }
         let mut metadata = Vec::new();
-        if let Some(identity) = caller.acting() {
-            for (name, source) in &self.metadata {
-                metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
-            }
+        for (name, source) in &self.metadata {
+            metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
         }
-        Ok(Grant { set, remove, metadata })
+        Ok(Told { set: set.into(), unset: unset.into(), metadata: metadata.into(), encoded: OnceLock::new() })
     }
 
     /// Every character that a header name may hold beside letters and digits becomes `_` in CGI and its kin, so all of
     /// them make aliases: a received name that folds onto a managed one goes, by the very spelling it came with.
-    fn remove_aliases(&self, request: &Request<'_>, set: &[(Bytes, Bytes)], remove: &mut Vec<Bytes>) {
+    fn aliases(&self, request: &Request<'_>, told: &Told) -> Vec<Bytes> {
+        let mut aliases: Vec<Bytes> = Vec::new();
         for header in request.headers {
             let folded = fold(header.name);
             let managed = self.folded.contains(&folded)
                 || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes()))
                     && !self.kept.contains(&folded));
-            if managed
-                && !set.iter().any(|(name, _)| name == header.name)
-                && !remove.iter().any(|name| name == header.name)
-            {
-                remove.push(Bytes::copy_from_slice(header.name));
+            let mut known = told.set.iter().map(|(name, _)| name).chain(&told.unset).chain(&aliases);
+            if managed && !known.any(|name| name == header.name) {
+                aliases.push(Bytes::copy_from_slice(header.name));
             }
         }
+        aliases
     }
+}
+
+/// Whether what is set makes too large what was not. A request that already is over a limit came through a gateway
+/// whose operator raised it.
+fn pushes_over_a_limit(request: &Request<'_>, set: &[(Bytes, Bytes)]) -> bool {
+    let bytes = |name: &[u8], value: &[u8]| name.len().saturating_add(value.len());
+    let received = request.headers.iter().fold(0_usize, |sum, line| sum.saturating_add(bytes(line.name, line.value)));
+    let added = set.iter().fold(received, |sum, (name, value)| sum.saturating_add(bytes(name, value)));
+    let lines = request.headers.len();
+    let over_bytes = received <= MAX_BYTES && added > MAX_BYTES;
+    // Which of them replace a line that was received is looked up only where it may matter.
+    let over_lines = lines <= MAX_LINES && lines.saturating_add(set.len()) > MAX_LINES && {
+        let new = set.iter().filter(|(name, _)| !request.headers.iter().any(|line| line.name == name)).count();
+        lines.saturating_add(new) > MAX_LINES
+    };
+    over_bytes || over_lines
 }
 
 /// Folds a header name: lower case, everything but letters and digits becomes `-`.
@@ -194,7 +261,9 @@ pub fn fold(name: &[u8]) -> Box<[u8]> {
 /// Whether a received name may be an alias or one of a family, and so is worth folding.
 #[must_use]
 pub(super) fn worth_folding(name: &[u8]) -> bool {
-    FAMILIES.iter().any(|family| name.starts_with(family.as_bytes()))
+    // Nearly every name is settled by its first letters.
+    matches!(name, [b'x', b'-', b'r' | b'a' | b'w' | b'c' | b'g' | b'm', ..] | [b'r', b'e', b'm', ..])
+        && FAMILIES.iter().any(|family| name.starts_with(family.as_bytes()))
 }
 
 impl Source {
@@ -280,7 +349,6 @@ mod tests {
     use crate::authz::json::Object;
     use crate::authz::request::{Asker, Header, Raw, Relaxed};
     use crate::authz::time::Timestamp;
-    use std::sync::Arc;
 
     fn contract() -> Contract {
         let managed =
@@ -334,11 +402,11 @@ mod tests {
             let grant = grant(&caller, &[]).unwrap();
             for name in contract().managed().iter().map(|managed| managed.name.clone()) {
                 let set = grant.set().iter().filter(|(set, _)| *set == name).count();
-                let removed = grant.remove().iter().filter(|removed| **removed == name).count();
+                let removed = grant.remove().filter(|removed| **removed == name).count();
                 assert_eq!(set + removed, 1, "{name:?}");
             }
             for name in ALWAYS.iter().filter(|name| **name != "x-forwarded-email") {
-                assert!(grant.remove().iter().any(|removed| removed == name.as_bytes()), "{name}");
+                assert!(grant.remove().any(|removed| removed == name.as_bytes()), "{name}");
             }
         }
     }
@@ -350,9 +418,24 @@ mod tests {
         let names: Vec<&str> = aliases.iter().map(String::as_str).collect();
         let grant = grant(&caller("{}"), &names).unwrap();
         for name in names {
-            assert!(grant.remove().iter().any(|removed| removed == name.as_bytes()), "{name}");
+            assert!(grant.remove().any(|removed| removed == name.as_bytes()), "{name}");
         }
         assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
+    }
+
+    #[test] // N11
+    fn headers_that_ours_push_over_a_limit_are_refused_and_not_left_to_fail() {
+        let names: Vec<String> = (0..100).map(|n| format!("x-h{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let set = grant(&caller("{}"), &[]).unwrap().set().len();
+        assert!(grant(&caller("{}"), &names[..MAX_LINES - set]).is_ok());
+        assert_eq!(grant(&caller("{}"), &names[..=MAX_LINES - set]).unwrap_err(), Reason::HeadersTooLarge);
+        let mut replaced = names[..MAX_LINES - set].to_vec();
+        replaced.push("x-user-id");
+        assert!(grant(&caller("{}"), &replaced).is_ok(), "a line that is replaced does not count twice");
+        let long = "x".repeat(MAX_BYTES - "forged".len());
+        assert_eq!(grant(&caller("{}"), &[long.as_str()]).unwrap_err(), Reason::HeadersTooLarge);
+        assert!(grant(&caller("{}"), &[long.as_str(), long.as_str()]).is_ok(), "the operator raised the limit");
     }
 
     #[test]
@@ -362,9 +445,16 @@ mod tests {
             &["x-auth-request-anything", "x_webauth_anything", "x-forwarded-email", "x_forwarded_email"],
         )
         .unwrap();
-        let removed = |name: &str| grant.remove().iter().any(|removed| removed == name.as_bytes());
+        let removed = |name: &str| grant.remove().any(|removed| removed == name.as_bytes());
         assert!(removed("x-auth-request-anything") && removed("x_webauth_anything"));
         assert!(!removed("x-forwarded-email") && !removed("x_forwarded_email"));
+    }
+
+    #[test]
+    fn every_family_is_worth_folding() {
+        for family in FAMILIES {
+            assert!(worth_folding(family.as_bytes()), "{family}");
+        }
     }
 
     #[test]
@@ -374,9 +464,7 @@ mod tests {
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
         let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
-        assert!(
-            !grant.remove().iter().any(|name| name == "x_user") && grant.remove().iter().any(|name| name == "x-user")
-        );
+        assert!(!grant.remove().any(|name| name == "x_user") && grant.remove().any(|name| name == "x-user"));
     }
 
     #[test]

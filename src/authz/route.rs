@@ -1,13 +1,14 @@
 //! Route keys: patterns over method, host and path, what they capture, and the table in which the most specific wins.
 
 mod cover;
+mod fault;
 mod fold;
 mod grammar;
 mod table;
 
 pub use cover::Cover;
+pub use fault::{PatternError, PatternFault};
 pub(super) use grammar::is_capture_name;
-pub use grammar::{PatternError, PatternFault};
 pub use table::{Clash, Found, Table};
 
 /// How many captures one pattern may have, its host's included.
@@ -29,7 +30,11 @@ pub struct Pattern {
 
 /// The methods that a key names, one or more, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Methods(Box<[Box<str>]>);
+struct Methods {
+    names: Box<[Box<str>]>,
+    /// A bit for each common one, so that asking for one touches no other memory.
+    common: u8,
+}
 
 /// Which hosts a key is for. Names are in lower case, without a port or a trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +61,7 @@ enum Segment {
 }
 
 /// Where a captured value stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Slot {
     /// The first label of the host.
     Host,
@@ -67,7 +72,7 @@ enum Slot {
 }
 
 /// The captures of a pattern: their names, and where each value stands.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Slots {
     names: Box<[Box<str>]>,
     slots: Box<[Slot]>,
@@ -114,7 +119,7 @@ impl Pattern {
 
     /// The methods that it names; empty where it is for all.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
-        self.methods.iter().flat_map(|methods| methods.0.iter().map(|method| &**method))
+        self.methods.iter().flat_map(|methods| methods.names.iter().map(|method| &**method))
     }
 
     /// Whether it names a host or a host pattern.
@@ -174,8 +179,16 @@ impl Pattern {
 }
 
 impl Methods {
+    fn new(names: Vec<Box<str>>) -> Self {
+        let common = names.iter().fold(0, |all, name| all | common(name));
+        Self { names: names.into(), common }
+    }
+
     fn has(&self, method: &str) -> bool {
-        self.0.iter().any(|here| **here == *method)
+        match common(method) {
+            0 => self.names.iter().any(|here| **here == *method),
+            bit => self.common & bit != 0,
+        }
     }
 
     /// Whether a request with this method is for one of these; HEAD is taken for GET.
@@ -184,7 +197,22 @@ impl Methods {
     }
 
     fn meet(&self, other: &Self) -> bool {
-        self.0.iter().any(|method| other.covers(method)) || other.0.iter().any(|method| self.covers(method))
+        self.names.iter().any(|method| other.covers(method)) || other.names.iter().any(|method| self.covers(method))
+    }
+}
+
+/// A bit of its own for each common method; none for the others.
+fn common(method: &str) -> u8 {
+    match method {
+        "GET" => 1,
+        "HEAD" => 2,
+        "POST" => 4,
+        "PUT" => 8,
+        "PATCH" => 16,
+        "DELETE" => 32,
+        "OPTIONS" => 64,
+        "TRACE" => 128,
+        _ => 0,
     }
 }
 
@@ -277,4 +305,69 @@ fn cut(body: Option<&str>) -> Option<(&str, Option<&str>)> {
         Some((first, rest)) => (first, Some(rest)),
         None => (body, None),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meet(one: &str, two: &str) -> bool {
+        let (one, two) = (Pattern::parse(one).unwrap(), Pattern::parse(two).unwrap());
+        assert_eq!(one.may_meet(&two), two.may_meet(&one));
+        one.may_meet(&two)
+    }
+
+    #[test]
+    fn keys_meet_where_one_request_could_match_both() {
+        assert!(meet("/admin/**", "/admin"));
+        assert!(meet("/admin/**", "/admin/users/{id}"));
+        assert!(meet("/Admin/x", "/admin/X"));
+        assert!(meet("/{a}/b", "/a/*"));
+        assert!(meet("/a/Get*", "/a/getUser"));
+        assert!(meet("/a/Get*", "/a/GetU*"));
+        assert!(meet("/**", "/"));
+        assert!(!meet("/admin/**", "/administrator"));
+        assert!(!meet("/a/b", "/a"));
+        assert!(!meet("/a/Get*", "/a/Set*"));
+        assert!(!meet("/a/Get*", "/a"));
+    }
+
+    #[test]
+    fn keys_meet_by_method_with_head_taken_for_get() {
+        assert!(meet("GET /a", "/a"));
+        assert!(meet("GET /a", "HEAD,POST /a"));
+        assert!(!meet("GET /a", "POST /a"));
+        assert!(!meet("HEAD /a", "POST /a"));
+    }
+
+    #[test]
+    fn keys_meet_by_host() {
+        assert!(meet("a.com/", "/"));
+        assert!(meet("x.a.com/", "*.a.com/"));
+        assert!(meet("{t}.b.a.com/", "*.a.com/"));
+        assert!(meet("*.b.a.com/", "*.a.com/"));
+        assert!(!meet("a.com/", "*.a.com/"));
+        assert!(!meet("{t}.b.a.com/", "{t}.a.com/"));
+        assert!(!meet("y.x.a.com/", "{t}.a.com/"));
+        assert!(!meet("xa.com/", "*.a.com/"));
+        assert!(!meet("*.a.com/", "*.b.com/"));
+    }
+
+    #[test]
+    fn a_shape_has_neither_methods_nor_names() {
+        let shape = |text: &str| Pattern::parse(text).unwrap().shape_key();
+        assert_eq!(shape("GET {a}.x.com/{b}/{c**}"), shape("{d}.x.com/*/**"));
+        assert_ne!(shape("/{a}"), shape("/a"));
+        assert_ne!(shape("*.x.com/"), shape("{a}.x.com/"));
+    }
+
+    #[test]
+    fn captures_are_found_by_name_and_hold_eight() {
+        let names: Vec<Box<str>> = (0..8).map(|at| format!("n{at}").into()).collect();
+        let captures = Captures::new(&names, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+        assert_eq!(captures.get("n7"), Some("7"));
+        assert_eq!(captures.get("n8"), None);
+        assert_eq!(captures.iter().count(), 8);
+        assert_eq!(Captures::default().iter().count(), 0);
+    }
 }

@@ -10,6 +10,7 @@ use super::route::Captures;
 
 mod fault;
 mod grammar;
+mod print;
 
 pub use fault::{RuleError, RuleFault};
 
@@ -402,4 +403,275 @@ fn captured(captures: &Captures<'_>, name: &str, ask: impl FnOnce(&str) -> Truth
 
 fn has_subject(identity: Option<&Identity>, name: &str) -> Truth {
     identity.is_some_and(|identity| *identity.principal().subject == *name).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::authz::identity::{Listed, Parts, Principal};
+    use crate::authz::json::Object;
+    use crate::authz::time::Timestamp;
+
+    const TRUTHS: [Truth; 3] = [Truth::True, Truth::False, Truth::Unknown];
+
+    fn listed(members: &[&str]) -> Listed {
+        Listed::Known(members.iter().map(|member| Arc::from(*member)).collect())
+    }
+
+    fn identity(subject: &str, roles: &[&str], claims: &str) -> Option<Arc<Identity>> {
+        Some(Arc::new(Identity::new(Parts {
+            principal: Principal { issuer: "main".into(), subject: subject.into() },
+            claims: Object::parse(claims.as_bytes()).unwrap(),
+            listed: listed(roles),
+            groups: Listed::Unknown,
+            scopes: listed(&["orders:read"]),
+            token_id: None,
+            issued: None,
+            not_before: None,
+            expires: Timestamp::from_secs(0),
+        })))
+    }
+
+    fn user() -> Caller {
+        let claims = r#"{"tier":"gold","tenants":["a","b"],"n":7,"nil":null,"o":{"in":"x"},"empty":""}"#;
+        Caller { user: identity("u1", &["admin"], claims), ..Caller::default() }
+    }
+
+    fn expr(text: &str) -> Expr {
+        Expr::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn ask_with(text: &str, caller: &Caller, captures: &Captures<'_>, address: Option<&str>) -> Truth {
+        let address = address.map(|address| address.parse().unwrap());
+        expr(text).eval(&Scene { caller, captures, address }, &mut ())
+    }
+
+    fn ask(text: &str, caller: &Caller) -> Truth {
+        ask_with(text, caller, &Captures::default(), None)
+    }
+
+    /// A word that has this truth for [`user`].
+    fn word(truth: Truth) -> &'static str {
+        match truth {
+            Truth::True => "signed-in",
+            Truth::False => "role:nobody",
+            Truth::Unknown => "group:any",
+        }
+    }
+
+    fn level(truth: Truth) -> i8 {
+        match truth {
+            Truth::True => 1,
+            Truth::False => -1,
+            Truth::Unknown => 0,
+        }
+    }
+
+    #[test]
+    fn and_or_and_not_follow_kleene_s_tables() {
+        let user = user();
+        for one in TRUTHS {
+            assert_eq!(ask(word(one), &user), one);
+            assert_eq!(level(ask(&format!("not {}", word(one)), &user)), -level(one));
+            for two in TRUTHS {
+                let both = format!("{} and {}", word(one), word(two));
+                let either = format!("{} or {}", word(one), word(two));
+                assert_eq!(level(ask(&both, &user)), level(one).min(level(two)), "{both}");
+                assert_eq!(level(ask(&either, &user)), level(one).max(level(two)), "{either}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_is_signed_in_by_any_slot() {
+        let one = identity("x", &[], "{}");
+        assert_eq!(ask("signed-in", &Caller::default()), Truth::False);
+        assert_eq!(ask("signed-in", &Caller { user: one.clone(), ..Caller::default() }), Truth::True);
+        assert_eq!(ask("signed-in", &Caller { workload: one.clone(), ..Caller::default() }), Truth::True);
+        assert_eq!(ask("signed-in", &Caller { app: one, ..Caller::default() }), Truth::True);
+    }
+
+    #[test]
+    fn lists_are_read_by_exact_membership_and_a_missing_list_is_unknown() {
+        let user = user();
+        assert_eq!(ask("role:admin", &user), Truth::True);
+        assert_eq!(ask("role:Admin", &user), Truth::False);
+        assert_eq!(ask("scope:orders:read", &user), Truth::True);
+        assert_eq!(ask("scope:orders", &user), Truth::False);
+        assert_eq!(ask("group:staff", &user), Truth::Unknown);
+        assert_eq!(ask("not group:staff", &user), Truth::Unknown);
+    }
+
+    #[test]
+    fn a_user_does_not_inherit_the_roles_of_the_frontend_it_came_through() {
+        let mut caller = Caller { workload: identity("spiffe://a/front", &["deployer"], "{}"), ..Caller::default() };
+        assert_eq!(ask("role:deployer", &caller), Truth::True);
+        caller.user = identity("u1", &["admin"], "{}");
+        assert_eq!(ask("role:deployer", &caller), Truth::False);
+        assert_eq!(ask("role:admin", &caller), Truth::True);
+        assert_eq!(ask("service:spiffe://a/front", &caller), Truth::True);
+        assert_eq!(ask("key:spiffe://a/front", &caller), Truth::False);
+        assert_eq!(ask("service:u1", &caller), Truth::False);
+    }
+
+    #[test]
+    fn without_an_identity_the_words_that_read_it_are_false() {
+        let nobody = Caller::default();
+        for text in ["role:a", "group:a", "scope:a", "claim:sub=a", "claim:sub?", "owner:id", "issuer:main", "key:a"] {
+            assert_eq!(ask(text, &nobody), Truth::False, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_claim_equals_text_has_a_member_or_cannot_be_read() {
+        let user = user();
+        assert_eq!(ask("claim:tier=gold", &user), Truth::True);
+        assert_eq!(ask("claim:tier=Gold", &user), Truth::False);
+        assert_eq!(ask("claim:tenants=b", &user), Truth::True);
+        assert_eq!(ask("claim:tenants=c", &user), Truth::False);
+        assert_eq!(ask("claim:n=7", &user), Truth::True);
+        assert_eq!(ask("claim:missing=x", &user), Truth::False);
+        assert_eq!(ask("claim:nil=null", &user), Truth::False);
+        assert_eq!(ask("claim:o=x", &user), Truth::Unknown);
+        assert_eq!(ask("claim:o.in=x", &user), Truth::True);
+    }
+
+    #[test]
+    fn a_claim_is_present_unless_it_is_missing_or_null() {
+        let user = user();
+        for (path, truth) in [("tier", true), ("tenants", true), ("o", true), ("nil", false), ("missing", false)] {
+            assert_eq!(ask(&format!("claim:{path}?"), &user), truth.into(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_capture_is_compared_as_exact_bytes_and_never_empty() {
+        let user = user();
+        let names: [Box<str>; 2] = ["t".into(), "none".into()];
+        let with = |text: &str, value| ask_with(text, &user, &Captures::new(&names, [value]), None);
+        assert_eq!(with("claim:tenants={t}", "b"), Truth::True);
+        assert_eq!(with("claim:tenants={t}", "B"), Truth::False);
+        assert_eq!(with("claim:tenants={t}", "*"), Truth::False);
+        assert_eq!(with("claim:empty={none}", "b"), Truth::False);
+        assert_eq!(with("claim:tier={unheard}", "b"), Truth::False);
+        assert_eq!(with("claim:o={t}", "b"), Truth::Unknown);
+        assert_eq!(with("owner:t", "u1"), Truth::True);
+        assert_eq!(with("owner:t", "u2"), Truth::False);
+        assert_eq!(with("owner:none", "u1"), Truth::False);
+        assert_eq!(with("claim:tier=\"{t}\"", "gold"), Truth::False);
+    }
+
+    #[test]
+    fn an_issuer_is_its_name_in_the_policy() {
+        assert_eq!(ask("issuer:main", &user()), Truth::True);
+        assert_eq!(ask("issuer:partner", &user()), Truth::False);
+    }
+
+    #[test]
+    fn a_network_holds_addresses_with_mapped_ones_folded_and_no_address_is_unknown() {
+        let nobody = Caller::default();
+        let from = |text: &str, address| ask_with(text, &nobody, &Captures::default(), address);
+        assert_eq!(from("network:10.0.0.0/8", Some("10.1.2.3")), Truth::True);
+        assert_eq!(from("network:10.0.0.0/8", Some("11.1.2.3")), Truth::False);
+        assert_eq!(from("network:10.0.0.0/8", Some("::ffff:10.1.2.3")), Truth::True);
+        assert_eq!(from("network:::ffff:10.0.0.0/104", Some("10.1.2.3")), Truth::True);
+        assert_eq!(from("network:192.0.2.7", Some("192.0.2.7")), Truth::True);
+        assert_eq!(from("network:192.0.2.7", Some("192.0.2.8")), Truth::False);
+        assert_eq!(from("network:2001:db8::/32", Some("2001:db8::1")), Truth::True);
+        assert_eq!(from("network:::/0", Some("10.1.2.3")), Truth::False);
+        assert_eq!(from("network:10.0.0.0/8", None), Truth::Unknown);
+        assert_eq!(from("not network:10.0.0.0/8", None), Truth::Unknown);
+    }
+
+    #[test]
+    fn nobody_can_tell_yet_who_acts() {
+        assert_eq!(ask("actor:x", &user()), Truth::Unknown);
+        assert_eq!(ask("not actor:x", &user()), Truth::Unknown);
+    }
+
+    #[test]
+    fn a_watcher_sees_every_word_and_nobody_sees_no_more_than_needed() {
+        struct Short(usize);
+        impl Watch for Short {
+            const SHORT_CUT: bool = true;
+            fn word(&mut self, _: WordId, _: Truth) {
+                self.0 += 1;
+            }
+        }
+        let (user, captures) = (user(), Captures::default());
+        let scene = Scene { caller: &user, captures: &captures, address: None };
+        let expr = expr("role:admin or not (group:x and role:y)");
+        let mut words = Words::default();
+        assert_eq!(expr.eval(&scene, &mut words), Truth::True);
+        let seen = [(WordId(0), Truth::True), (WordId(1), Truth::Unknown), (WordId(2), Truth::False)];
+        assert_eq!(words.0, seen);
+        let mut short = Short(0);
+        assert_eq!(expr.eval(&scene, &mut short), Truth::True);
+        assert_eq!(short.0, 1);
+        assert_eq!(expr.word(WordId(1)), Some(&Word::Group("x".into())));
+        assert_eq!(expr.word(WordId(3)), None);
+    }
+
+    #[test]
+    fn joined_parts_are_numbered_anew_and_capped() {
+        let whole = Expr::join(Join::Any, vec![expr("role:a and role:b"), expr("role:c").negate().unwrap()]).unwrap();
+        assert_eq!(whole, expr("(role:a and role:b) or not role:c"));
+        assert_eq!(Expr::join(Join::All, vec![expr("role:a")]).unwrap(), expr("role:a"));
+        assert_eq!(Expr::join(Join::All, vec![]), Err(RuleFault::Empty));
+        let many: Vec<Expr> = (0..=MAX_WORDS).map(|_| expr("signed-in")).collect();
+        assert_eq!(Expr::join(Join::All, many), Err(RuleFault::TooManyWords));
+        let deep = (1..MAX_DEPTH).try_fold(expr("signed-in"), |expr, _| expr.negate()).unwrap();
+        assert_eq!(deep.negate(), Err(RuleFault::TooDeep));
+    }
+
+    #[test]
+    fn a_rule_tells_what_it_needs() {
+        assert!(!Rule::Public.needs_identity());
+        assert!(!Rule::Anyone.needs_identity());
+        assert!(Rule::parse("network:10.0.0.0/8").unwrap().needs_identity());
+        assert!(expr("not network:10.0.0.0/8 or network:192.0.2.1").without_identity());
+        assert!(!expr("network:10.0.0.0/8 or signed-in").without_identity());
+        let text = "owner:id or claim:a={b} or claim:c=d or claim:e? or role:f";
+        assert_eq!(expr(text).captures_used().collect::<Vec<_>>(), ["id", "b"]);
+    }
+
+    /// A random tree over words of known truth.
+    fn tree() -> impl Strategy<Value = Expr> {
+        let leaf = (0..3_usize).prop_map(|at| expr(word(TRUTHS[at])));
+        leaf.prop_recursive(4, 24, 3, |inner| {
+            prop_oneof![
+                inner.clone().prop_map(|part| Expr::Not(Box::new(part))),
+                prop::collection::vec(inner.clone(), 2..4).prop_map(|parts| Expr::All(parts.into())),
+                prop::collection::vec(inner, 2..4).prop_map(|parts| Expr::Any(parts.into())),
+            ]
+        })
+    }
+
+    fn reference(expr: &Expr) -> i8 {
+        match expr {
+            Expr::Word(_, Word::SignedIn) => 1,
+            Expr::Word(_, Word::Group(_)) => 0,
+            Expr::Word(..) => -1,
+            Expr::Not(part) => reference(part).saturating_neg(),
+            Expr::All(parts) => parts.iter().map(reference).min().unwrap(),
+            Expr::Any(parts) => parts.iter().map(reference).max().unwrap(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn evaluation_agrees_with_the_reference_watched_or_not(expr in tree()) {
+            let (user, captures) = (user(), Captures::default());
+            let scene = Scene { caller: &user, captures: &captures, address: None };
+            let mut words = Words::default();
+            let watched = expr.eval(&scene, &mut words);
+            prop_assert_eq!(level(watched), reference(&expr));
+            prop_assert_eq!(expr.eval(&scene, &mut ()), watched);
+            prop_assert_eq!(words.0.len(), expr.words().count());
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line: one file a command.
 
 mod check;
+mod log;
+mod serve;
 mod test;
 
 use std::fmt::Display;
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Compiled, Problems, load};
+use crate::feed::config::PolicyFile as Followed;
 
 /// External authorization for any gateway: may this request pass, and as whom?
 #[derive(Parser)]
@@ -22,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Answer gateways by a policy until told to stop
+    Serve(serve::Serve),
     /// Read a policy, say all that is wrong with it, and show what each route asks for
     Check(check::Check),
     /// Run a policy's own tests
@@ -40,12 +45,18 @@ struct PolicyFile {
 #[must_use]
 pub fn run() -> ExitCode {
     match Cli::parse().command {
+        Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Test(command) => command.run(),
     }
 }
 
 impl PolicyFile {
+    /// Loads the policy to follow it; tells what is wrong with it on standard error.
+    fn open(&self) -> Option<(Followed, Compiled)> {
+        Followed::open(self.path.clone()).inspect_err(|problems| tell(&self.path, problems)).ok()
+    }
+
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
         match load(&self.path) {

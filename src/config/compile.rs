@@ -104,7 +104,7 @@ pub fn load(path: &Path) -> Result<Compiled, Problems> {
         let message = format!("the file cannot be read: {}", error.kind());
         alone(&name, Problem::error("file_unreadable", START, message))
     })?;
-    let text = decode(&bytes).map_err(|problem| alone(&name, problem))?;
+    let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
     let (compiled, problems) = compile(&name, text, &|file| read_capped(&folder.join(file), MAX_KEY_FILE));
     let Some(mut compiled) = compiled else { return Err(problems) };
     for file in compiled.files.iter_mut().skip(1) {

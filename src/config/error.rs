@@ -34,6 +34,9 @@ pub struct Spanned<T> {
     pub span: Span,
 }
 
+/// A text and where it was written.
+pub type Text = Spanned<Box<str>>;
+
 /// Whether a file with this problem loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

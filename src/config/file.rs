@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Algorithm, Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
 
-use super::error::{Problem, Problems, Span, Spanned, nearest};
+use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
@@ -58,11 +58,13 @@ const TOP: Section = Section {
         "certificates",
         "revocations",
     ],
+    never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
     accepted: &["allow", "issuers"],
     later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
 
@@ -84,7 +86,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// A name and what it stands for.
-pub type Named<T> = (Spanned<Box<str>>, T);
+pub type Named<T> = (Text, T);
 
 /// A policy file as it was written. Rules, route keys and patterns are text still.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,7 +96,7 @@ pub struct File {
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
-    pub headers_kept: Vec<Spanned<Box<str>>>,
+    pub headers_kept: Vec<Text>,
     /// What the gateway is told beside the headers.
     pub metadata: Vec<Metadata>,
     /// The route table, in file order.
@@ -110,9 +112,9 @@ pub struct File {
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
     /// Where browsers find the site: scheme, host and port.
-    pub public_url: Option<Spanned<Box<str>>>,
+    pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Spanned<Box<str>>>,
+    pub sign_in: Option<Text>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -133,18 +135,18 @@ pub struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `[METHOD[,METHOD] ][host]/path`
-    pub key: Spanned<Box<str>>,
+    pub key: Text,
     /// Who may pass.
     pub rule: Rule,
     /// The issuers that it accepts, where it says so.
-    pub issuers: Option<Vec<Spanned<Box<str>>>>,
+    pub issuers: Option<Vec<Text>>,
 }
 
 /// A rule as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Rule words.
-    Text(Spanned<Box<str>>),
+    Text(Text),
     /// `{any: [...]}`: one of them holds.
     Any(Span, Vec<Self>),
     /// `{all: [...]}`: each of them holds.
@@ -185,7 +187,7 @@ pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
 
 fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
-    let names: Vec<&str> = issuers.iter().map(|(name, _)| &*name.value).collect();
+    let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
@@ -215,12 +217,19 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     file
 }
 
+/// The names in a section, of what can be read and of what cannot.
+fn keys<'n>(top: &Fields<'n>, section: &str) -> Vec<&'n str> {
+    let Some(Kind::Map(entries)) = top.get(section).map(|node| &node.kind) else { return Vec::new() };
+    let text = |key: &'n Node| if let Kind::Text { text, .. } = &key.kind { Some(&**text) } else { None };
+    entries.iter().filter_map(|(key, _)| text(key)).collect()
+}
+
 /// A map of names to what `one` reads of a value.
 fn named<T>(
     reader: &mut Reader,
     top: &Fields<'_>,
     section: &'static str,
-    mut one: impl FnMut(&mut Reader, &Spanned<Box<str>>, &Node) -> Option<T>,
+    mut one: impl FnMut(&mut Reader, &Text, &Node) -> Option<T>,
 ) -> Vec<Named<T>> {
     let Some(node) = top.get(section) else { return Vec::new() };
     let entries = reader.entries(node, &top.name(section)).unwrap_or_default();
@@ -307,7 +316,7 @@ fn rules(reader: &mut Reader, node: &Node, what: &str) -> Option<Vec<Rule>> {
 }
 
 /// Reports a name that no issuer has.
-fn known_issuer(reader: &mut Reader, name: &Spanned<Box<str>>, issuers: &[&str]) {
+fn known_issuer(reader: &mut Reader, name: &Text, issuers: &[&str]) {
     if issuers.contains(&&*name.value) {
         return;
     }
@@ -321,7 +330,7 @@ fn known_issuer(reader: &mut Reader, name: &Spanned<Box<str>>, issuers: &[&str])
 }
 
 /// Reports names that fold to the same one, as gateways and upstreams may fold them.
-fn alike(reader: &mut Reader, names: &[(&Spanned<Box<str>>, String)], code: &'static str, message: &str) {
+fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, message: &str) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for (name, folded) in names {
         if let Some(first) = seen.insert(folded, name.span) {
@@ -329,5 +338,302 @@ fn alike(reader: &mut Reader, names: &[(&Spanned<Box<str>>, String)], code: &'st
                 Problem::error(code, name.span, message).cure("keep one of the two").related(first, "first here"),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole of a typical site, as the documentation shows it.
+    const SITE: &str = "\
+# portcullis.yaml
+issuers:
+  main:
+    url: https://id.example.com/realms/shop      # OIDC discovery
+    audience: shop-api
+    roles: realm_access.roles                    # a list, or one space-separated string
+headers:                                         # ours: always stripped from the caller first
+  X-User-ID: sub
+  X-User-Roles: roles                            # [\"admin\",\"premium\"]
+routes:                                          # most specific wins
+  GET /health:        public
+  /admin/**:          role:admin
+  PUT /profile/{id}:  owner:id or role:admin     # owner:id is claim:sub={id}
+  /secret-data:       role:premium
+  /t/{tenant}/**:     claim:tenant={tenant}
+public_url: https://shop.example.com
+sign_in: https://login.example.com/?return_to={url}
+tests:
+  - [anonymous,                      GET /health,      allow]
+  - [{sub: u1},                      PUT /profile/u1,  allow, {X-User-ID: u1}]
+  - [{sub: u1},                      PUT /profile/u2,  deny 403]
+  - [anonymous,                      GET /secret-data, deny 401]
+";
+
+    /// Every key there is.
+    const EVERYTHING: &str = "\
+issuers:
+  main:
+    url: https://id.example.com
+    issuer: https://id.example.com/
+    audience: {claim: client_id, any_of: [shop, cart]}
+    algorithms: [ES256, EdDSA]
+    roles: realm_access.roles
+    groups: groups
+    scopes: scp
+    missing: empty
+    default: true
+    may_grant: any
+    require: claim:tier=gold
+    from: [bearer, 'header:X-Token', cookie:session]
+    origins: [https://app.example.com]
+    leeway: 30s
+    max_token_lifetime: 24h
+    types: [at+jwt, JWT]
+    id_tokens: false
+    subject_prefix: main-
+    refresh: 10m
+    cooldown: 250ms
+    max_stale: 7d
+  partner:
+    jwks: file:partner.json
+    issuer: partner
+    may_grant: [partner-*]
+  local:
+    jwks: http://127.0.0.1:8080/jwks
+    issuer: local
+    allow_http: true
+    may_grant: []
+  pinned:
+    pem: /etc/portcullis/pinned.pem
+    issuer: pinned
+    audience: [a, b]
+    may_grant: any
+headers:
+  X-User-ID: principal
+  X-User-Roles: {from: roles, format: comma}
+  X-Tenant: {from: https://acme.com/tenant}
+headers_kept: [Remote-User]
+metadata: {user: sub, tier: claim:tier}
+routes:
+  GET,HEAD shop.example.com/items/**: anyone
+  /any: {any: [role:a, {not: role:b}]}
+  \"*.example.com/all\": {all: [role:a, role:b]}
+  /long: {allow: role:a, issuers: [main, partner]}
+guards: {\"/admin/**\": role:admin}
+deny: {suspended: claim:suspended=true}
+roles: {admin: group:platform or claim:department=it}
+gateways:
+  edge: {by: unix}
+  far:
+    by: [10.0.4.0/28, 192.0.2.7]
+    dialect: envoy
+    believes: [client_address]
+    client_address: {from: xff, hops: 2}
+    filtered_headers: true
+paths: {allow: [encoded_slash, semicolon, empty_segment, dot_segment, backslash, case_variant]}
+public_url: https://shop.example.com
+sign_in: https://login.example.com/?return_to={url}
+listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
+audit: file:/var/log/audit.jsonl
+log: human
+decision_key: env:DECISION_KEY
+cache: {tokens: 64MiB}
+tests:
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, headers: {X-Tenant: null}}
+  - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
+  - [anonymous, GET /, redirect]
+";
+
+    fn found(text: &str) -> Vec<(u32, u32, &'static str)> {
+        let places = |problem: &Problem| (problem.span.line, problem.span.column, problem.code);
+        parse("portcullis.yaml", text).1.as_slice().iter().map(places).collect()
+    }
+
+    fn read(text: &str) -> File {
+        let (file, problems) = parse("portcullis.yaml", text);
+        assert_eq!(problems.to_string(), "", "{text}");
+        file.unwrap()
+    }
+
+    #[test]
+    fn a_typical_site_reads_without_problems() {
+        let file = read(SITE);
+        assert_eq!(file.routes.len(), 5);
+        let keys: Vec<&str> = file.routes.iter().map(|route| &*route.key.value).collect();
+        assert_eq!(keys, ["GET /health", "/admin/**", "PUT /profile/{id}", "/secret-data", "/t/{tenant}/**"]);
+        let Rule::Text(rule) = &file.routes[2].rule else { panic!("not text") };
+        assert_eq!((&*rule.value, rule.span.line, rule.span.column), ("owner:id or role:admin", 13, 23));
+        let (name, main) = &file.issuers[0];
+        assert_eq!((&*name.value, &*main.issuer.value), ("main", "https://id.example.com/realms/shop"));
+        assert_eq!(main.leeway.as_secs(), 60);
+        assert_eq!(main.from[0].value, Credential::Bearer);
+        assert_eq!(file.headers[1].source.value, Source::Roles);
+        assert_eq!(file.tests.len(), 4);
+        assert_eq!(&*file.tests[1].ask.value.target, "/profile/u1");
+        assert_eq!(file.tests[1].headers[0].1.as_deref(), Some("u1"));
+        assert_eq!(file.tests[3].expect.value, Expectation::Deny { status: Some(401), reason: None });
+    }
+
+    #[test]
+    fn every_key_reads_without_problems() {
+        let file = read(EVERYTHING);
+        let issuer = |at: usize| &file.issuers[at].1;
+        assert_eq!(&*issuer(0).issuer.value, "https://id.example.com/");
+        assert_eq!(issuer(0).audience.as_ref().unwrap().any_of.len(), 2);
+        assert_eq!(issuer(0).from[1].value, Credential::Header("x-token".into()));
+        assert!(issuer(0).missing_is_empty && !issuer(1).missing_is_empty);
+        assert_eq!((issuer(0).cooldown.as_millis(), issuer(0).max_stale.as_secs()), (250, 604_800));
+        assert_eq!(issuer(1).keys.jwks.as_ref().unwrap().value, Location::File("partner.json".into()));
+        assert!(matches!(&issuer(2).may_grant, Some(MayGrant::Only(none)) if none.is_empty()));
+        assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
+        assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
+        assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
+        assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
+        assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
+        assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
+        assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
+        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));
+        assert_eq!((&file.audit, file.log), (&Audit::File("/var/log/audit.jsonl".into()), Log::Human));
+        assert_eq!(file.token_cache.unwrap().value, 64 << 20);
+        let Who::Token { issuer, roles, claims } = &file.tests[0].who.value else { panic!("anonymous") };
+        assert_eq!((&*issuer.as_ref().unwrap().value, roles.as_ref().unwrap().len()), ("main", 1));
+        assert_eq!(serde_json::to_string(claims).unwrap(), r#"{"code":"007","level":3,"sub":"u1","vip":true}"#);
+        assert_eq!(file.tests[0].headers[0].1, None);
+        assert_eq!(file.tests[1].ask.value.host.as_deref(), Some("shop.example.com"));
+        let Expectation::Deny { reason, .. } = file.tests[1].expect.value else { panic!("not denied") };
+        assert_eq!(reason.map(crate::authz::reason::Reason::code), Some("rule_unmet"));
+    }
+
+    #[test]
+    fn every_accepted_key_is_in_the_file_that_has_every_key() {
+        for (section, keys) in ACCEPTED_KEYS {
+            for key in *keys {
+                assert!(EVERYTHING.contains(&format!("{key}:")), "{section}: {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_an_error() {
+        // L01
+        for text in ["", "\n", "# nothing yet\n", "---\n", "~\n"] {
+            assert_eq!(found(text), [(1, 1, "empty_file")], "{text:?}");
+            assert_eq!(parse("x", text).0, None);
+        }
+        assert_eq!(found("- a\n"), [(1, 1, "wrong_shape")]);
+        assert_eq!(found("routes\n"), [(1, 1, "wrong_shape")]);
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once_in_the_order_of_their_places() {
+        // L01
+        let text = "\
+isuers: {}
+issuers:
+  - main
+routes:
+  /a: role:x
+  /b:
+  /a: role:y
+limits: {}
+limit: 3
+";
+        let expected = [
+            (1, 1, "unknown_key"),
+            (3, 3, "wrong_shape"),
+            (6, 5, "missing_value"),
+            (7, 3, "duplicate_key"),
+            (8, 1, "not_there_yet"),
+            (9, 1, "not_there_yet"),
+        ];
+        let (_, problems) = parse("portcullis.yaml", text);
+        assert_eq!(found(text), expected, "{problems}");
+        let problems = problems.as_slice();
+        assert_eq!(problems[0].cure.as_deref(), Some("did you mean `issuers`?"));
+        assert_eq!(problems[1].message, "`issuers` must be a map, this is a list");
+        assert_eq!((problems[3].related[0].0.line, problems[3].related[0].0.column), (5, 3));
+        assert!(problems[4].cure.as_deref().unwrap().contains("`routes`"));
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_an_error_in_every_map() {
+        // L01
+        for (text, place) in [
+            ("routes: {/a: public}\nroutes: {/b: public}\n", (2, 1, "duplicate_key")),
+            ("routes:\n  /a: {allow: role:x, allow: public}\n", (2, 23, "duplicate_key")),
+            ("routes: {/a: public}\nheaders: {X-A: sub, X-A: iss}\n", (2, 21, "duplicate_key")),
+            ("routes: {/a: public}\ntests: [[{sub: a, sub: b}, GET /a, allow]]\n", (2, 19, "duplicate_key")),
+            ("routes: {/a: public}\ntests: [[{x: {y: 1, y: 2}}, GET /a, allow]]\n", (2, 21, "duplicate_key")),
+        ] {
+            assert_eq!(found(text), [place], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_a_text_or_one_of_three_forms() {
+        let rule = |rule: &str| found(&format!("routes:\n  /a: {rule}\n"));
+        for good in ["public", "not role:x", "{not: role:x}", "{any: [role:a]}", "|-\n    role:a\n    or role:b"] {
+            assert_eq!(rule(good), [], "{good}");
+        }
+        for (bad, column, code) in [
+            ("true", 7, "wrong_shape"),
+            ("[role:a]", 7, "wrong_shape"),
+            ("\"\"", 7, "missing_value"),
+            ("{any: []}", 13, "missing_value"),
+            ("{any: role:a}", 13, "wrong_shape"),
+            ("{any: [role:a], all: [role:b]}", 7, "wrong_shape"),
+            ("{any: [role:a], allow: public}", 7, "wrong_shape"),
+            ("{any: [true]}", 14, "wrong_shape"),
+            ("{}", 7, "missing_key"),
+            ("{allow: role:a, limit: 3}", 23, "not_there_yet"),
+            ("{alow: role:a}", 8, "unknown_key"),
+            ("{allow: role:a, issuers: [main]}", 33, "unknown_issuer"),
+            ("\"role:a\\0\"", 7, "control_character"),
+        ] {
+            assert!(rule(bad).contains(&(2, column, code)), "{bad}: {:?}", rule(bad));
+        }
+        assert_eq!(found("routes: {\"/a\\nb\": public}\n"), [(1, 10, "control_character")]);
+        assert_eq!(found("routes: {/a: public}\naudit: \"none\\n\"\n"), [(2, 8, "control_character")]);
+        assert_eq!(rule(&format!("role:{}", "x".repeat(5_000))), [(2, 7, "value_too_long")]);
+    }
+
+    #[test]
+    fn an_issuer_that_cannot_be_read_is_known_by_its_name_all_the_same() {
+        let text = "issuers: {main: {}}\nroutes: {/a: {allow: role:x, issuers: [main]}}\n";
+        assert_eq!(found(text), [(1, 11, "missing_key")]);
+        let text = "issuers: {main: {}}\nroutes: {/a: {allow: role:x, issuers: [mian]}}\n";
+        assert_eq!(found(text), [(1, 11, "missing_key"), (2, 40, "unknown_issuer")]);
+    }
+
+    #[test]
+    fn a_file_without_routes_is_warned_of_and_a_broken_one_is_no_file() {
+        let (file, problems) = parse("x", "log: json\n");
+        assert!(file.is_some() && !problems.has_errors());
+        assert_eq!(found("log: json\n"), [(1, 1, "no_routes")]);
+        let (file, problems) = parse("x", "routes: [\n");
+        assert!(file.is_none() && problems.has_errors());
+    }
+
+    #[test]
+    fn a_hostile_file_is_refused_with_few_problems() {
+        // L02
+        let unknown: String = (0..60_000).map(|key| format!("issuer{key}: 1\n")).collect();
+        let (_, problems) = parse("x", &unknown);
+        assert!(problems.has_errors());
+        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 59_901));
+        let long = format!("routes:\n  /a: {}\n", "x".repeat(1_000_000));
+        assert_eq!(found(&long), [(2, 7, "value_too_long")]);
+        assert_eq!(found("routes:\n  /a: !!binary cm9sZTp4\n"), [(2, 7, "tag")]);
+        assert_eq!(found("routes:\n  <<: {/a: public}\n  /b: public\n")[0], (2, 3, "merge_key"));
+    }
+
+    #[test]
+    fn a_key_that_yaml_reads_as_another_kind_is_an_error() {
+        assert_eq!(found("routes: {true: public}\n"), [(1, 10, "wrong_shape")]);
+        assert_eq!(found("routes: {~: public}\n"), [(1, 10, "wrong_shape")]);
+        assert_eq!(found("routes: {\"\": public}\n"), [(1, 10, "missing_value")]);
+        assert_eq!(found("routes:\n  {x}: public\n"), [(2, 3, "quote_key")]);
     }
 }

@@ -8,5 +8,5 @@ mod trap;
 pub mod tree;
 
 pub use compile::{Compiled, Feed, KeySource, Settings, compile, load};
-pub use error::{Problem, Problems, Severity, Span, Spanned};
+pub use error::{Problem, Problems, Severity, Span, Spanned, Text};
 pub use file::{File, parse};

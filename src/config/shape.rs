@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use super::error::{Problem, Problems, Span, Spanned, nearest};
+use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -23,10 +23,12 @@ pub struct Section {
     pub accepted: &'static [&'static str],
     /// The keys that the policy language has, and this version does not.
     pub later: &'static [&'static str],
+    /// Keys that one may look for and that it will never have, each with the reason.
+    pub never: &'static [(&'static str, &'static str)],
 }
 
 /// A key of a map, and its value.
-pub(super) type Entry<'n> = (Spanned<Box<str>>, &'n Node);
+pub(super) type Entry<'n> = (Text, &'n Node);
 
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
@@ -104,7 +106,7 @@ impl Reader {
         Some(fields)
     }
 
-    fn unknown(&mut self, key: &Spanned<Box<str>>, section: Section) {
+    fn unknown(&mut self, key: &Text, section: Section) {
         if self.problems.is_full() {
             self.report(Problem::error("unknown_key", key.span, ""));
             return;
@@ -112,7 +114,10 @@ impl Reader {
         let place = if section.name.is_empty() { String::new() } else { format!(" in {}", section.name) };
         let there = section.accepted.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let word = &*key.value;
-        let problem = if section.later.contains(&word) {
+        let never = section.never.iter().find(|(key, _)| *key == word);
+        let problem = if let Some((_, why)) = never {
+            Problem::error("refused_key", key.span, format!("there is no `{word}`{place}: {why}"))
+        } else if section.later.contains(&word) {
             Problem::error("not_there_yet", key.span, format!("`{word}`{place} is not there yet in this version"))
                 .cure(format!("what is there: {there}"))
         } else {
@@ -156,7 +161,7 @@ impl Reader {
                 self.report(Problem::error("missing_value", key.span, "a key is empty"));
                 None
             }
-            Kind::Text { text, .. } => self.acceptable(text, key.span).then_some(&**text),
+            Kind::Text { text, .. } => self.one_line(text, key.span).then_some(&**text),
             Kind::Bool(value) => {
                 let cure = format!("quote it: \"{value}\"");
                 self.report(Problem::error("wrong_shape", key.span, "a key is text, this is true or false").cure(cure));
@@ -170,9 +175,12 @@ impl Reader {
         }
     }
 
-    /// Reads a text that is not empty.
-    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<Box<str>>> {
+    /// Reads a text that is not empty, on one line.
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Text> {
         let text = self.literal(node, what)?;
+        if !self.one_line(&text.value, node.span) {
+            return None;
+        }
         if text.value.contains("${") {
             self.report(
                 Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
@@ -183,8 +191,8 @@ impl Reader {
         Some(text)
     }
 
-    /// Reads a text that is not empty, in which `${` has no meaning.
-    pub fn literal(&mut self, node: &Node, what: &str) -> Option<Spanned<Box<str>>> {
+    /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.
+    pub fn literal(&mut self, node: &Node, what: &str) -> Option<Text> {
         let Kind::Text { text, .. } = &node.kind else {
             self.wrong_shape(node, what, "a text");
             return None;
@@ -201,12 +209,22 @@ impl Reader {
             self.report(Problem::error("value_too_long", span, "this is longer than 4 KiB"));
             return false;
         }
-        if let Some(found) = text.trim_end_matches('\n').chars().find(|c| c.is_control() && *c != '\n') {
+        if let Some(found) = text.chars().find(|c| c.is_control() && *c != '\n') {
             let message = format!("the control character U+{:04X} is in here", u32::from(found));
             self.report(Problem::error("control_character", span, message));
             return false;
         }
         true
+    }
+
+    fn one_line(&mut self, text: &str, span: Span) -> bool {
+        if text.contains('\n') {
+            self.report(
+                Problem::error("control_character", span, "a line end is in here").cure("write it on one line"),
+            );
+            return false;
+        }
+        self.acceptable(text, span)
     }
 
     /// Reads `true` or `false`.
@@ -232,12 +250,12 @@ impl Reader {
     }
 
     /// Reads one text or a list of them, without repetition.
-    pub fn texts(&mut self, node: &Node, what: &str) -> Vec<Spanned<Box<str>>> {
+    pub fn texts(&mut self, node: &Node, what: &str) -> Vec<Text> {
         let items = match &node.kind {
             Kind::Text { .. } => std::slice::from_ref(node),
             _ => self.list(node, what).unwrap_or_default(),
         };
-        let mut read: Vec<Spanned<Box<str>>> = Vec::new();
+        let mut read: Vec<Text> = Vec::new();
         let mut seen: HashMap<&str, Span> = HashMap::new();
         for item in items {
             let Some(text) = self.text(item, what) else { continue };
@@ -266,7 +284,7 @@ impl Reader {
     }
 
     /// Reports a word that is none of a few.
-    pub fn no_such_choice(&mut self, text: &Spanned<Box<str>>, what: &str, words: &[&str]) {
+    pub fn no_such_choice(&mut self, text: &Text, what: &str, words: &[&str]) {
         let cure = match nearest(&text.value, words.iter().copied()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("one of {}", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
@@ -306,7 +324,7 @@ impl Reader {
     }
 
     /// Reads an absolute URL with `https`, or with `http` where that is allowed and the host is this machine.
-    pub fn url(&mut self, node: &Node, what: &str, http: bool) -> Option<Spanned<Box<str>>> {
+    pub fn url(&mut self, node: &Node, what: &str, http: bool) -> Option<Text> {
         let text = self.text(node, what)?;
         match url_problem(&text.value, what, http) {
             Some((code, message)) => {

@@ -66,7 +66,8 @@ pub(super) fn syntax(text: &str, span: Span, kind: &ErrorKind) -> Problem {
         | ErrorKind::TabInIndentation
         | ErrorKind::TabInPlainScalar
         | ErrorKind::TabAtBlockScalarStart => {
-            return Problem::error("tab", span, "a tab is here, and YAML does not indent with tabs").cure("use spaces");
+            return Problem::error("tab", at_tab(text, span), "a tab is here, and YAML does not indent with tabs")
+                .cure("use spaces");
         }
         ErrorKind::UnclosedFlowCollection { open } => {
             return Problem::error("syntax", span, format!("this `{open}` is not closed"));
@@ -84,6 +85,24 @@ pub(super) fn syntax(text: &str, span: Span, kind: &ErrorKind) -> Problem {
     first_key(span, &line)
         .or_else(|| reserved_value(span, &line))
         .unwrap_or_else(|| Problem::error("syntax", span, format!("this is not YAML: {kind}")))
+}
+
+/// The tab itself, which may be before or after the place where reading stopped.
+fn at_tab(text: &str, span: Span) -> Span {
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let (before, rest) = text.split_at_checked(span.offset as usize).unwrap_or((text, ""));
+    if before.ends_with('\t') {
+        return Span { column: span.column.saturating_sub(1), offset: span.offset.saturating_sub(1), len: 1, ..span };
+    }
+    let Some(skipped) = rest.find('\t').and_then(|at| rest.get(..at)) else { return span };
+    let start = if skipped.contains('\n') { 1 } else { span.column };
+    let last = skipped.rsplit('\n').next().unwrap_or_default();
+    Span {
+        line: span.line.saturating_add(narrow(skipped.matches('\n').count())),
+        column: start.saturating_add(narrow(last.chars().count())),
+        offset: span.offset.saturating_add(narrow(skipped.len())),
+        len: 1,
+    }
 }
 
 /// A line whose key begins with a character that YAML keeps for itself.
@@ -201,4 +220,77 @@ fn quote(text: &str) -> String {
 
 fn shown(line: String) -> Option<String> {
     (line.len() <= MAX_SHOWN).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tree::read;
+
+    fn first(text: &str) -> (u32, u32, &'static str, String) {
+        let problems = read(text).1;
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        let problem = &problems[0];
+        (problem.span.line, problem.span.column, problem.code, problem.cure.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_key_that_yaml_reads_otherwise_is_shown_with_its_quotes() {
+        for (line, code, cure) in [
+            ("*.example.com/x: public", "alias", "write  \"*.example.com/x\": public"),
+            ("*: public", "alias", "write  \"*\": public"),
+            ("{t}.example.com/x: role:a", "quote_key", "write  \"{t}.example.com/x\": role:a"),
+            ("{t}: public", "quote_key", "write  \"{t}\": public"),
+            ("&x: public", "anchor", "write  \"&x\": public"),
+            ("!x: public", "tag", "write  \"!x\": public"),
+            ("@x: public", "quote_key", "write  \"@x\": public"),
+            ("%x: public", "quote_value", "write  \"%x\": public"),
+        ] {
+            let (row, column, found, shown) = first(&format!("routes:\n  {line}\n  /b: public\n"));
+            assert_eq!((row, column, &*shown), (2, 3, cure), "{line}");
+            if code != "quote_value" {
+                assert_eq!(found, code, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_item_that_holds_brackets_is_shown_with_its_quotes() {
+        for (line, column, cure) in [
+            ("- [anonymous, GET /t/{x}, allow]", 17, "write  - [anonymous, \"GET /t/{x}\", allow]"),
+            ("- [anonymous, GET /t?a=[1], deny 403]", 17, "write  - [anonymous, \"GET /t?a=[1]\", deny 403]"),
+            ("- [anonymous, GET /{x}/b, allow]", 17, "write  - [anonymous, \"GET /{x}/b\", allow]"),
+            ("- {any: [claim:t={tenant}, role:x]}", 12, "write  - {any: [\"claim:t={tenant}\", role:x]}"),
+            ("- [[claim:t={tenant}]]", 7, "write  - [[\"claim:t={tenant}\"]]"),
+        ] {
+            assert_eq!(first(&format!("tests:\n  {line}\n")), (2, column, "quote_value", cure.into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_yaml_reads_otherwise_is_shown_with_its_quotes() {
+        assert_eq!(first("a: @b # c\n"), (1, 4, "quote_value", "write  a: \"@b\"".into()));
+        assert_eq!(first("r:\n  /b/*: *\n"), (2, 9, "quote_value", "write  /b/*: \"*\"".into()));
+        assert_eq!(first("a: say \"b\": c\n"), (1, 4, "quote_value", "write  a: 'say \"b\": c'".into()));
+    }
+
+    #[test]
+    fn what_is_not_closed_not_separated_or_indented_with_tabs_is_said() {
+        let place = |text: &str| {
+            let (line, column, code, _) = first(text);
+            (line, column, code)
+        };
+        assert_eq!(place("a: [b\n"), (1, 4, "syntax"));
+        assert_eq!(place("a:\n\tb: c\n"), (2, 1, "tab"));
+        assert_eq!(place("a:\n  b: c\n\td: e\n"), (3, 1, "tab"));
+        assert_eq!(
+            first("routes:\n  /health:public\n  /b: public\n"),
+            (3, 5, "syntax", "put a blank after the colon of  /health:public".into())
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_not_repeated() {
+        let (_, _, code, cure) = first(&format!("*x{}: y\n", "z".repeat(900)));
+        assert_eq!((code, &*cure), ("alias", "quote it, if it is meant as text"));
+    }
 }

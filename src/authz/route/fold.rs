@@ -1,10 +1,41 @@
-//! The loose reading of a path: what an upstream reads that ignores case, trailing dots and spaces, or cuts at `?` and `#`.
+//! Loose readings of a path: what an upstream reads that ignores case, trailing dots and spaces, or cuts at `?` and `#`.
 
 use std::borrow::Cow;
 
-use super::{MAX_SEGMENTS, Segment};
+use super::Segment;
 
-/// A segment in lower case; case is folded both ways, so that `ſ` is `s` and the Kelvin sign is `k`.
+/// One way to read a path loosely. Case is ignored in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Dots and spaces at the end of a segment are dropped, and a segment that was nothing else with them.
+    trim: bool,
+    /// The path ends at its first `?` or `#`.
+    cut: bool,
+}
+
+/// The readings that may differ for this path. An upstream may have one habit without the other, so a path that
+/// reads harmlessly under both together is still tried under each.
+pub(super) fn readings(path: &str) -> impl Iterator<Item = Reading> {
+    let cuts = path.contains(is_cut);
+    let trims = path.split(['/', '?', '#']).any(|segment| trimmed(segment).len() < segment.len());
+    [(false, false), (true, false), (false, true), (true, true)]
+        .into_iter()
+        .filter(move |(trim, cut)| (trims || !trim) && (cuts || !cut))
+        .map(|(trim, cut)| Reading { trim, cut })
+}
+
+/// Whether a path reads otherwise in some reading. May say so of a path outside ASCII that does not.
+pub(super) fn may_change(path: &str) -> bool {
+    let mut before = b'/';
+    let changes = path.bytes().any(|byte| {
+        let ends = matches!(before, b'.' | b' ') && byte == b'/';
+        before = byte;
+        ends || byte.is_ascii_uppercase() || !byte.is_ascii() || matches!(byte, b'?' | b'#')
+    });
+    changes || matches!(before, b'.' | b' ')
+}
+
+/// A segment without regard to case, which is folded both ways, so that `ſ` is `s` and the Kelvin sign is `k`.
 pub(super) fn case(text: &str) -> Cow<'_, str> {
     if !text.is_ascii() {
         let lower = text.chars().flat_map(char::to_lowercase);
@@ -16,6 +47,12 @@ pub(super) fn case(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
+/// Whether a literal would never be reached, since requests for it read otherwise without a dot or space at the end
+/// or cut at a `?` or `#`.
+pub(super) fn is_loose(literal: &str) -> bool {
+    literal.contains(is_cut) || trimmed(literal).len() < literal.len()
+}
+
 fn trimmed(text: &str) -> &str {
     text.trim_end_matches(['.', ' '])
 }
@@ -24,18 +61,15 @@ fn is_cut(c: char) -> bool {
     matches!(c, '?' | '#')
 }
 
-/// A path read loosely; borrowed where it reads the same.
-pub(super) fn path(path: &str) -> Cow<'_, str> {
+/// A path in this reading.
+pub(super) fn path(path: &str, reading: Reading) -> Cow<'_, str> {
     if !may_change(path) {
         return Cow::Borrowed(path);
     }
     let mut folded = String::with_capacity(path.len());
-    for (_, segment) in segments_of(path) {
+    for (_, segment) in segments_of(path, reading) {
         folded.push('/');
         folded.push_str(&segment);
-    }
-    if folded == path.strip_suffix('/').unwrap_or(path) {
-        return Cow::Borrowed(path);
     }
     if folded.is_empty() {
         folded.push('/');
@@ -43,49 +77,71 @@ pub(super) fn path(path: &str) -> Cow<'_, str> {
     Cow::Owned(folded)
 }
 
-/// The segments of a path as they read loosely, each with what is left of the path from it on; those that read as
-/// nothing are left out.
-pub(super) fn segments_of(path: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
-    let end = path.find(is_cut).unwrap_or(path.len());
+/// The segments of a path in this reading, each with what is left of the path from it on; no segment is empty.
+pub(super) fn segments_of(path: &str, reading: Reading) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    let end = if reading.cut { path.find(is_cut) } else { None };
     let mut start = 0_usize;
-    let segments = path.get(..end).unwrap_or_default().split('/');
+    let segments = path.get(..end.unwrap_or(path.len())).unwrap_or_default().split('/');
     let segments = segments.map(move |segment| {
         let left = path.get(start..).unwrap_or_default();
         start = start.saturating_add(segment.len()).saturating_add(1);
-        (left, case(trimmed(segment)))
+        (left, case(if reading.trim { trimmed(segment) } else { segment }))
     });
     segments.filter(|(_, folded)| !folded.is_empty())
 }
 
-fn may_change(path: &str) -> bool {
-    let mut before = b'/';
-    let changes = path.bytes().any(|byte| {
-        let ends = matches!(before, b'.' | b' ') && byte == b'/';
-        before = byte;
-        ends || byte.is_ascii_uppercase() || !byte.is_ascii() || matches!(byte, b'?' | b'#')
-    });
-    changes || matches!(before, b'.' | b' ')
+/// A pattern's segments without regard to case.
+pub(super) fn segments(segments: &[Segment]) -> Vec<Segment> {
+    let folded = |segment: &Segment| match segment {
+        Segment::Literal(text) => Segment::Literal(case(text).into()),
+        Segment::Prefix(text) => Segment::Prefix(case(text).into()),
+        Segment::One(_) | Segment::Rest(_) => segment.clone(),
+    };
+    segments.iter().map(folded).collect()
 }
 
-/// A pattern's segments, its literals read loosely.
-pub(super) fn segments(segments: &[Segment]) -> Vec<Segment> {
-    let mut folded = Vec::with_capacity(segments.len().min(MAX_SEGMENTS));
-    for segment in segments {
-        match segment {
-            Segment::Literal(text) | Segment::Prefix(text) if text.contains(is_cut) => {
-                let left = text.split(is_cut).next().unwrap_or_default();
-                folded.extend(literal(left));
-                return folded;
-            }
-            Segment::Literal(text) => folded.extend(literal(text)),
-            Segment::Prefix(text) => folded.push(Segment::Prefix(case(text).into())),
-            Segment::One(_) | Segment::Rest(_) => folded.push(segment.clone()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> Vec<String> {
+        readings(text).map(|reading| path(text, reading).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_path_is_read_without_case_then_also_without_ends_and_without_a_query() {
+        assert_eq!(all("/admin"), ["/admin"]);
+        assert_eq!(all("/ADMIN/X"), ["/admin/x"]);
+        assert_eq!(all("/Admin. /x"), ["/admin. /x", "/admin/x"]);
+        assert_eq!(all("/a?b/C"), ["/a?b/c", "/a"]);
+        assert_eq!(all("/a./b.#c"), ["/a./b.#c", "/a/b.#c", "/a./b.", "/a/b"]);
+        assert_eq!(all("/ /ADMIN"), ["/ /admin", "/admin"]);
+        assert_eq!(all("/..."), ["/...", "/"]);
+        assert_eq!(all("/?"), ["/?", "/"]);
+    }
+
+    #[test]
+    fn case_is_folded_beyond_ascii_and_twice_is_once() {
+        assert_eq!(
+            case("\u{17f}\u{212a}\u{df}\u{1e9e}\u{3a3}\u{3c2}"),
+            "sksss\u{3c3}\u{3c3}".replace("sksss", "skssss")
+        );
+        for c in (0..0x2_0000).filter_map(char::from_u32) {
+            let text = c.to_string();
+            let once = case(&text).into_owned();
+            assert_eq!(case(&once), once, "{c:?}");
+            assert_eq!(case(&text.to_uppercase()), case(&text.to_lowercase()), "{c:?}");
         }
     }
-    folded
-}
 
-fn literal(text: &str) -> Option<Segment> {
-    let folded = case(trimmed(text));
-    (!folded.is_empty()).then(|| Segment::Literal(folded.into()))
+    #[test]
+    fn what_may_not_change_does_not() {
+        for text in ["/", "/a", "/a/b.c/d", "/.a/b", "/a b/c"] {
+            assert!(!may_change(text), "{text}");
+            assert_eq!(all(text), [text]);
+        }
+        for text in ["/A", "/a.", "/a./b", "/a ", "/a?", "/a#/b", "/\u{e9}"] {
+            assert!(may_change(text), "{text}");
+        }
+    }
 }

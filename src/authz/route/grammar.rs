@@ -2,118 +2,9 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
 
-use super::{Host, MAX_CAPTURES, MAX_SEGMENTS, Methods, Pattern, Segment};
-
-/// What is wrong with a route key, and where in its text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind}")]
-pub struct PatternError {
-    /// The bytes of the text that are wrong.
-    pub at: Range<usize>,
-    /// What is wrong with them.
-    pub kind: PatternFault,
-}
-
-/// What is wrong with a route key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternFault {
-    /// There is no `/`.
-    #[error("a route key is `[METHOD ][host]/path`; the path, with its leading `/`, is missing")]
-    NoPath,
-    /// Not a method.
-    #[error("a method is written in upper case, several with a comma and no space, as in `GET,POST /orders`")]
-    BadMethod,
-    /// CONNECT.
-    #[error("CONNECT is never allowed, so no route can be for it")]
-    Connect,
-    /// The same method twice.
-    #[error("this method is named twice")]
-    MethodTwice,
-    /// A host with a port.
-    #[error("a host is written without a port: every port matches")]
-    Port,
-    /// `name:/path`.
-    #[error("named host sets (`api:/orders`) are not there yet; write the host itself, as in `api.example.com/orders`")]
-    NamedHostsNotYet,
-    /// Not a host name.
-    #[error(
-        "not a host name; its labels are letters, digits, `-` and `_`, at most 63 each and 253 in all, as in `api.example.com` (other scripts as `xn--…`)"
-    )]
-    BadHost,
-    /// Not an address.
-    #[error("not an IP address; write it as `192.0.2.7` or `[2001:db8::1]`")]
-    BadAddress,
-    /// A host pattern that is none.
-    #[error(
-        "a host pattern is `*.example.com` (one or more labels) or `{{name}}.example.com` (one label); leave the host out to match every host"
-    )]
-    BadHostPattern,
-    /// A segment is empty.
-    #[error("a segment of the path is empty; such requests are refused, so this matches nothing")]
-    EmptySegment,
-    /// `.` or `..`.
-    #[error("a path with `.` or `..` as a segment is refused, so this matches nothing")]
-    DotSegment,
-    /// `**` before the end.
-    #[error("`**` stands for all the rest, so nothing can follow it; `*` or `{{name}}` is one segment")]
-    RestNotLast,
-    /// `prefix*` before the end.
-    #[error("`prefix*` can only be the last segment")]
-    PrefixNotLast,
-    /// A `*` elsewhere in a segment.
-    #[error(
-        "`*` is a whole segment, or ends the last one (`prefix*`), and `**` is a whole segment; write a literal one as `%2A`"
-    )]
-    Star,
-    /// Not the name of a capture.
-    #[error("a capture is `{{name}}` or `{{name**}}`, its name a letter or `_`, then letters, digits, `_` and `-`")]
-    BadCapture,
-    /// Braces within a segment.
-    #[error("a capture is a whole segment; write literal braces as `%7B` and `%7D`")]
-    Brace,
-    /// The same name twice.
-    #[error("two captures have this name")]
-    CaptureTwice,
-    /// Over the cap of captures.
-    #[error("a key has at most 8 captures; write `*` for what no rule reads")]
-    TooManyCaptures,
-    /// Over the cap of segments.
-    #[error("a key has at most 64 segments")]
-    TooManySegments,
-    /// A percent escape that is none.
-    #[error("`%` begins two hexadecimal digits, and escapes together are UTF-8; write a literal one as `%25`")]
-    BadEscape,
-    /// An escaped slash or control character.
-    #[error("a request with this in its path is refused, so this matches nothing")]
-    Refused,
-    /// A character that cannot stand in a path.
-    #[error("{}", Misplaced(*.0))]
-    BadChar(char),
-}
-
-struct Misplaced(char);
-
-impl fmt::Display for Misplaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            '?' | '#' => {
-                write!(f, "a route is chosen by method, host and path; leave out `{}` and what follows", self.0)
-            }
-            ';' | '\\' => write!(
-                f,
-                "a request with `{}` in its path is refused by default; write a literal one as `%{:02X}`",
-                self.0,
-                u32::from(self.0)
-            ),
-            ' ' => {
-                f.write_str("a space in a path is written `%20`; a method stands before the key, as in `GET /orders`")
-            }
-            _ => f.write_str("a control or space character cannot stand in a path"),
-        }
-    }
-}
+use super::fault::{PatternError, PatternFault};
+use super::{Host, MAX_CAPTURES, MAX_SEGMENTS, Methods, Pattern, Segment, fold};
 
 type Read<T> = Result<T, PatternError>;
 
@@ -193,7 +84,7 @@ fn methods(piece: Piece<'_>) -> Read<Methods> {
         }
         methods.push(text.into());
     }
-    Ok(Methods(methods.into()))
+    Ok(Methods::new(methods))
 }
 
 fn host(piece: Piece<'_>) -> Read<Host> {
@@ -312,10 +203,16 @@ fn segment(piece: Piece<'_>) -> Read<Segment> {
     let prefix = piece.text.strip_suffix('*');
     let text = literal(Piece { text: prefix.unwrap_or(piece.text), ..piece })?;
     if prefix.is_some() {
+        if text.contains(['?', '#']) {
+            return piece.fault(PatternFault::Loose);
+        }
         return Ok(Segment::Prefix(text));
     }
     if matches!(&*text, "." | "..") {
         return piece.fault(PatternFault::DotSegment);
+    }
+    if fold::is_loose(&text) {
+        return piece.fault(PatternFault::Loose);
     }
     Ok(Segment::Literal(text))
 }
@@ -363,7 +260,7 @@ pub(in crate::authz) fn is_capture_name(text: &str) -> bool {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(methods) = &self.methods {
-            write!(f, "{} ", methods.0.join(","))?;
+            write!(f, "{} ", methods.names.join(","))?;
         }
         match &self.host {
             None => {}
@@ -402,4 +299,147 @@ fn escaped(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         write!(f, "{c}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wrong(text: &str) -> (String, PatternFault) {
+        let error = Pattern::parse(text).expect_err(text);
+        assert!(!error.to_string().is_empty());
+        (text.get(error.at).unwrap().to_owned(), error.kind)
+    }
+
+    fn parse(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error} at {:?}", error.at))
+    }
+
+    #[test]
+    fn a_key_is_methods_host_and_path() {
+        for text in [
+            "/",
+            "/**",
+            "GET /health",
+            "GET,POST /orders/{id}",
+            "api.example.com/orders/*",
+            "PUT *.example.com/{rest**}",
+            "{tenant}.example.com/a/{id}/b",
+            "POST /pkg.Service/Get*",
+            "[::1]/x",
+            "192.0.2.7/x",
+            "M-SEARCH,BASELINE-CONTROL /x",
+            "/caf\u{e9}/a:b@c,d+e=f&g!$'()~",
+        ] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        assert_eq!(parse("API.Example.COM/X").to_string(), "api.example.com/X");
+        assert_eq!(parse("[2001:DB8:0::1]/x").to_string(), "[2001:db8::1]/x");
+        assert_eq!(parse("/a/").to_string(), "/a");
+        assert_eq!(parse("/admin/**/"), parse("/admin/**"));
+        assert_eq!(parse("/a%20b/%7bc%7D/%41%2a/%e2%82%ac").to_string(), "/a%20b/%7Bc%7D/A%2A/\u{20ac}");
+        assert_eq!(parse("{t}.a.com/{x}/{y**}").captures().collect::<Vec<_>>(), ["t", "x", "y"]);
+        assert_eq!(parse("GET,POST /x").methods().collect::<Vec<_>>(), ["GET", "POST"]);
+    }
+
+    #[test]
+    fn a_path_segment_must_be_able_to_match() {
+        assert_eq!(wrong("admin"), ("admin".into(), PatternFault::NoPath));
+        assert_eq!(wrong(""), (String::new(), PatternFault::NoPath));
+        assert_eq!(wrong("/a//b"), ("/".into(), PatternFault::EmptySegment));
+        assert_eq!(wrong("//"), ("//".into(), PatternFault::EmptySegment));
+        assert_eq!(wrong("/a//"), ("/".into(), PatternFault::EmptySegment));
+        assert_eq!(wrong("/a/../b"), ("..".into(), PatternFault::DotSegment));
+        assert_eq!(wrong("/a/%2e"), ("%2e".into(), PatternFault::DotSegment));
+        assert_eq!(wrong("/a/b?x=1"), ("?".into(), PatternFault::BadChar('?')));
+        assert_eq!(wrong("/a#b"), ("#".into(), PatternFault::BadChar('#')));
+        assert_eq!(wrong("/a;b"), (";".into(), PatternFault::BadChar(';')));
+        assert_eq!(wrong("/a\\b"), ("\\".into(), PatternFault::BadChar('\\')));
+        assert_eq!(wrong("/a b"), (" ".into(), PatternFault::BadChar(' ')));
+        assert_eq!(wrong("/a%2fb"), ("a%2fb".into(), PatternFault::Refused));
+        assert_eq!(wrong("/a%00"), ("a%00".into(), PatternFault::Refused));
+        for text in ["/%", "/%4", "/%zz", "/%+1", "/%ff", "/%c0%ae"] {
+            assert_eq!(wrong(text).1, PatternFault::BadEscape, "{text}");
+        }
+        for text in ["/v1.", "/a%20", "/a%3Fb", "/a%23", "/a%3fb*", "/..."] {
+            assert_eq!(wrong(text).1, PatternFault::Loose, "{text}");
+        }
+    }
+
+    #[test]
+    fn wildcards_and_captures_are_whole_segments_and_the_rest_is_last() {
+        assert_eq!(wrong("/**/a"), ("**".into(), PatternFault::RestNotLast));
+        assert_eq!(wrong("/{r**}/a"), ("{r**}".into(), PatternFault::RestNotLast));
+        assert_eq!(wrong("/Get*/a"), ("Get*".into(), PatternFault::PrefixNotLast));
+        assert_eq!(wrong("/*.js"), ("*.js".into(), PatternFault::Star));
+        assert_eq!(wrong("/a**"), ("a*".into(), PatternFault::Star));
+        assert_eq!(wrong("/***"), ("**".into(), PatternFault::Star));
+        assert_eq!(wrong("/a{b}"), ("a{b}".into(), PatternFault::Brace));
+        for name in ["", "1a", "a b", "a.b", "a*", "-a", "\u{e9}"] {
+            assert_eq!(wrong(&format!("/{{{name}}}")).1, PatternFault::BadCapture, "{name}");
+        }
+        assert_eq!(wrong("/{a}/{a}").1, PatternFault::CaptureTwice);
+        assert_eq!(wrong("{a}.b.com/{a}").1, PatternFault::CaptureTwice);
+        assert_eq!(wrong("/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}").1, PatternFault::TooManyCaptures);
+        assert_eq!(wrong(&"/a".repeat(65)), ("a".into(), PatternFault::TooManySegments));
+    }
+
+    #[test]
+    fn methods_are_tokens_in_upper_case() {
+        assert_eq!(wrong("get /x"), ("get".into(), PatternFault::BadMethod));
+        assert_eq!(wrong("GET, POST /x"), (" POST".into(), PatternFault::BadMethod));
+        assert_eq!(wrong("GET,post /x"), ("post".into(), PatternFault::BadMethod));
+        assert_eq!(wrong("GET  /x"), ("GET ".into(), PatternFault::BadMethod));
+        assert_eq!(wrong(" /x"), (String::new(), PatternFault::BadMethod));
+        assert_eq!(wrong("GET,GET /x"), ("GET".into(), PatternFault::MethodTwice));
+        assert_eq!(wrong("GET,CONNECT /x"), ("CONNECT".into(), PatternFault::Connect));
+    }
+
+    #[test]
+    fn hosts_are_names_addresses_or_one_leading_pattern_and_have_no_port() {
+        assert_eq!(wrong("a.com:443/x"), (":443".into(), PatternFault::Port));
+        assert_eq!(wrong("[::1]:80/x"), (":80".into(), PatternFault::Port));
+        assert_eq!(wrong("GET api:/x"), ("api:".into(), PatternFault::NamedHostsNotYet));
+        assert_eq!(wrong("https://a.com/x"), ("https:".into(), PatternFault::NamedHostsNotYet));
+        assert_eq!(wrong("a.com:b/x").1, PatternFault::BadHost);
+        for host in ["a..com", "a.com.", ".com", "-a.com", "a-.com", "a@b.com", "b\u{fc}cher.de", "a,b"] {
+            assert_eq!(wrong(&format!("{host}/x")).1, PatternFault::BadHost, "{host}");
+        }
+        assert_eq!(wrong(&format!("{}.com/x", "a".repeat(64))).1, PatternFault::BadHost);
+        assert_eq!(wrong(&format!("{}com/x", "a.".repeat(126))).1, PatternFault::BadHost);
+        for host in ["*", "{x}", "*a.com", "a.*.com", "*.*.com", "a{x}.com", "*.0.0.1"] {
+            let fault = wrong(&format!("{host}/x")).1;
+            assert!(matches!(fault, PatternFault::BadHostPattern | PatternFault::BadAddress), "{host} {fault:?}");
+        }
+        assert_eq!(wrong("{1}.com/x").1, PatternFault::BadCapture);
+        for host in ["1.2.3", "256.1.1.1", "a.1", "[::1", "[x]", "[::1]a"] {
+            assert_eq!(wrong(&format!("{host}/x")).1, PatternFault::BadAddress, "{host}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn a_printed_key_reads_as_the_same_key(
+            methods in prop::sample::select(vec!["", "GET ", "GET,POST ", "X-Y_Z "]),
+            host in "|([A-Za-z0-9_]{1,4}\\.|\\*\\.|\\{h\\}\\.)[a-z]{1,3}(\\.[a-z]{2})?|\\[::[0-9]\\]",
+            path in "(/([a-zA-Z%.é~:]|%2[05A]|%7B|%C3%A9){1,6}){0,3}(/|/\\*|/\\*\\*|/\\{a\\}|/\\{a\\*\\*\\}|/[a-z]\\*)?",
+        ) {
+            let text = format!("{methods}{host}{path}");
+            if let Ok(pattern) = Pattern::parse(&text) {
+                prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern), "{}", text);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_key_or_an_error_that_points_into_it(text in "([a-zA-Z:%*{}.?\\[\\] é/]|/\\*\\*|GET |\\{a\\}){0,12}") {
+            match Pattern::parse(&text) {
+                Ok(pattern) => prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern)),
+                Err(error) => prop_assert!(text.get(error.at.clone()).is_some(), "{:?}", error),
+            }
+        }
+    }
 }

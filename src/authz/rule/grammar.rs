@@ -1,6 +1,5 @@
-//! The text of a rule: read into a tree, and printed so that reading it again gives the same tree.
+//! The text of a rule, read into a tree.
 
-use std::fmt;
 use std::iter::Peekable;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -411,12 +410,12 @@ fn quoted(piece: Piece<'_>) -> Read<Box<str>> {
 }
 
 /// Whether a value with this character must be quoted.
-fn is_special(c: char) -> bool {
+pub(super) fn is_special(c: char) -> bool {
     matches!(c, ',' | '=' | '(' | ')' | '[' | ']' | '{' | '}' | '*' | '"') || c.is_whitespace() || c.is_control()
 }
 
 /// Whether this value must be quoted lest it is taken for a word.
-fn is_reserved(text: &str) -> bool {
+pub(super) fn is_reserved(text: &str) -> bool {
     BARE.iter().any(|bare| bare.eq_ignore_ascii_case(text))
 }
 
@@ -444,99 +443,246 @@ fn distance(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Public => f.write_str("public"),
-            Self::Anyone => f.write_str("anyone"),
-            Self::Where(expr) => write!(f, "{expr}"),
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wrong(text: &str) -> (String, RuleFault) {
+        let error = Rule::parse(text).expect_err(text);
+        assert!(!error.to_string().is_empty());
+        (text.get(error.at).unwrap().to_owned(), error.kind)
+    }
+
+    fn parse(text: &str) -> Rule {
+        Rule::parse(text).unwrap_or_else(|error| panic!("{text}: {error} at {:?}", error.at))
+    }
+
+    /// What the only word of a rule is.
+    fn single(text: &str) -> Word {
+        match parse(text) {
+            Rule::Where(Expr::Word(WordId(0), word)) => word,
+            other @ (Rule::Public | Rule::Anyone | Rule::Where(_)) => panic!("{text}: {other:?}"),
         }
     }
-}
 
-impl fmt::Display for Expr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Word(_, word) => write!(f, "{word}"),
-            Self::Not(part) => {
-                f.write_str("not ")?;
-                part.fmt_operand(f)
-            }
-            Self::All(parts) => joined(parts, " and ", f),
-            Self::Any(parts) => joined(parts, " or ", f),
-        }
+    fn claim_of(path: &str, test: Test) -> Word {
+        Word::Claim { path: ClaimPath::parse(path).unwrap(), test }
     }
-}
 
-impl Expr {
-    fn fmt_operand(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Word(..) | Self::Not(_) => write!(f, "{self}"),
-            Self::All(_) | Self::Any(_) => write!(f, "({self})"),
-        }
+    #[test]
+    fn a_word_s_kind_ends_at_the_first_colon() {
+        assert_eq!(single("scope:orders:read"), Word::Scope("orders:read".into()));
+        assert_eq!(single("signed-in"), Word::SignedIn);
+        assert_eq!(single("role:\"Domain Admins\""), Word::Role("Domain Admins".into()));
+        assert_eq!(single(r#"role:"a \"b\" \\ c""#), Word::Role(r#"a "b" \ c"#.into()));
+        assert_eq!(single(r"group:CORP\admins"), Word::Group(r"CORP\admins".into()));
+        assert_eq!(single("role:owner"), Word::Role("owner".into()));
+        assert_eq!(single("service:spiffe://a/b"), Word::Service("spiffe://a/b".into()));
+        assert_eq!(single("owner:id"), Word::Owner("id".into()));
+        assert_eq!(parse(" public\n"), Rule::Public);
+        assert_eq!(parse("anyone"), Rule::Anyone);
     }
-}
 
-fn joined(parts: &[Expr], operator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    parts.iter().enumerate().try_for_each(|(at, part)| {
-        if at > 0 {
-            f.write_str(operator)?;
-        }
-        part.fmt_operand(f)
-    })
-}
+    #[test]
+    fn a_claim_s_path_ends_at_the_first_unquoted_equals_sign() {
+        assert_eq!(single("claim:tenant={tenant}"), claim_of("tenant", Test::Capture("tenant".into())));
+        assert_eq!(single("claim:tenant=\"{tenant}\""), claim_of("tenant", Test::Equals("{tenant}".into())));
+        assert_eq!(single("claim:a.b=c"), claim_of("a.b", Test::Equals("c".into())));
+        assert_eq!(single("claim:a.b?"), claim_of("a.b", Test::Present));
+        let url = "https://acme.com/tier";
+        assert_eq!(single("claim:https://acme.com/tier=gold"), claim_of(url, Test::Equals("gold".into())));
+        assert_eq!(single("claim:https://acme.com/tier?"), claim_of(url, Test::Present));
+        assert_eq!(single("claim:\"a=b\"=c"), claim_of("a=b", Test::Equals("c".into())));
+        assert_eq!(single("claim:\"a?\"?"), claim_of("a?", Test::Present));
+        assert_eq!(single("claim:a=\"b=c\""), claim_of("a", Test::Equals("b=c".into())));
+    }
 
-impl fmt::Display for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, value) = match self {
-            Self::SignedIn => return f.write_str("signed-in"),
-            Self::Network(network) => return write!(f, "network:{network}"),
-            Self::Claim { path, test } => return write!(f, "claim:{}{test}", ShownPath(path)),
-            Self::Role(value) => ("role", value),
-            Self::Group(value) => ("group", value),
-            Self::Scope(value) => ("scope", value),
-            Self::Owner(value) => ("owner", value),
-            Self::Issuer(value) => ("issuer", value),
-            Self::Service(value) => ("service", value),
-            Self::Key(value) => ("key", value),
-            Self::Actor(value) => ("actor", value),
+    #[test]
+    fn a_network_without_a_mask_is_one_address() {
+        assert_eq!(single("network:192.0.2.7"), Word::Network("192.0.2.7/32".parse().unwrap()));
+        assert_eq!(single("network:::1"), Word::Network("::1/128".parse().unwrap()));
+        assert_eq!(single("network:::ffff:10.0.0.0/104"), Word::Network("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(
+            wrong("network:10.0.0.1/8"),
+            ("10.0.0.1/8".into(), RuleFault::HostBits("10.0.0.0/8".parse().unwrap()))
+        );
+        assert_eq!(wrong("network:office"), ("office".into(), RuleFault::BadNetwork));
+    }
+
+    #[test]
+    fn parentheses_group_and_words_are_numbered_as_they_appear() {
+        let role = |at, name: &str| Expr::Word(WordId(at), Word::Role(name.into()));
+        let any = Expr::Any(Box::new([role(1, "b"), Expr::Not(Box::new(role(2, "c")))]));
+        assert_eq!(parse("role:a and (role:b or not role:c)"), Rule::Where(Expr::All(Box::new([role(0, "a"), any]))));
+        assert_eq!(parse("((role:a))"), Rule::Where(role(0, "a")));
+        assert_eq!(parse("not(role:a)"), parse("not role:a"));
+        assert_ne!(parse("(role:a and role:b) and role:c"), parse("role:a and role:b and role:c"));
+    }
+
+    #[test]
+    fn mixed_operators_need_parentheses() {
+        assert_eq!(wrong("role:a and role:b or role:c"), ("or".into(), RuleFault::Mixed));
+        assert_eq!(wrong("role:a or (role:b) and role:c"), ("and".into(), RuleFault::Mixed));
+    }
+
+    #[test]
+    fn public_and_anyone_stand_alone() {
+        assert_eq!(wrong("public or role:a"), ("public".into(), RuleFault::NotAlone("public")));
+        assert_eq!(wrong("role:a and anyone"), ("anyone".into(), RuleFault::NotAlone("anyone")));
+        assert_eq!(wrong("not public"), ("public".into(), RuleFault::NotAlone("public")));
+        assert!(Expr::parse("public").is_err());
+    }
+
+    #[test]
+    fn an_unknown_word_is_answered_with_the_one_that_was_meant() {
+        let meant = |text: &str| match wrong(text) {
+            (_, RuleFault::UnknownWord(meant)) => meant,
+            other => panic!("{text}: {other:?}"),
         };
-        write!(f, "{kind}:{}", Shown(value))
+        assert_eq!(meant("rol:admin"), Some("role"));
+        assert_eq!(meant("roles:admin"), Some("role"));
+        assert_eq!(meant("Role:admin"), Some("role"));
+        assert_eq!(meant("signed_in"), Some("signed-in"));
+        assert_eq!(meant("signedin"), Some("signed-in"));
+        assert_eq!(meant("pubic"), Some("public"));
+        assert_eq!(meant("networks:10.0.0.0/8"), Some("network"));
+        assert_eq!(meant("xyzzy"), None);
+        let error = Rule::parse("rol:admin").unwrap_err();
+        assert_eq!((error.at.clone(), error.to_string()), (0..3, "there is no such word; did you mean `role`?".into()));
+        assert_eq!(wrong("role:a AND role:b"), ("AND".into(), RuleFault::NoOperator));
     }
-}
 
-impl fmt::Display for Test {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Equals(value) => write!(f, "={}", Shown(value)),
-            Self::Capture(name) => write!(f, "={{{name}}}"),
-            Self::Present => f.write_str("?"),
+    #[test]
+    fn what_must_be_quoted_is_refused_unquoted() {
+        assert_eq!(wrong("role:admin*"), ("*".into(), RuleFault::Star));
+        assert_eq!(wrong("role:a,b"), (",".into(), RuleFault::MustQuote(',')));
+        assert_eq!(wrong("role:a, role:b"), (",".into(), RuleFault::MustQuote(',')));
+        assert_eq!(wrong("scope:a=b"), ("=".into(), RuleFault::MustQuote('=')));
+        assert_eq!(wrong("claim:a=b=c"), ("=".into(), RuleFault::MustQuote('=')));
+        assert_eq!(wrong("role:a(b)"), ("role:a(".into(), RuleFault::MustQuote('(')));
+        assert_eq!(wrong("role:a[0]"), ("[".into(), RuleFault::MustQuote('[')));
+        assert_eq!(wrong("role:{x}"), ("{".into(), RuleFault::CaptureHere));
+        assert_eq!(wrong("role:and"), ("and".into(), RuleFault::MustQuoteWord));
+        assert_eq!(wrong("role:Public"), ("Public".into(), RuleFault::MustQuoteWord));
+        assert_eq!(wrong("role:a\u{a0}b"), ("\u{a0}".into(), RuleFault::MustQuote('\u{a0}')));
+        assert_eq!(wrong("role:a\u{0}"), ("\u{0}".into(), RuleFault::Control));
+        assert_eq!(wrong("role:\"a\u{7}\""), ("\u{7}".into(), RuleFault::Control));
+        assert_eq!(wrong("role:a\"b\""), ("\"".into(), RuleFault::StrayQuote));
+        assert_eq!(wrong("role:\"a\"b"), ("b".into(), RuleFault::StrayQuote));
+        assert_eq!(wrong("role:\"a\\n\""), ("\\".into(), RuleFault::BadEscape));
+        assert_eq!(wrong("role:\"a b"), ("\"a b".into(), RuleFault::UnclosedQuote));
+        assert_eq!(wrong("claim:a?=b"), ("?".into(), RuleFault::MustQuote('?')));
+        assert_eq!(single("role:\"admin*\""), Word::Role("admin*".into()));
+        assert_eq!(single("role:\"and\""), Word::Role("and".into()));
+    }
+
+    #[test]
+    fn a_value_is_there_and_not_empty() {
+        assert_eq!(wrong(""), (String::new(), RuleFault::Empty));
+        assert_eq!(wrong(" \t"), (" \t".into(), RuleFault::Empty));
+        assert_eq!(wrong("role"), ("role".into(), RuleFault::NoValue("role")));
+        assert_eq!(wrong("role:"), (":".into(), RuleFault::EmptyValue(':')));
+        assert_eq!(wrong("role:\"\""), (":\"\"".into(), RuleFault::EmptyValue(':')));
+        assert_eq!(wrong("claim:a="), ("=".into(), RuleFault::EmptyValue('=')));
+        assert_eq!(wrong("claim:=a"), (":".into(), RuleFault::EmptyValue(':')));
+        assert_eq!(wrong("claim:a"), ("a".into(), RuleFault::NoTest));
+        assert_eq!(wrong("claim:a..b=c"), ("a..b".into(), RuleFault::BadClaimPath));
+        assert_eq!(wrong("claim:a={}"), ("{}".into(), RuleFault::BadCapture));
+        assert_eq!(wrong("claim:a={b}c"), ("{b}c".into(), RuleFault::BadCapture));
+        assert_eq!(wrong("owner:{id}"), ("{id}".into(), RuleFault::OwnerBraces));
+        assert_eq!(wrong("owner:a.b"), ("a.b".into(), RuleFault::BadCapture));
+        assert_eq!(wrong("signed-in:x"), ("signed-in:x".into(), RuleFault::NotAValue("signed-in")));
+        assert_eq!(wrong("public:x"), ("public:x".into(), RuleFault::NotAValue("public")));
+    }
+
+    #[test]
+    fn operators_stand_between_words() {
+        assert_eq!(wrong("role:a role:b"), ("role:b".into(), RuleFault::NoOperator));
+        assert_eq!(wrong("role:a not role:b"), ("not".into(), RuleFault::NoOperator));
+        assert_eq!(wrong("and role:a"), ("and".into(), RuleFault::NoOperand(true)));
+        assert_eq!(wrong("role:a or"), ("or".into(), RuleFault::NoOperand(false)));
+        assert_eq!(wrong("role:a or not"), ("not".into(), RuleFault::NoOperand(false)));
+        assert_eq!(wrong("role:a and ()"), (")".into(), RuleFault::NoOperand(true)));
+        assert_eq!(wrong("(role:a"), ("(".into(), RuleFault::NeverClosed));
+        assert_eq!(wrong("role:a)"), (")".into(), RuleFault::NeverOpened));
+    }
+
+    #[test]
+    fn words_depth_and_length_are_capped() {
+        let most = vec!["signed-in"; MAX_WORDS].join(" or ");
+        assert_eq!(parse(&most).expr().unwrap().words().count(), MAX_WORDS);
+        assert_eq!(wrong(&format!("{most} or role:x")), ("role:x".into(), RuleFault::TooManyWords));
+        let deep = |times: usize| format!("{}signed-in", "not ".repeat(times));
+        parse(&deep(MAX_DEPTH - 1));
+        assert_eq!(wrong(&deep(MAX_DEPTH)).1, RuleFault::TooDeep);
+        assert_eq!(wrong(&deep(1_000)).1, RuleFault::TooDeep);
+        assert_eq!(wrong(&"(".repeat(4_000)), ("(".into(), RuleFault::TooDeep));
+        let long = |length: usize| format!("role:{}", "x".repeat(length - 5));
+        parse(&long(MAX_TEXT));
+        assert_eq!(wrong(&long(MAX_TEXT + 1)), ("x".into(), RuleFault::TooLong));
+    }
+
+    fn text() -> impl Strategy<Value = Box<str>> {
+        let odd =
+            prop::sample::select(vec!["and", "NOT", "signed-in", "public", "{x}", "?", "\\", "\"", "a b", "é\u{a0}"]);
+        prop_oneof![3 => "[a-z:/.?\\\\\" ,=(){}*]{1,8}".prop_map(Box::from), 1 => odd.prop_map(Box::from)]
+    }
+
+    fn any_word() -> impl Strategy<Value = Word> {
+        let name = "[a-zA-Z_][a-z0-9_-]{0,5}".prop_map(Box::<str>::from);
+        let test =
+            prop_oneof![text().prop_map(Test::Equals), name.clone().prop_map(Test::Capture), Just(Test::Present),];
+        let path = text().prop_filter_map("a path", |text| ClaimPath::parse(&text));
+        let network = prop_oneof![
+            (any::<u32>(), 0..=32_u8).prop_map(|(bits, mask)| IpNet::new(IpAddr::from(bits.to_be_bytes()), mask)),
+            (any::<u128>(), 0..=128_u8).prop_map(|(bits, mask)| IpNet::new(IpAddr::from(bits.to_be_bytes()), mask)),
+        ];
+        prop_oneof![
+            Just(Word::SignedIn),
+            text().prop_map(Word::Role),
+            text().prop_map(Word::Group),
+            text().prop_map(Word::Scope),
+            (path, test).prop_map(|(path, test)| Word::Claim { path, test }),
+            name.prop_map(Word::Owner),
+            text().prop_map(Word::Issuer),
+            network.prop_map(|network| Word::Network(unmapped(network.unwrap().trunc()))),
+            text().prop_map(Word::Service),
+            text().prop_map(Word::Key),
+            text().prop_map(Word::Actor),
+        ]
+    }
+
+    fn any_expr() -> impl Strategy<Value = Expr> {
+        let leaf = any_word().prop_map(|word| Expr::Word(WordId(0), word));
+        let tree = leaf.prop_recursive(5, 32, 4, |inner| {
+            prop_oneof![
+                inner.clone().prop_map(|part| Expr::Not(Box::new(part))),
+                prop::collection::vec(inner.clone(), 2..5).prop_map(|parts| Expr::All(parts.into())),
+                prop::collection::vec(inner, 2..5).prop_map(|parts| Expr::Any(parts.into())),
+            ]
+        });
+        tree.prop_filter_map("within the caps", |expr| expr.capped().ok())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn a_printed_rule_reads_as_the_same_rule(expr in any_expr()) {
+            let rule = Rule::Where(expr);
+            let text = rule.to_string();
+            prop_assume!(text.len() <= MAX_TEXT);
+            prop_assert_eq!(Rule::parse(&text), Ok(rule), "{}", text);
         }
-    }
-}
 
-/// A value as it must be written.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_reserved(self.0) || self.0.contains(is_special) {
-            return write!(f, "\"{}\"", self.0.replace('\\', "\\\\").replace('"', "\\\""));
-        }
-        f.write_str(self.0)
-    }
-}
-
-/// A claim's path as it must be written.
-struct ShownPath<'a>(&'a ClaimPath);
-
-impl fmt::Display for ShownPath<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.0.to_string();
-        if path.contains('?') {
-            write!(f, "\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
-        } else {
-            write!(f, "{}", Shown(&path))
+        #[test]
+        fn any_text_is_a_rule_or_an_error_that_points_into_it(text in "([a-z:\"\\\\{}?=*() é]|role:|claim:| and | or |not ){0,12}") {
+            match Rule::parse(&text) {
+                Ok(rule) => prop_assert_eq!(Rule::parse(&rule.to_string()), Ok(rule)),
+                Err(error) => prop_assert!(text.get(error.at.clone()).is_some(), "{:?}", error),
+            }
         }
     }
 }

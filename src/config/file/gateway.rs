@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Reader, Section, brief};
 use crate::config::tree::Node;
 
@@ -12,9 +12,10 @@ pub(super) const GATEWAY: Section = Section {
     name: "a gateway",
     accepted: &["by", "dialect", "client_address", "believes", "filtered_headers"],
     later: &["certificate", "token"],
+    never: &[],
 };
 pub(super) const CLIENT_ADDRESS: Section =
-    Section { name: "a client address", accepted: &["from", "hops"], later: &[] };
+    Section { name: "a client address", accepted: &["from", "hops"], later: &[], never: &[] };
 
 /// A gateway that may ask. Its dialect is Envoy's, the one there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub enum ClientAddress {
     ForwardedFor(u8),
 }
 
-pub(super) fn gateway(reader: &mut Reader, name: &Spanned<Box<str>>, node: &Node) -> Option<Gateway> {
+pub(super) fn gateway(reader: &mut Reader, name: &Text, node: &Node) -> Option<Gateway> {
     let fields = reader.fields(node, GATEWAY)?;
     if !fields.has("by") {
         let message = format!("the gateway `{}` needs `by`: how it is recognised", brief(&name.value));
@@ -143,7 +144,54 @@ fn client_address(reader: &mut Reader, node: &Node) -> Option<Spanned<ClientAddr
     Some(from)
 }
 
-fn not_there_yet(reader: &mut Reader, text: &Spanned<Box<str>>, there: &str) {
+fn not_there_yet(reader: &mut Reader, text: &Text, there: &str) {
     let message = format!("`{}` is not there yet in this version", brief(&text.value));
     reader.report(Problem::error("not_there_yet", text.span, message).cure(format!("what is there: {there}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::file::parse;
+
+    fn found(gateway: &str) -> Vec<(u32, u32, &'static str)> {
+        let text = format!("gateways:\n  edge: {{{gateway}}}\nroutes: {{/a: role:x}}\n");
+        let (_, problems) = parse("portcullis.yaml", &text);
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    #[test]
+    fn a_gateway_is_recognised_by_socket_or_network() {
+        for good in ["by: unix", "by: 10.0.4.0/28", "by: [unix, '2001:db8::/32', 192.0.2.7]"] {
+            assert_eq!(found(good), [], "{good}");
+        }
+        for (bad, column, code) in [
+            ("dialect: envoy", 3, "missing_key"),
+            ("by: 10.0.4.1/28", 14, "bad_network"),
+            ("by: 10.0.4.0/33", 14, "unknown_value"),
+            ("by: localhost", 14, "unknown_value"),
+            ("by: []", 14, "missing_value"),
+            ("by: 0.0.0.0/0", 14, "any_peer"),
+            ("by: spiffe://example.com/envoy", 14, "not_there_yet"),
+            ("by: 'token:${file:x}'", 14, "not_there_yet"),
+            ("by: unix, dialect: forward-auth", 29, "not_there_yet"),
+            ("by: unix, dialect: envoi", 29, "unknown_value"),
+            ("by: unix, certificate: true", 20, "not_there_yet"),
+        ] {
+            assert_eq!(found(bad), [(2, column, code)], "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_believed_of_a_gateway_is_named() {
+        assert_eq!(found("by: unix, believes: [certificate]"), [(2, 31, "not_there_yet")]);
+        assert_eq!(found("by: unix, believes: [address]"), [(2, 31, "unknown_value")]);
+        let address = |map: &str| found(&format!("by: unix, client_address: {{{map}}}"));
+        for good in ["from: connection", "from: x-envoy-external-address", "from: xff", "from: xff, hops: 3"] {
+            assert_eq!(address(good), [], "{good}");
+        }
+        assert_eq!(address("hops: 1"), [(2, 36, "missing_key")]);
+        assert_eq!(address("from: xff, hops: 0"), [(2, 54, "out_of_range")]);
+        assert_eq!(address("from: connection, hops: 1"), [(2, 55, "unknown_key")]);
+        assert_eq!(address("from: XFF"), [(2, 43, "unknown_value")]);
+    }
 }

@@ -1,13 +1,13 @@
 //! `headers:` and `metadata:` what the upstream and the gateway are told of the caller.
 
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
 use super::alike;
 
-pub(super) const HEADER: Section = Section { name: "a header", accepted: &["from", "format"], later: &[] };
-pub(super) const METADATA: Section = Section { name: "a metadata key", accepted: &["from"], later: &[] };
+pub(super) const HEADER: Section = Section { name: "a header", accepted: &["from", "format"], later: &[], never: &[] };
+pub(super) const METADATA: Section = Section { name: "a metadata key", accepted: &["from"], later: &[], never: &[] };
 
 /// Headers that frame a message, belong to one connection, or say where a request came from.
 const REFUSED: &[&str] = &[
@@ -52,7 +52,7 @@ const REFUSED: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// As written: a token (RFC 9110 §5.6.2).
-    pub name: Spanned<Box<str>>,
+    pub name: Text,
     /// What it holds.
     pub source: Spanned<Source>,
     /// How it holds it; JSON where the file does not say.
@@ -63,7 +63,7 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// The key.
-    pub key: Spanned<Box<str>>,
+    pub key: Text,
     /// What it holds.
     pub source: Spanned<Source>,
 }
@@ -137,7 +137,7 @@ pub(super) fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-fn name_fits(reader: &mut Reader, name: &Spanned<Box<str>>) -> bool {
+fn name_fits(reader: &mut Reader, name: &Text) -> bool {
     let folded = fold(&name.value);
     let message = if name.value.starts_with(':') || http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
         "this cannot be the name of a header: letters, digits and `-`"
@@ -177,5 +177,66 @@ fn source(text: &str) -> Source {
         "groups" => Source::Groups,
         "scopes" => Source::Scopes,
         path => Source::Claim(path.strip_prefix("claim:").unwrap_or(path).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::file::parse;
+
+    fn found(lines: &str) -> Vec<(u32, u32, &'static str)> {
+        let (_, problems) = parse("portcullis.yaml", &format!("{lines}\nroutes: {{/a: role:x}}\n"));
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    #[test]
+    fn headers_that_frame_or_steer_a_request_are_refused() {
+        // N09
+        for name in [
+            "':path'",
+            "X User",
+            "'X:User'",
+            "host",
+            "Host",
+            "Content-Length",
+            "transfer_encoding",
+            "Connection",
+            "upgrade",
+            "te",
+            "x-envoy-original-path",
+            "X_Envoy-Anything",
+            "X-Forwarded-For",
+            "Forwarded",
+            "Cookie",
+            "'X-Ü'",
+            "'X,Y'",
+            "'x(y)'",
+            "\"X\\tY\"",
+        ] {
+            let problems = found(&format!("headers: {{{name}: sub}}"));
+            assert_eq!(problems.len(), 1, "{name}: {problems:?}");
+            assert_eq!((problems[0].0, problems[0].1), (1, 11), "{name}");
+            assert!(matches!(problems[0].2, "header_refused" | "control_character"), "{name}");
+        }
+        assert_eq!(found("headers: {X-User-ID: sub, Authorization: idp, X-Forwarded-User: sub, 'x!#y': a}"), []);
+    }
+
+    #[test]
+    fn headers_that_an_upstream_may_read_as_one_name_both_lines() {
+        let text = "headers:\n  X-User-ID: sub\n  x_user_id: email\nroutes: {/a: role:x}\n";
+        let (_, problems) = parse("portcullis.yaml", text);
+        let problem = &problems.as_slice()[0];
+        assert_eq!((problem.code, problem.span.line, problem.related[0].0.line), ("header_alias", 3, 2));
+        assert_eq!(found("headers: {X-A: sub}\nheaders_kept: [x.a]"), [(2, 16, "header_alias")]);
+    }
+
+    #[test]
+    fn a_header_says_what_it_holds() {
+        assert_eq!(found("headers: {X-A: {format: json}}"), [(1, 16, "missing_key")]);
+        assert_eq!(found("headers: {X-A: {from: sub, format: csv}}"), [(1, 36, "unknown_value")]);
+        assert_eq!(found("headers: {X-A: [sub]}"), [(1, 16, "wrong_shape")]);
+        assert_eq!(found("headers: {X-A: }")[0].2, "wrong_shape".replace("wrong_shape", "missing_value"));
+        assert_eq!(found("headers: X-A"), [(1, 10, "wrong_shape")]);
+        assert_eq!(found("metadata: {a: {from: sub, format: json}}"), [(1, 27, "unknown_key")]);
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::error::{Problem, Span, Spanned};
+use crate::authz::algorithm::Algorithm;
+use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
@@ -41,9 +42,12 @@ pub(super) const ISSUER: Section = Section {
         "max_stale",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
+    never: &[("secret", SHARED_SECRET), ("hmac", SHARED_SECRET), ("shared_secret", SHARED_SECRET)],
 };
-pub(super) const AUDIENCE: Section = Section { name: "an audience", accepted: &["claim", "any_of"], later: &[] };
+pub(super) const AUDIENCE: Section =
+    Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
+const SHARED_SECRET: &str = "a token signed with a shared secret can be written by everyone who verifies it";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// Services whose subjects are the whole world, by host and the beginning of the path.
@@ -65,17 +69,17 @@ pub struct Issuer {
     /// Where its keys are.
     pub keys: Keys,
     /// The exact `iss` claim: as written, or else the URL.
-    pub issuer: Spanned<Box<str>>,
+    pub issuer: Text,
     /// Whom its tokens are for; `None` where the file does not say.
     pub audience: Option<Audience>,
     /// The signature algorithms that are accepted; empty where the file does not say.
     pub algorithms: Vec<Spanned<Algorithm>>,
     /// The claim path of the roles.
-    pub roles: Option<Spanned<Box<str>>>,
+    pub roles: Option<Text>,
     /// The claim path of the groups.
-    pub groups: Option<Spanned<Box<str>>>,
+    pub groups: Option<Text>,
     /// The claim path of the scopes; `scope` where the file does not say.
-    pub scopes: Option<Spanned<Box<str>>>,
+    pub scopes: Option<Text>,
     /// Whether roles, groups and scopes that are missing are an empty list, rather than unknown.
     pub missing_is_empty: bool,
     /// Whether routes accept it that name no issuers; `None` where the file does not say.
@@ -87,17 +91,17 @@ pub struct Issuer {
     /// Where its credentials are read from.
     pub from: Vec<Spanned<Credential>>,
     /// The origins whose pages may send its cookie.
-    pub origins: Vec<Spanned<Box<str>>>,
+    pub origins: Vec<Text>,
     /// How far clocks may differ; 60 s where the file does not say.
     pub leeway: Duration,
     /// The longest time between `iat` and `exp`.
     pub max_token_lifetime: Option<Duration>,
     /// The `typ` headers that are accepted; empty where the file does not say.
-    pub types: Vec<Spanned<Box<str>>>,
+    pub types: Vec<Text>,
     /// Whether its id tokens are accepted.
     pub id_tokens: bool,
     /// What is put before a subject, so that it is one issuer's.
-    pub subject_prefix: Option<Spanned<Box<str>>>,
+    pub subject_prefix: Option<Text>,
     /// Whether its URLs may be plain http, on this machine only.
     pub allow_http: bool,
     /// How often its keys are fetched; 5 min where the file does not say.
@@ -112,7 +116,7 @@ pub struct Issuer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// For OIDC discovery.
-    pub url: Option<Spanned<Box<str>>>,
+    pub url: Option<Text>,
     /// A key set.
     pub jwks: Option<Spanned<Location>>,
     /// A PEM file with public keys.
@@ -132,40 +136,10 @@ pub enum Location {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audience {
     /// The claim that says so; `aud` where the file does not say.
-    pub claim: Option<Spanned<Box<str>>>,
+    pub claim: Option<Text>,
     /// One of these; never empty.
-    pub any_of: Vec<Spanned<Box<str>>>,
+    pub any_of: Vec<Text>,
 }
-
-/// An asymmetric signature algorithm (RFC 7518 §3.1, RFC 8037).
-#[expect(missing_docs, reason = "the names are the algorithms' own")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    Es512,
-    EdDsa,
-}
-
-/// The algorithms and their registered names.
-const ALGORITHMS: &[(&str, Algorithm)] = &[
-    ("RS256", Algorithm::Rs256),
-    ("RS384", Algorithm::Rs384),
-    ("RS512", Algorithm::Rs512),
-    ("PS256", Algorithm::Ps256),
-    ("PS384", Algorithm::Ps384),
-    ("PS512", Algorithm::Ps512),
-    ("ES256", Algorithm::Es256),
-    ("ES384", Algorithm::Es384),
-    ("ES512", Algorithm::Es512),
-    ("EdDSA", Algorithm::EdDsa),
-];
 
 /// The roles that an issuer may speak of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +147,7 @@ pub enum MayGrant {
     /// All of them.
     Any,
     /// Those of these names; a `*` may end one.
-    Only(Vec<Spanned<Box<str>>>),
+    Only(Vec<Text>),
 }
 
 /// Where a credential is read from.
@@ -187,16 +161,7 @@ pub enum Credential {
     Cookie(Box<str>),
 }
 
-impl Algorithm {
-    /// The registered name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        ALGORITHMS.iter().find(|(_, algorithm)| *algorithm == self).map(|(name, _)| *name).unwrap_or_default()
-    }
-}
-
-pub(super) fn issuer(reader: &mut Reader, name: &Spanned<Box<str>>, node: &Node) -> Option<Issuer> {
-    refuse_secret(reader, node);
+pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Issuer> {
     let fields = reader.fields(node, ISSUER)?;
     let allow_http = flag(reader, &fields, "allow_http");
     let keys = keys(reader, &fields, allow_http);
@@ -306,13 +271,12 @@ fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys {
         Some(reader.url(node, "`jwks` of an issuer", http)?.map(Location::Url))
     });
     let pem = fields.get("pem").and_then(|node| {
-        let text = reader.text(node, "`pem` of an issuer")?;
-        if text.value.contains("-----BEGIN") {
-            let problem =
-                Problem::error("wrong_shape", node.span, "`pem` of an issuer is the path of a file, not its content");
-            reader.report(problem.cure("pem: /etc/portcullis/issuer.pem"));
+        if matches!(&node.kind, Kind::Text { text, .. } if text.contains("-----BEGIN")) {
+            let message = "`pem` of an issuer is the path of a file, not its content";
+            reader.report(Problem::error("wrong_shape", node.span, message).cure("pem: /etc/portcullis/issuer.pem"));
             return None;
         }
+        let text = reader.text(node, "`pem` of an issuer")?;
         Some(text.map(|path| PathBuf::from(path.strip_prefix("file:").unwrap_or(&path))))
     });
     Keys { url, jwks, pem }
@@ -348,38 +312,24 @@ fn algorithms(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Spanned<Algorithm
     let Some(node) = fields.get("algorithms") else { return Vec::new() };
     let mut read = Vec::new();
     for text in reader.texts(node, "`algorithms` of an issuer") {
-        if let Some((_, algorithm)) = ALGORITHMS.iter().find(|(name, _)| *name == &*text.value) {
-            read.push(Spanned::new(*algorithm, text.span));
+        if let Some(algorithm) = Algorithm::parse(&text.value) {
+            read.push(Spanned::new(algorithm, text.span));
         } else if text.value.to_ascii_uppercase().starts_with("HS") {
             reader.report(shared_secret(text.span));
         } else if text.value.eq_ignore_ascii_case("none") {
             let message = "`none` is no signature: everyone could write such a token";
             reader.report(Problem::error("unsigned_algorithm", text.span, message).cure("remove it"));
         } else {
-            let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
             reader.no_such_choice(&text, "an algorithm", &names);
         }
     }
     read
 }
 
-/// `secret:` would be the key of HS256, in the file.
-fn refuse_secret(reader: &mut Reader, node: &Node) {
-    let Kind::Map(entries) = &node.kind else { return };
-    let secret =
-        |key: &Node| matches!(&key.kind, Kind::Text { text, .. } if matches!(&**text, "secret" | "hmac" | "key"));
-    for (key, _) in entries.iter().filter(|(key, _)| secret(key)) {
-        reader.report(shared_secret(key.span));
-    }
-}
-
 fn shared_secret(span: Span) -> Problem {
-    Problem::error(
-        "shared_secret",
-        span,
-        "a token signed with a shared secret can be written by everyone who verifies it",
-    )
-    .cure("let the issuer sign with a key pair: ES256, EdDSA, PS256 or RS256")
+    Problem::error("shared_secret", span, SHARED_SECRET)
+        .cure("let the issuer sign with a key pair: ES256, EdDSA, PS256 or RS256")
 }
 
 fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
@@ -403,11 +353,7 @@ fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
     Some(MayGrant::Only(patterns))
 }
 
-fn sources(
-    reader: &mut Reader,
-    name: &Spanned<Box<str>>,
-    fields: &Fields<'_>,
-) -> (Vec<Spanned<Credential>>, Vec<Spanned<Box<str>>>) {
+fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanned<Credential>>, Vec<Text>) {
     let mut from = Vec::new();
     if let Some(node) = fields.get("from") {
         for text in reader.texts(node, "`from` of an issuer") {
@@ -461,7 +407,7 @@ fn is_origin(text: &str) -> bool {
         .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text)
 }
 
-fn text(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Spanned<Box<str>>> {
+fn text(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Text> {
     fields.get(key).and_then(|node| reader.text(node, &fields.name(key)))
 }
 
@@ -471,4 +417,121 @@ fn flag(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> bool {
 
 fn duration(reader: &mut Reader, fields: &Fields<'_>, key: &str, most: Duration) -> Option<Duration> {
     fields.get(key).and_then(|node| reader.duration(node, &fields.name(key), most))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::file::parse;
+
+    /// The problems of an issuer with these lines, which begin in line 3 and column 5.
+    fn found(lines: &str) -> Vec<(u32, u32, &'static str)> {
+        let text = format!("issuers:\n  main:\n    {}\nroutes: {{/a: role:x}}\n", lines.replace('\n', "\n    "));
+        let (_, problems) = parse("portcullis.yaml", &text);
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    #[test]
+    fn a_shared_secret_is_no_key() {
+        // J26
+        for secret in ["\"\"", "secret", "0123456789012345678901234567890", "file:hmac.key"] {
+            assert_eq!(
+                found(&format!("url: https://a.example.com\nsecret: {secret}")),
+                [(4, 5, "refused_key")],
+                "{secret}"
+            );
+        }
+        let algorithms = |names: &str| found(&format!("url: https://a.example.com\nalgorithms: [{names}]"));
+        assert_eq!(algorithms("ES256, HS256"), [(4, 25, "shared_secret")]);
+        assert_eq!(algorithms("hs512"), [(4, 18, "shared_secret")]);
+        assert_eq!(algorithms("none"), [(4, 18, "unsigned_algorithm")]);
+        assert_eq!(algorithms("ES265"), [(4, 18, "unknown_value")]);
+        assert_eq!(algorithms("ES256, RS512, EdDSA"), []);
+    }
+
+    #[test]
+    fn an_issuer_has_keys_and_a_name() {
+        assert_eq!(found("audience: x"), [(2, 3, "missing_key")]);
+        assert_eq!(found("jwks: file:x.json"), [(2, 3, "missing_key")]);
+        assert_eq!(found("jwks: file:x.json\nissuer: x"), []);
+        assert_eq!(found("pem: file:x.pem\nissuer: x"), []);
+        assert_eq!(found("pem: |\n  -----BEGIN PUBLIC KEY-----\n  x\nissuer: x"), [(4, 7, "wrong_shape")]);
+        assert_eq!(found("jwks: 'file:'\nissuer: x"), [(3, 11, "bad_path")]);
+    }
+
+    #[test]
+    fn keys_come_by_https_or_from_this_machine() {
+        assert_eq!(found("url: http://a.example.com"), [(3, 10, "not_https")]);
+        assert_eq!(found("url: http://a.example.com\nallow_http: true"), [(3, 10, "not_https")]);
+        assert_eq!(found("url: http://127.0.0.1:8080\nallow_http: true"), []);
+        assert_eq!(found("url: http://127.0.0.1:8080"), [(3, 10, "not_https")]);
+        assert_eq!(found("url: https://a:b@a.example.com"), [(3, 10, "secret_in_url")]);
+        assert_eq!(found("url: https://a.example.com/?x=y"), [(3, 10, "bad_url")]);
+        assert_eq!(found("url: a.example.com"), [(3, 10, "bad_url")]);
+        assert_eq!(found("url: https://${env:HOST}/"), [(3, 10, "not_there_yet")]);
+    }
+
+    #[test]
+    fn spans_of_time_and_flags_are_bounded() {
+        let url = |line: &str| found(&format!("url: https://a.example.com\n{line}"));
+        assert_eq!(url("leeway: 5m"), []);
+        assert_eq!(url("leeway: 301s"), [(4, 13, "out_of_range")]);
+        assert_eq!(url("leeway: 60"), [(4, 13, "bad_duration")]);
+        assert_eq!(url("default: yes"), [(4, 14, "wrong_shape")]);
+        assert_eq!(url("default: \"true\""), [(4, 14, "wrong_shape")]);
+        assert_eq!(url("missing: deny"), [(4, 14, "unknown_value")]);
+        assert_eq!(url("audience: []"), [(4, 15, "missing_value")]);
+        assert_eq!(url("audience: {claim: azp}"), [(4, 15, "missing_key")]);
+        assert_eq!(url("audiense: x"), [(4, 5, "unknown_key")]);
+        assert_eq!(url("may_grant: ['*']"), [(4, 17, "bad_pattern")]);
+        assert_eq!(url("may_grant: [a*b]"), [(4, 17, "bad_pattern")]);
+    }
+
+    #[test]
+    fn a_cookie_needs_the_origins_whose_pages_may_send_it() {
+        let url = |line: &str| found(&format!("url: https://a.example.com\n{line}"));
+        assert_eq!(url("from: [bearer, cookie:s]"), [(4, 20, "missing_key")]);
+        assert_eq!(url("from: [cookie:s]\norigins: [https://app.example.com, http://localhost:3000]"), []);
+        for origin in [
+            "'*'",
+            "\"null\"",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "HTTPS://app.example.com",
+        ] {
+            assert_eq!(url(&format!("origins: [{origin}]")), [(4, 15, "bad_origin")], "{origin}");
+        }
+        for source in ["query:t", "'header:a b'", "'cookie:'", "Bearer"] {
+            assert_eq!(url(&format!("from: [{source}]")), [(4, 12, "unknown_value")], "{source}");
+        }
+    }
+
+    #[test]
+    fn issuers_are_walls() {
+        let both = |first: &str, second: &str| {
+            let text = format!(
+                "issuers:\n  a: {{url: https://a.example.com, {first}}}\n  b: {{url: {second}}}\nroutes: {{/a: role:x}}\n"
+            );
+            let (_, problems) = parse("portcullis.yaml", &text);
+            let places = |p: &crate::config::Problem| (p.span.line, p.span.column, p.code);
+            problems.as_slice().iter().map(places).collect::<Vec<_>>()
+        };
+        assert_eq!(both("may_grant: any", "https://b.example.com, may_grant: [b-*]"), []);
+        assert_eq!(both("default: true", "https://b.example.com, may_grant: any"), [(2, 3, "missing_key")]);
+        assert_eq!(both("may_grant: any", "https://a.example.com, may_grant: any"), [(3, 12, "issuer_twice")]);
+    }
+
+    #[test]
+    fn an_issuer_whose_subjects_are_the_whole_world_needs_a_requirement() {
+        for world in [
+            "https://token.actions.githubusercontent.com",
+            "https://accounts.google.com",
+            "https://login.microsoftonline.com/common/v2.0",
+            "https://kubernetes.default.svc.cluster.local",
+        ] {
+            assert_eq!(found(&format!("url: {world}")), [(2, 3, "missing_key")], "{world}");
+            assert_eq!(found(&format!("url: {world}\nrequire: claim:org=acme")), [], "{world}");
+        }
+        assert_eq!(found("url: https://login.microsoftonline.com/2f5f-4d6e/v2.0"), []);
+    }
 }

@@ -5,14 +5,18 @@ use std::net::IpAddr;
 use serde_json::{Map, Number, Value};
 
 use crate::authz::reason::Reason;
-use crate::config::error::{Problem, Span, Spanned};
+use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
 use super::{Named, known_issuer};
 
-pub(super) const ROW: Section =
-    Section { name: "a test", accepted: &["as", "ask", "expect", "headers", "from"], later: &["with", "now"] };
+pub(super) const ROW: Section = Section {
+    name: "a test",
+    accepted: &["as", "ask", "expect", "headers", "from"],
+    later: &["with", "now"],
+    never: &[],
+};
 const SHAPE: &str = "[who, METHOD target, expectation, {header: value}]";
 
 /// A test of the policy.
@@ -40,7 +44,7 @@ pub enum Who {
     /// The bearer of a token.
     Token {
         /// The issuer's name in this file, where the row says it (`iss`).
-        issuer: Option<Spanned<Box<str>>>,
+        issuer: Option<Text>,
         /// What belongs where the issuer's claim path reads roles (`roles`).
         roles: Option<Vec<Box<str>>>,
         /// All other claims.
@@ -212,7 +216,7 @@ fn looks_boolean(text: &str) -> bool {
 fn ask(reader: &mut Reader, node: &Node) -> Option<Spanned<Ask>> {
     let text = reader.literal(node, "what a test asks for")?;
     let asked = text.value.split_once(' ').and_then(|(method, target)| {
-        let fits = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && !target.contains(' ');
+        let fits = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && !target.contains([' ', '\n']);
         let url = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
         let (host, target) = match (url, target.find('/')) {
             (Some(url), _) => url.split_at_checked(url.find('/').unwrap_or(url.len()))?,
@@ -282,4 +286,88 @@ fn address(reader: &mut Reader, node: &Node) -> Option<Spanned<IpAddr>> {
         );
     }
     address.map(|address| Spanned::new(address, text.span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::parse;
+
+    fn found(row: &str) -> Vec<(u32, u32, &'static str)> {
+        let (_, problems) = parse("portcullis.yaml", &format!("routes: {{/a: role:x}}\ntests:\n  - {row}\n"));
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    fn claims(claims: &str) -> String {
+        let text = format!("routes: {{/a: role:x}}\ntests:\n  - [{claims}, GET /a, allow]\n");
+        let (file, problems) = parse("portcullis.yaml", &text);
+        assert_eq!(problems.to_string(), "", "{claims}");
+        let who = file.unwrap().tests[0].who.value.clone();
+        if let Who::Token { claims, .. } = who { serde_json::to_string(&claims).unwrap() } else { String::new() }
+    }
+
+    #[test]
+    fn claims_keep_what_kind_of_value_they_are() {
+        assert_eq!(
+            claims("{n: 3, m: \"3\", t: true, u: 'true', z: null}"),
+            r#"{"m":"3","n":3,"t":true,"u":"true","z":null}"#
+        );
+        assert_eq!(
+            claims("{n: -1.5e3, l: [1, a], o: {p: {q: x}}}"),
+            r#"{"l":[1,"a"],"n":-1500.0,"o":{"p":{"q":"x"}}}"#
+        );
+        assert_eq!(claims("{roles: [a, b], sub: 4f2c-11}"), r#"{"sub":"4f2c-11"}"#);
+    }
+
+    #[test]
+    fn values_that_two_readers_read_differently_are_refused() {
+        // L02
+        for value in [
+            "0o7",
+            "0x1F",
+            "010",
+            "1_000",
+            "+1",
+            "1.",
+            ".5",
+            ".inf",
+            "-.INF",
+            ".nan",
+            "12:30:45",
+            "2024-01-01",
+            "yes",
+            "No",
+            "on",
+            "True",
+        ] {
+            assert_eq!(found(&format!("[{{x: {value}}}, GET /a, allow]")), [(3, 10, "ambiguous_value")], "{value}");
+            assert_eq!(found(&format!("[{{x: \"{value}\"}}, GET /a, allow]")), [], "{value}");
+        }
+    }
+
+    #[test]
+    fn a_row_has_three_or_four_parts() {
+        for (row, column, code) in [
+            ("[anonymous, GET /a]", 5, "wrong_shape"),
+            ("[anonymous, GET /a?b=1,2, allow, {}, x]", 5, "wrong_shape"),
+            ("allow", 5, "wrong_shape"),
+            ("{as: anonymous, ask: GET /a}", 5, "missing_key"),
+            ("{as: anonymous, ask: GET /a, expected: allow}", 34, "unknown_key"),
+            ("[nobody, GET /a, allow]", 6, "unknown_value"),
+            ("[anonymous, /a, allow]", 17, "bad_target"),
+            ("[anonymous, get /a, allow]", 17, "bad_target"),
+            ("[anonymous, GET a, allow]", 17, "bad_target"),
+            ("[anonymous, GET /a, alow]", 25, "unknown_value"),
+            ("[anonymous, GET /a, allow 200]", 25, "unknown_value"),
+            ("[anonymous, GET /a, deny 200]", 25, "unknown_value"),
+            ("[anonymous, GET /a, deny 403 rule_unmett]", 25, "unknown_value"),
+            ("[{iss: main}, GET /a, allow]", 12, "unknown_issuer"),
+            ("[anonymous, GET /a, allow, [X-A]]", 32, "wrong_shape"),
+        ] {
+            let problems = found(row);
+            assert!(problems.contains(&(3, column, code)), "{row}: {problems:?}");
+        }
+        assert_eq!(found("{as: anonymous, ask: GET /a, expect: deny, from: here}"), [(3, 54, "bad_address")]);
+        assert_eq!(found("[anonymous, \"GET /a?b=1,2\", allow]"), []);
+    }
 }

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section};
 use crate::config::tree::{Kind, Node};
 
 use super::issuer::file_path;
 
-pub(super) const PATHS: Section = Section { name: "`paths`", accepted: &["allow"], later: &[] };
+pub(super) const PATHS: Section = Section { name: "`paths`", accepted: &["allow"], later: &[], never: &[] };
 pub(super) const LISTEN: Section =
-    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"] };
-pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"] };
+    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"], never: &[] };
+pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"], never: &[] };
 
 const MAX_CACHE: u64 = 64 << 30;
 
@@ -116,7 +116,7 @@ pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Lenien
 }
 
 /// The site as browsers see it: an origin, without a path.
-pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<Box<str>>> {
+pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
     let url = reader.url(top.get("public_url")?, "`public_url`", true)?;
     let parsed = Url::parse(&url.value).ok()?;
     if parsed.path() != "/" || parsed.query().is_some() {
@@ -129,7 +129,7 @@ pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanne
 }
 
 /// Where browsers are sent; the request's own URL takes the place of `{url}`.
-pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<Box<str>>> {
+pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
     let node = top.get("sign_in")?;
     let text = reader.text(node, "`sign_in`")?;
     let filled = text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F");
@@ -170,7 +170,7 @@ pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     }
 }
 
-fn endpoint(reader: &mut Reader, text: Spanned<Box<str>>) -> Option<Spanned<Endpoint>> {
+fn endpoint(reader: &mut Reader, text: Text) -> Option<Spanned<Endpoint>> {
     let unix = text.value.strip_prefix("unix:").filter(|path| path.starts_with('/'));
     let endpoint = match unix {
         Some(path) => Some(Endpoint::Unix(PathBuf::from(path))),
@@ -246,4 +246,65 @@ fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::parse;
+
+    fn found(lines: &str) -> Vec<(u32, u32, &'static str)> {
+        let (_, problems) = parse("portcullis.yaml", &format!("{lines}\nroutes: {{/a: role:x}}\n"));
+        problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
+    }
+
+    #[test]
+    fn browsers_are_sent_to_an_address_that_the_request_cannot_choose() {
+        let site = |sign_in: &str| found(&format!("public_url: https://a.example.com\nsign_in: {sign_in}"));
+        assert_eq!(site("https://login.example.com/?to={url}"), []);
+        assert_eq!(site("https://login.example.com/"), []);
+        for (sign_in, code) in [
+            ("\"{url}\"", "bad_url"),
+            ("https://{url}/", "bad_url"),
+            ("https://login.example.com/{url}", "bad_placeholder"),
+            ("https://login.example.com/?to={path}", "bad_placeholder"),
+            ("http://login.example.com/", "not_https"),
+            ("javascript:alert(1)", "bad_url"),
+            ("\"https://login.example.com/?to={url}\\r\\nX: y\"", "control_character"),
+        ] {
+            assert_eq!(site(sign_in), [(2, 10, code)], "{sign_in}");
+        }
+        assert_eq!(found("sign_in: https://login.example.com/?to={url}"), [(1, 10, "missing_key")]);
+        assert_eq!(found("public_url: https://a.example.com/shop"), [(1, 13, "bad_url")]);
+        assert_eq!(found("public_url: http://a.example.com"), [(1, 13, "not_https")]);
+    }
+
+    #[test]
+    fn the_sites_own_settings_are_checked_word_by_word() {
+        for (line, column, code) in [
+            ("paths: [encoded_slash]", 8, "wrong_shape"),
+            ("paths: {allow: [encoded_slsh]}", 17, "unknown_value"),
+            ("listen: {grpc: localhost:9000}", 16, "bad_address"),
+            ("listen: {grpc: 'unix:run.sock'}", 16, "bad_address"),
+            ("listen: {http: '127.0.0.1:80'}", 10, "not_there_yet"),
+            ("audit: sdtout", 8, "unknown_value"),
+            ("audit: 'file:'", 8, "bad_path"),
+            ("log: text", 6, "unknown_value"),
+            ("decision_key: 0123456789abcdef", 15, "secret_in_file"),
+            ("decision_key: env:A-B", 15, "secret_in_file"),
+            ("cache: {tokens: 64MB}", 17, "bad_size"),
+            ("cache: {tokens: 65GiB}", 17, "bad_size"),
+            ("log: ", 1, "missing_value"),
+        ] {
+            assert_eq!(found(line), [(1, column, code)], "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_binary_unit() {
+        assert_eq!((size("64MiB"), size("1GiB"), size("512KiB")), (Some(64 << 20), Some(1 << 30), Some(512 << 10)));
+        for text in ["64", "MiB", "64M", "64MB", "-1KiB", "1.5GiB", "99999999999999999999KiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
 }

@@ -1,0 +1,256 @@
+//! Envoy's ext_authz gRPC v3: `CheckRequest` into a request, a decision into `CheckResponse`.
+//!
+//! Every answer is a `CheckResponse`, whatever happens: an RPC error hands the verdict to `failure_mode_allow`.
+
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::authorizer::{Answered, Authorizer};
+use crate::authz::decision::{Datum, Decision, Denial, Verdict};
+use crate::authz::header::Told;
+use crate::authz::reason::Reason;
+use crate::authz::request::{Asker, Header, Malformed, Raw};
+
+use pb::envoy::config::core::v3::address::Address as Place;
+use pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
+use pb::envoy::service::auth::v3::check_response::HttpResponse;
+use pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use pb::envoy::r#type::v3::HttpStatus;
+use pb::google::rpc::Status;
+
+/// The messages, compiled from `proto/`.
+#[expect(missing_docs, reason = "generated; the .proto files say what each is")]
+pub mod pb {
+    pub mod envoy {
+        pub mod config {
+            pub mod core {
+                pub mod v3 {
+                    tonic::include_proto!("envoy.config.core.v3");
+                }
+            }
+        }
+        pub mod r#type {
+            pub mod v3 {
+                tonic::include_proto!("envoy.r#type.v3");
+            }
+        }
+        pub mod service {
+            pub mod auth {
+                pub mod v3 {
+                    tonic::include_proto!("envoy.service.auth.v3");
+                }
+            }
+        }
+    }
+    pub mod google {
+        pub mod rpc {
+            tonic::include_proto!("google.rpc");
+        }
+    }
+}
+
+/// The path of the one method.
+pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// The service, as health checks name it.
+pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
+
+/// `google.rpc.Code`: the two codes for a denial that every version of Envoy reads as one.
+const PERMISSION_DENIED: i32 = 7;
+const UNAUTHENTICATED: i32 = 16;
+
+/// Answers one message: a `CheckRequest` as it came, or why there is none. The answer is a `CheckResponse`, encoded and
+/// framed for gRPC: never compressed, for Envoy says nowhere that it could read that.
+pub async fn check(
+    authorizer: &Authorizer,
+    asker: Asker,
+    message: Result<Bytes, Malformed>,
+    deadline: Option<Duration>,
+) -> Bytes {
+    let check =
+        message.and_then(|message| catch(|| CheckRequest::decode(message)).ok_or(UNREADABLE)?.map_err(|_| UNREADABLE));
+    let asked = check.as_ref().map_err(|malformed| *malformed).and_then(|check| decode(check, asker));
+    let answered = authorizer.check(asked, deadline).await;
+    catch(|| encode(&answered))
+        .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
+}
+
+const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
+
+fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// Takes the HTTP request out of a check, touching none of its bytes.
+fn decode(check: &CheckRequest, asker: Asker) -> Result<Raw<'_>, Malformed> {
+    let attributes = check.attributes.as_ref().ok_or(UNREADABLE)?;
+    let http = attributes
+        .request
+        .as_ref()
+        .and_then(|request| request.http.as_ref())
+        .ok_or(Malformed(Reason::RequestMissing))?;
+    Ok(Raw {
+        asker,
+        source: attributes.source.as_ref().and_then(address),
+        method: &http.method,
+        target: &http.path,
+        host: &http.host,
+        headers: headers(http),
+    })
+}
+
+fn address(peer: &Peer) -> Option<IpAddr> {
+    match peer.address.as_ref()?.address.as_ref()? {
+        Place::SocketAddress(socket) => std::str::from_utf8(&socket.address).ok()?.parse().ok(),
+        Place::Pipe(_) | Place::EnvoyInternalAddress(_) => None,
+    }
+}
+
+/// The header lines: raw ones where `encode_raw_headers` is on, else the joined ones. Envoy fills one list only; a check
+/// with both holds all of them, so that neither hides what the other says.
+fn headers(http: &HttpRequest) -> Vec<Header<'_>> {
+    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|line| Header {
+        name: &line.key,
+        value: if line.raw_value.is_empty() { &line.value } else { &line.raw_value },
+    });
+    http.headers.iter().map(|entry| Header { name: &entry.key, value: &entry.value }).chain(raw).collect()
+}
+
+fn encode(answered: &Answered) -> Bytes {
+    match answered.decision.verdict() {
+        // The same caller is told the same each time: the answer is made once, and shared.
+        Verdict::Allow(grant) if grant.aliases().is_empty() => grant.told().encoded(|told| frame(&allow(told, &[]))),
+        Verdict::Allow(grant) => frame(&allow(grant.told(), grant.aliases())),
+        Verdict::Deny(denial) => frame(&deny(denial, answered)),
+    }
+}
+
+fn frame(response: &CheckResponse) -> Bytes {
+    let length = response.encoded_len();
+    let mut frame = BytesMut::with_capacity(length.saturating_add(5));
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).unwrap_or(0));
+    // The buffer grows as needed, so the only error there is cannot happen; but an empty answer would be an allow.
+    if response.encode(&mut frame).is_err() || frame.len() != length.saturating_add(5) || length == 0 {
+        return Bytes::from_static(&DENY_ALL);
+    }
+    frame.freeze()
+}
+
+/// `CheckResponse { status: { code: 7 } }` in its frame, which Envoy answers with a bare 403.
+const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
+
+fn allow(told: &Told, aliases: &[Bytes]) -> CheckResponse {
+    let ok = OkHttpResponse {
+        headers: told.set().iter().map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
+        headers_to_remove: [told.unset(), aliases].concat(),
+        ..OkHttpResponse::default()
+    };
+    let fields: std::collections::BTreeMap<_, _> =
+        told.metadata().iter().map(|(name, datum)| (lossy(name), value(datum))).collect();
+    CheckResponse {
+        status: Some(Status { code: 0, message: String::new() }),
+        http_response: Some(HttpResponse::OkResponse(ok)),
+        dynamic_metadata: (!fields.is_empty()).then_some(prost_types::Struct { fields }),
+    }
+}
+
+/// Sets a header whatever is there. Envoy 1.40 looks at `append` and 1.37.0 looked at `append_action`: both say so.
+fn overwrite(name: Bytes, value: Bytes) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue { key: name, value, raw_value: Bytes::new() }),
+        append: Some(false),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        keep_empty_value: true,
+    }
+}
+
+fn value(datum: &Datum) -> prost_types::Value {
+    use prost_types::value::Kind;
+    let kind = match datum {
+        Datum::Text(text) => Kind::StringValue(lossy(text)),
+        Datum::List(members) => {
+            let text = |member: &Bytes| prost_types::Value { kind: Some(Kind::StringValue(lossy(member))) };
+            Kind::ListValue(prost_types::ListValue { values: members.iter().map(text).collect() })
+        }
+    };
+    prost_types::Value { kind: Some(kind) }
+}
+
+fn lossy(text: &Bytes) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
+    let status = denial.status();
+    let id = answered.id.map(|id| id.to_string()).unwrap_or_default();
+    let mut headers = Vec::with_capacity(5);
+    let mut header =
+        |name: &'static str, value: Bytes| headers.push(overwrite(Bytes::from_static(name.as_bytes()), value));
+    let body = if denial.is_grpc() {
+        // Envoy makes `grpc-message` of the body, and would derive a coarser `grpc-status` from the HTTP status.
+        header("grpc-status", Bytes::from_static(grpc_status(status).as_bytes()));
+        format!("{} Decision {id}", sentence(status))
+    } else {
+        header("content-type", Bytes::from_static(b"application/problem+json"));
+        header("x-content-type-options", Bytes::from_static(b"nosniff"));
+        problem(status, &id)
+    };
+    header("cache-control", Bytes::from_static(b"no-store"));
+    if let Some(location) = denial.location() {
+        header("location", Bytes::copy_from_slice(location.as_bytes()));
+    } else if let Some(challenge) = denial.challenge() {
+        header("www-authenticate", Bytes::copy_from_slice(challenge.as_bytes()));
+    }
+    let denied =
+        DeniedHttpResponse { status: Some(HttpStatus { code: i32::from(status) }), headers, body: body.into() };
+    let code = if denial.reason().status() == 401 { UNAUTHENTICATED } else { PERMISSION_DENIED };
+    CheckResponse {
+        status: Some(Status { code, message: String::new() }),
+        http_response: Some(HttpResponse::DeniedResponse(denied)),
+        dynamic_metadata: None,
+    }
+}
+
+/// RFC 9457. Only fixed text and the decision id: what the caller sent is never reflected.
+fn problem(status: u16, id: &str) -> String {
+    let (title, detail) = (title(status), sentence(status));
+    format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}","decision":"{id}"}}"#)
+}
+
+const fn title(status: u16) -> &'static str {
+    match status {
+        302 => "Found",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Forbidden",
+    }
+}
+
+const fn sentence(status: u16) -> &'static str {
+    match status {
+        302 => "Sign in to go on.",
+        400 => "The request cannot be read one way only.",
+        401 => "A valid credential is needed.",
+        431 => "The request has too many headers.",
+        503 => "No decision can be made right now.",
+        _ => "This request is not allowed.",
+    }
+}
+
+/// `google.rpc.Code`, in decimal, for the caller of a gRPC method.
+const fn grpc_status(status: u16) -> &'static str {
+    match status {
+        400 | 431 => "3",
+        401 | 302 => "16",
+        503 => "14",
+        _ => "7",
+    }
+}

@@ -1,0 +1,269 @@
+//! The listeners: one acceptor hands each connection to the core with the fewest open; each core is a thread with a
+//! runtime of its own, so that answers batch and nothing is shared on the hot path.
+
+mod connection;
+mod grpc;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::authorizer::Authorizer;
+use crate::authz::request::Asker;
+
+pub use grpc::Health;
+
+/// How many connections may be open at once; more are closed as they come.
+const MAX_CONNECTIONS: usize = 4_096;
+/// How many accepted connections may wait for a core to adopt them.
+const WAITING: usize = 256;
+
+/// Where checks are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("`unix:` needs a path".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => {
+                text.parse().map(Self::Tcp).map_err(|_| "an address is `127.0.0.1:9000` or `unix:/path`".to_owned())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An open listener.
+pub enum Listener {
+    /// For TCP.
+    Tcp(TcpListener),
+    /// For a unix socket, whose file is removed when it closes.
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a unix socket.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Opens an endpoint. The file of a unix socket that nothing listens on any more is replaced.
+    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Endpoint::Unix(path) => {
+                remove_dead(path).await?;
+                Ok(Self::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
+            }
+        }
+    }
+
+    /// The TCP address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Asker)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Socket::Tcp(stream.into_std()?), Asker::Tcp(peer.ip().to_canonical())))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Socket::Unix(stream.into_std()?), Asker::Unix))
+            }
+        }
+    }
+}
+
+/// Removes a socket's file that a process left behind when it was killed; one that answers is in use.
+async fn remove_dead(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+        Ok(_) if tokio::net::UnixStream::connect(path).await.is_ok() => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// An accepted connection that belongs to no runtime yet.
+enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A connection on its way to a core.
+struct Accepted {
+    socket: Socket,
+    asker: Asker,
+    open: Open,
+}
+
+/// Counts a connection while it lives.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The cores that answer.
+pub struct Cores {
+    cores: Vec<Core>,
+    stop: watch::Sender<bool>,
+}
+
+struct Core {
+    send: mpsc::Sender<Accepted>,
+    open: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Cores {
+    /// Starts so many cores. `authorizer` makes one for each, on its own thread.
+    pub fn start(
+        count: usize,
+        health: &Health,
+        authorizer: impl Fn() -> Authorizer + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let cores =
+            (0..count.max(1)).map(|place| Core::start(place, health.clone(), authorizer.clone(), stopped.clone()));
+        Ok(Self { cores: cores.collect::<io::Result<_>>()?, stop })
+    }
+
+    /// Accepts connections for ever. Ends when dropped.
+    pub fn accept(&self, listener: Listener) -> impl Future<Output = ()> + Send + 'static {
+        let cores: Vec<_> = self.cores.iter().map(|core| (core.send.clone(), Arc::clone(&core.open))).collect();
+        async move {
+            loop {
+                match listener.accept().await {
+                    Ok((socket, asker)) => hand_over(&cores, socket, asker),
+                    Err(error) => {
+                        // Out of file descriptors, most likely: the ones that are open go on.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets what is in flight finish, closes all connections and waits for the cores to end, `patience` at most.
+    pub async fn drain(self, patience: Duration) {
+        let _ = self.stop.send(true);
+        let threads: Vec<_> = self.cores.into_iter().map(|core| core.thread).collect();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+        });
+        if tokio::time::timeout(patience, joined).await.is_err() {
+            tracing::warn!(seconds = patience.as_secs(), "connections were still open when the time to drain was over");
+        }
+    }
+}
+
+fn hand_over(cores: &[(mpsc::Sender<Accepted>, Arc<AtomicUsize>)], socket: Socket, asker: Asker) {
+    let open = |counter: &Arc<AtomicUsize>| counter.load(Ordering::Relaxed);
+    let all: usize = cores.iter().map(|(_, counter)| open(counter)).fold(0, usize::saturating_add);
+    let Some((send, counter)) = cores.iter().min_by_key(|(_, counter)| open(counter)) else { return };
+    if all >= MAX_CONNECTIONS {
+        tracing::warn!(open = all, "too many connections are open; one was closed as it came");
+        return;
+    }
+    if send.try_send(Accepted { socket, asker, open: Open::count(counter) }).is_err() {
+        tracing::warn!("a core does not adopt connections fast enough; one was closed as it came");
+    }
+}
+
+impl Core {
+    fn start(
+        place: usize,
+        health: Health,
+        authorizer: impl Fn() -> Authorizer + Send + 'static,
+        stopped: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let (send, accepted) = mpsc::channel(WAITING);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("core-{place}")).spawn(move || {
+            let authorizer = Rc::new(authorizer());
+            LocalSet::new().block_on(&runtime, adopt(accepted, authorizer, health, stopped));
+        })?;
+        Ok(Self { send, open: Arc::default(), thread })
+    }
+}
+
+/// Serves connections as they come, until told to stop; then waits for the last one to end.
+async fn adopt(
+    mut accepted: mpsc::Receiver<Accepted>,
+    authorizer: Rc<Authorizer>,
+    health: Health,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut connections = tokio::task::JoinSet::new();
+    let stop = stopped.clone();
+    loop {
+        tokio::select! {
+            Some(Accepted { socket, asker, open }) = accepted.recv() => {
+                let served = connection::serve(socket, asker, Rc::clone(&authorizer), health.clone(), stop.clone());
+                connections.spawn_local(async move {
+                    if let Err(error) = served.await {
+                        tracing::debug!(%error, "a connection ended badly");
+                    }
+                    drop(open);
+                });
+            }
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
