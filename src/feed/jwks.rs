@@ -350,7 +350,7 @@ mod tests {
     impl Site {
         async fn start(issuers: &[(&str, &Source, &str)]) -> Self {
             let (live, publisher, asked) = Live::new();
-            let fetcher = Fetcher::new().with_deadline(Duration::from_millis(500));
+            let fetcher = Fetcher::new().with_deadline(Duration::from_millis(1_500));
             let site = Self { live, feeds: Feeds::start(publisher, asked, fetcher) };
             site.publish(issuers).await;
             site
@@ -442,7 +442,7 @@ mod tests {
     async fn a_thousand_questions_share_one_fetch() {
         // K06
         let provider = issuer().await;
-        provider.behave(Behaviour::Slow(Duration::from_millis(100)));
+        provider.behave(Behaviour::Slow(Duration::from_millis(800)));
         let site = Arc::new(Site::start(&[("main", &jwks(&provider), COOL)]).await);
         let mut asking = JoinSet::new();
         for _ in 0..1_000 {
@@ -457,7 +457,7 @@ mod tests {
     async fn those_who_wait_are_bounded_in_number() {
         // K06
         let provider = issuer().await;
-        provider.behave(Behaviour::Slow(Duration::from_millis(300)));
+        provider.behave(Behaviour::Slow(Duration::from_millis(1_000)));
         let site = Arc::new(Site::start(&[("main", &jwks(&provider), COOL)]).await);
         let mut asking = JoinSet::new();
         for _ in 0..2 * WAITING {
@@ -474,7 +474,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_gave_up_make_room() {
         let provider = issuer().await;
-        provider.behave(Behaviour::Slow(Duration::from_millis(200)));
+        provider.behave(Behaviour::Slow(Duration::from_millis(800)));
         let site = Arc::new(Site::start(&[("main", &jwks(&provider), COOL)]).await);
         let mut gone = JoinSet::new();
         for _ in 0..WAITING {

@@ -9,4 +9,5 @@
 
 mod architecture;
 mod envoy_smoke;
+mod reload;
 mod support;
