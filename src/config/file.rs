@@ -79,7 +79,6 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
-    ("paths", site::PATHS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
@@ -432,7 +431,7 @@ gateways:
     believes: [client_address]
     client_address: {from: xff, hops: 2}
     filtered_headers: true
-paths: {allow: [encoded_slash, semicolon, empty_segment, dot_segment, backslash, case_variant]}
+paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
 listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}

@@ -20,7 +20,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("authorizer", &["authz", "clock", "live", "observe", "store"]),
     ("feed", &["authz", "clock", "config", "live", "store"]),
     ("gateway", &["authz", "authorizer"]),
-    ("server", &[]),
+    ("server", &["authz", "authorizer", "gateway"]),
     ("dev", &["authz", "clock", "config"]),
 ];
 
