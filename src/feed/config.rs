@@ -10,7 +10,7 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::jwks::Feeds;
 use crate::authz::policy::PolicyId;
@@ -138,6 +138,7 @@ impl Follower {
     ) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stirred = None;
         loop {
             tokio::select! {
                 request = requests.recv() => {
@@ -146,8 +147,9 @@ impl Follower {
                     let _ = reply.send(self.reload(true).await);
                 }
                 Some(()) = next(&mut hangup) => { self.reload(true).await; }
-                Some(()) = changes.recv() => {
-                    quiet(&mut changes).await;
+                Some(()) = changes.recv() => stirred = Some(Stirred::again(stirred)),
+                () = still(stirred) => {
+                    stirred = None;
                     self.reload_if_changed().await;
                 }
                 _ = looks.tick() => self.reload_if_changed().await,
@@ -248,10 +250,25 @@ async fn next(hangup: &mut Option<Signal>) -> Option<()> {
     }
 }
 
-/// Waits until no change was reported for a while.
-async fn quiet(changes: &mut mpsc::Receiver<()>) {
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE && timeout(QUIET, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+/// When changes that have not been looked at yet were reported.
+#[derive(Clone, Copy)]
+struct Stirred {
+    first: Instant,
+    last: Instant,
+}
+
+impl Stirred {
+    fn again(before: Option<Self>) -> Self {
+        let now = Instant::now();
+        Self { first: before.map_or(now, |before| before.first), last: now }
+    }
+}
+
+/// Waits until no change was reported for a while; for ever, where none was.
+async fn still(stirred: Option<Stirred>) {
+    let Some(Stirred { first, last }) = stirred else { return pending().await };
+    let quiet = QUIET.saturating_sub(last.elapsed());
+    sleep(quiet.min(PATIENCE.saturating_sub(first.elapsed()))).await;
 }
 
 /// Files, how each looked when it was last looked at, and the folders that report changes.
@@ -344,6 +361,8 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::timeout;
 
     use super::*;
     use crate::authz::algorithm::Algorithm;
