@@ -11,16 +11,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::admin;
 use crate::authorizer::{Authorizer, Sealer};
 use crate::authz::decision_id::SealingKey;
 use crate::config::compile::{Compiled, Settings};
 use crate::config::file;
-use crate::feed::Feeds;
 use crate::gateway::envoy;
-use crate::live::{Live, Publisher};
+use crate::live::Live;
 use crate::observe::Recorder;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
@@ -79,8 +78,6 @@ pub struct Running {
     pub grpc: Vec<SocketAddr>,
     /// The address of health and metrics.
     pub admin: SocketAddr,
-    /// The background work on keys and the policy file.
-    pub feeds: Feeds,
     cores: Cores,
     health: HealthReporter,
     draining: watch::Sender<bool>,
@@ -97,28 +94,24 @@ pub async fn start(policy: &Path, compiled: Compiled, overrides: &Overrides) -> 
     }
     let settings = &compiled.settings;
     let listeners = open(&endpoints(settings, overrides)).await?;
-    let admin = listen_admin(overrides.admin.or(settings.listen.admin).unwrap_or(ADMIN)).await?;
+    let admin = listen_admin(overrides.admin.or(admin_of(settings)).unwrap_or(ADMIN)).await?;
     let (audit, writer) = start_audit(overrides.audit.as_ref().unwrap_or(&settings.audit))?;
     let sealing = Arc::new(sealing_key(settings)?);
 
     let (live, publisher, questions) = Live::new();
     let metrics = Metrics::default();
-    let (health, service) = tonic_health::server::health_reporter();
+    let health = HealthReporter::new();
+    let service = Health::new(HealthService::from_health_reporter(health.clone()));
     let (draining, drains) = watch::channel(false);
     let (ended, ends) = watch::channel(false);
 
-    let feeds = publish(policy, compiled, publisher, questions);
+    tracing::info!(policy = %compiled.policy.id, routes = compiled.policy.routes.len(), file = %policy.display(), "policy loaded");
+    drop(questions);
+    publisher.publish_policy(Arc::clone(&compiled.policy), compiled.fixed.clone());
     let cores = start_cores(overrides.cores, &service, &live, &audit, &metrics, &sealing)?;
     serving(&health, ServingStatus::Serving).await;
 
-    let sources = admin::Sources {
-        live,
-        metrics,
-        audit: audit.clone(),
-        feeds: feeds.status(),
-        reloads: feeds.reloads(),
-        draining: drains,
-    };
+    let sources = admin::Sources { live, metrics, audit: audit.clone(), draining: drains };
     let running_admin = admin.local_addr()?;
     let grpc = listeners.iter().filter_map(Listener::address).collect();
     let mut tasks = JoinSet::new();
@@ -130,20 +123,19 @@ pub async fn start(policy: &Path, compiled: Compiled, overrides: &Overrides) -> 
             tracing::error!(%error, "the admin listener ended");
         }
     });
-    Ok(Running { grpc, admin: running_admin, feeds, cores, health, draining, ended, tasks, audit, writer })
+    Ok(Running { grpc, admin: running_admin, cores, health, draining, ended, tasks, audit, writer })
 }
 
 impl Running {
     /// Ends in good order: not ready any more, no new connections, what is in flight answered, every audit line
     /// written.
     pub async fn drain(self) {
-        let Self { feeds, cores, health, draining, ended, mut tasks, audit, writer, .. } = self;
+        let Self { cores, health, draining, ended, mut tasks, audit, writer, .. } = self;
         let _ = draining.send(true);
         serving(&health, ServingStatus::NotServing).await;
         cores.drain(DRAIN).await;
         let _ = ended.send(true);
         tasks.shutdown().await;
-        feeds.stop().await;
         drop(audit);
         if let Some(writer) = writer {
             let written = tokio::task::spawn_blocking(move || writer.finish());
@@ -152,11 +144,6 @@ impl Running {
             }
         }
     }
-}
-
-fn publish(policy: &Path, compiled: Compiled, publisher: Publisher, questions: crate::feed::Questions) -> Feeds {
-    tracing::info!(policy = %compiled.policy.id, routes = compiled.policy.routes.len(), "policy loaded");
-    Feeds::start(policy.to_owned(), compiled, publisher, questions)
 }
 
 fn start_cores(
@@ -196,6 +183,13 @@ fn endpoints(settings: &Settings, overrides: &Overrides) -> Vec<Endpoint> {
     if written.is_empty() { vec![Endpoint::Tcp(GRPC)] } else { written }
 }
 
+fn admin_of(settings: &Settings) -> Option<SocketAddr> {
+    match settings.listen.admin.as_ref().map(|endpoint| &endpoint.value) {
+        Some(file::Endpoint::Tcp(address)) => Some(*address),
+        Some(file::Endpoint::Unix(_)) | None => None,
+    }
+}
+
 async fn open(endpoints: &[Endpoint]) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
     for endpoint in endpoints {
@@ -206,14 +200,18 @@ async fn open(endpoints: &[Endpoint]) -> Result<Vec<Listener>, Failure> {
 }
 
 async fn listen_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|source| Failure::Listen { endpoint: format!("{address} (admin)"), source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| Failure::Listen { endpoint: format!("{address} (admin)"), source })
 }
 
 fn start_audit(to: &file::Audit) -> Result<(Audit, Option<Writer>), Failure> {
     let to: Box<dyn Write + Send> = match to {
         file::Audit::None => return Ok((Audit::off(), None)),
         file::Audit::Stdout => Box::new(io::stdout()),
-        file::Audit::File(path) => Box::new(append(path).map_err(|source| Failure::Audit { path: path.clone(), source })?),
+        file::Audit::File(path) => {
+            Box::new(append(path).map_err(|source| Failure::Audit { path: path.clone(), source })?)
+        }
     };
     let (audit, writer) = Audit::start(to)?;
     Ok((audit, Some(writer)))

@@ -16,7 +16,7 @@ use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
 use crate::clock::now;
 use crate::live::{Answer, Live};
-use crate::observe::Recorder;
+use crate::observe::{Observed, Recorder};
 
 /// How long a check may wait for a fact when the gateway names no deadline (Envoy's own default).
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -142,14 +142,14 @@ impl Authorizer {
         began: Instant,
     ) -> Answered {
         let id = self.sealer.seal(&decision, snapshot.map(|snapshot| &**snapshot), at);
-        self.recorder.record(
-            snapshot.map(|snapshot| snapshot.policy()),
-            asked.as_ref().ok(),
-            &decision,
+        self.recorder.record(&Observed {
+            policy: snapshot.map(|snapshot| snapshot.policy()),
+            request: asked.as_ref().ok(),
+            decision: &decision,
             id,
             at,
-            began.elapsed(),
-        );
+            elapsed: began.elapsed(),
+        });
         Answered { decision, id }
     }
 }

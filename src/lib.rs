@@ -1,7 +1,10 @@
 //! Portcullis: external authorization for any gateway. May this request pass, and as whom?
 
+pub mod admin;
+pub mod app;
 pub mod authorizer;
 pub mod authz;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev;

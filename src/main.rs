@@ -1,15 +1,12 @@
-//! Arguments, a command, an exit code.
+//! Arguments into a command, a command into an exit code.
 
 use std::process::ExitCode;
-
-use clap::Parser;
-use portcullis::cli::Cli;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // First of all: without a provider the first token that is minted panics.
+    // Only the first provider of a process counts, so nothing comes before this. An error says that there is one.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-    Cli::parse().run()
+    portcullis::cli::run()
 }

@@ -10,21 +10,19 @@ use prometheus_client::registry::Registry;
 use super::Sources;
 use crate::authz::issuer::Issuer;
 use crate::clock::now;
-use crate::feed::Reloads;
 use crate::observe::metrics::{BOUNDS, Totals};
 
 /// The text of one scrape.
 pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
     let snapshot = sources.live.snapshot();
     let policy = snapshot.as_ref().map(|snapshot| snapshot.policy().id);
-    let issuers = snapshot.iter().flat_map(|snapshot| snapshot.issuers()).map(|issuer| IssuerFacts::of(issuer, sources));
+    let issuers = snapshot.iter().flat_map(|snapshot| snapshot.issuers()).map(|issuer| IssuerFacts::of(issuer));
     let scrape = Scrape {
         totals: sources.metrics.totals(policy),
         audit_dropped: sources.audit.dropped(),
         version: snapshot.as_ref().map_or(0, |snapshot| snapshot.version()),
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
-        reloads: sources.reloads.read(),
     };
     let mut registry = Registry::with_prefix("portcullis");
     registry.register_collector(Box::new(scrape));
@@ -40,26 +38,23 @@ struct Scrape {
     version: u64,
     policy: String,
     issuers: Vec<IssuerFacts>,
-    reloads: Reloads,
 }
 
 #[derive(Debug)]
 struct IssuerFacts {
     name: String,
     keys: u64,
-    refused: u64,
     /// Seconds since the keys were fetched with success; `None` for keys from a file.
     age: Option<f64>,
     failed: bool,
 }
 
 impl IssuerFacts {
-    fn of(issuer: &Issuer, sources: &Sources) -> Self {
+    fn of(issuer: &Issuer) -> Self {
         let state = issuer.state();
         let name = issuer.policy().name.to_string();
         Self {
             keys: count(state.keys.len()),
-            refused: count(sources.feeds.refused(&name)),
             age: state.fetched.map(|at| now().since(at).as_secs_f64()),
             failed: issuer.policy().fed && (state.failed || state.keys.is_empty()),
             name,
@@ -116,10 +111,6 @@ impl Scrape {
         for issuer in &self.issuers {
             keys.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&issuer.keys)?;
         }
-        let mut refused = encoder.encode_descriptor("issuer_keys_refused", "Keys that cannot be used", None, MetricType::Gauge)?;
-        for issuer in &self.issuers {
-            refused.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&issuer.refused)?;
-        }
         let help = "Time since the keys were last fetched with success";
         let mut age = encoder.encode_descriptor("issuer_key_age_seconds", help, None, MetricType::Gauge)?;
         for issuer in &self.issuers {
@@ -140,14 +131,6 @@ impl Scrape {
         encoder
             .encode_descriptor("audit_dropped", help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&self.audit_dropped, None)?;
-        let mut reloads = encoder.encode_descriptor("reloads", "Reloads of the policy", None, MetricType::Counter)?;
-        for (outcome, count) in [("good", self.reloads.good), ("bad", self.reloads.bad)] {
-            reloads.encode_family(&[("outcome", outcome)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        let help = "1 while the policy file on disk is the one in force";
-        encoder
-            .encode_descriptor("config_last_reload_success", help, None, MetricType::Gauge)?
-            .encode_gauge(&u64::from(self.reloads.last_was_good))?;
         encoder
             .encode_descriptor("snapshot_version", "Publications since the start", None, MetricType::Gauge)?
             .encode_gauge(&self.version)?;

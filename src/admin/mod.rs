@@ -14,7 +14,6 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::feed::{FeedStatus, ReloadStatus};
 use crate::live::Live;
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
@@ -28,10 +27,6 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Where audit lines go.
     pub audit: Audit,
-    /// How the key feeds do.
-    pub feeds: FeedStatus,
-    /// How the last reload went.
-    pub reloads: ReloadStatus,
     /// True once the process drains.
     pub draining: watch::Receiver<bool>,
 }
@@ -77,8 +72,12 @@ async fn named_locally(headers: HeaderMap, request: Request, next: Next) -> Resp
 }
 
 fn is_local_name(host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
-    name.eq_ignore_ascii_case("localhost") || matches!(host.parse::<SocketAddr>(), Ok(address) if address.ip().is_loopback())
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost")
+        || matches!(host.parse::<SocketAddr>(), Ok(address) if address.ip().is_loopback())
         || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -88,10 +87,13 @@ mod tests {
 
     #[test] // S04
     fn only_names_of_this_machine_are_local() {
-        for host in ["localhost", "localhost:9001", "LOCALHOST:1", "127.0.0.1:9001", "127.0.0.1", "[::1]:9001", "[::1]"] {
+        for host in ["localhost", "localhost:9001", "LOCALHOST:1", "127.0.0.1:9001", "127.0.0.1", "[::1]:9001", "[::1]"]
+        {
             assert!(is_local_name(host), "{host}");
         }
-        for host in ["", "evil.test", "evil.test:9001", "localhost.evil.test", "127.0.0.1.evil.test", "10.0.0.1:9001", ":9001"] {
+        for host in
+            ["", "evil.test", "evil.test:9001", "localhost.evil.test", "127.0.0.1.evil.test", "10.0.0.1:9001", ":9001"]
+        {
             assert!(!is_local_name(host), "{host}");
         }
     }

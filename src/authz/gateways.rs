@@ -54,6 +54,11 @@ impl Gateways {
         Self(gateways.into())
     }
 
+    /// The entries, in the policy's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Gateway> {
+        self.0.iter()
+    }
+
     /// The first entry that knows this peer.
     #[must_use]
     pub fn of(&self, asker: Asker) -> Option<&Gateway> {

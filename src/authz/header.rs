@@ -14,23 +14,25 @@ use super::request::Request;
 /// The longest value that a header of ours carries, in bytes.
 const MAX_VALUE: usize = 8 * 1024;
 
+/// How many header lines, and how many bytes of them, a gateway lets through unless it is told otherwise (Envoy's
+/// `max_headers_count`, which counts pseudo-headers, and `max_request_headers_kb`). Envoy answers 500 to a request that
+/// our headers push over one of them.
+const MAX_LINES: usize = 100;
+const MAX_BYTES: usize = 60 * 1024;
+
 /// Headers by which other proxies tell an upstream the path, the method or the caller. An upstream that believes one
-/// must not get it from a caller, so they are removed whether or not the policy names them.
+/// must not get it from a caller, so they are removed on every allow, whether or not the policy names them and whether
+/// or not they are seen: a gateway may hide them from us.
 const ALWAYS: &[&str] = &[
     "x-original-url",
     "x-original-uri",
     "x-original-method",
-    "x-original-path",
     "x-rewrite-url",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "remote-user",
-    "remote-groups",
-    "remote-name",
-    "remote-email",
     "x-remote-user",
-    "x-remote-group",
     "x-forwarded-user",
     "x-forwarded-groups",
     "x-forwarded-email",
@@ -39,29 +41,21 @@ const ALWAYS: &[&str] = &[
     "x-auth-request-user",
     "x-auth-request-groups",
     "x-auth-request-email",
-    "x-auth-request-preferred-username",
-    "x-auth-request-access-token",
     "x-webauth-user",
-    "x-webauth-email",
-    "x-webauth-name",
-    "x-webauth-role",
-    "x-authenticated-user",
-    "x-authenticated-userid",
-    "x-authenticated-groups",
-    "x-consumer-id",
-    "x-consumer-username",
-    "x-consumer-custom-id",
-    "x-credential-identifier",
-    "x-goog-authenticated-user-email",
-    "x-goog-authenticated-user-id",
-    "x-ms-client-principal",
-    "x-ms-client-principal-id",
-    "x-ms-client-principal-name",
 ];
 
-/// Families of such headers: any name that begins so is removed.
-const FAMILIES: &[&str] =
-    &["x-auth-request-", "x-webauth-", "x-authenticated-", "x-consumer-", "x-ms-client-principal-"];
+/// Families of such headers: any received name that begins so is removed.
+const FAMILIES: &[&str] = &[
+    "remote-",
+    "x-remote-",
+    "x-auth-request-",
+    "x-webauth-",
+    "x-authenticated-",
+    "x-consumer-",
+    "x-credential-",
+    "x-goog-authenticated-",
+    "x-ms-client-principal",
+];
 
 /// What a header or a datum tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +152,9 @@ impl Contract {
         if request.seen.odd_names {
             self.remove_aliases(request, &set, &mut remove);
         }
+        if pushes_over_a_limit(request, &set) {
+            return Err(Reason::HeadersTooLarge);
+        }
         let mut metadata = Vec::new();
         if let Some(identity) = caller.acting() {
             for (name, source) in &self.metadata {
@@ -185,6 +182,22 @@ impl Contract {
     }
 }
 
+/// Whether what is set makes too large what was not. A request that already is over a limit came through a gateway
+/// whose operator raised it.
+fn pushes_over_a_limit(request: &Request<'_>, set: &[(Bytes, Bytes)]) -> bool {
+    let bytes = |name: &[u8], value: &[u8]| name.len().saturating_add(value.len());
+    let received = request.headers.iter().fold(0_usize, |sum, line| sum.saturating_add(bytes(line.name, line.value)));
+    let added = set.iter().fold(received, |sum, (name, value)| sum.saturating_add(bytes(name, value)));
+    let lines = request.headers.len();
+    let over_bytes = received <= MAX_BYTES && added > MAX_BYTES;
+    // Which of them replace a line that was received is looked up only where it may matter.
+    let over_lines = lines <= MAX_LINES && lines.saturating_add(set.len()) > MAX_LINES && {
+        let new = set.iter().filter(|(name, _)| !request.headers.iter().any(|line| line.name == name)).count();
+        lines.saturating_add(new) > MAX_LINES
+    };
+    over_bytes || over_lines
+}
+
 /// Folds a header name: lower case, everything but letters and digits becomes `-`.
 #[must_use]
 pub fn fold(name: &[u8]) -> Box<[u8]> {
@@ -194,7 +207,9 @@ pub fn fold(name: &[u8]) -> Box<[u8]> {
 /// Whether a received name may be an alias or one of a family, and so is worth folding.
 #[must_use]
 pub(super) fn worth_folding(name: &[u8]) -> bool {
-    FAMILIES.iter().any(|family| name.starts_with(family.as_bytes()))
+    // Nearly every name is settled by its first letters.
+    matches!(name, [b'x', b'-', b'r' | b'a' | b'w' | b'c' | b'g' | b'm', ..] | [b'r', b'e', b'm', ..])
+        && FAMILIES.iter().any(|family| name.starts_with(family.as_bytes()))
 }
 
 impl Source {
@@ -355,6 +370,21 @@ mod tests {
         assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
     }
 
+    #[test] // N11
+    fn headers_that_ours_push_over_a_limit_are_refused_and_not_left_to_fail() {
+        let names: Vec<String> = (0..100).map(|n| format!("x-h{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let set = grant(&caller("{}"), &[]).unwrap().set().len();
+        assert!(grant(&caller("{}"), &names[..MAX_LINES - set]).is_ok());
+        assert_eq!(grant(&caller("{}"), &names[..=MAX_LINES - set]).unwrap_err(), Reason::HeadersTooLarge);
+        let mut replaced = names[..MAX_LINES - set].to_vec();
+        replaced.push("x-user-id");
+        assert!(grant(&caller("{}"), &replaced).is_ok(), "a line that is replaced does not count twice");
+        let long = "x".repeat(MAX_BYTES - "forged".len());
+        assert_eq!(grant(&caller("{}"), &[long.as_str()]).unwrap_err(), Reason::HeadersTooLarge);
+        assert!(grant(&caller("{}"), &[long.as_str(), long.as_str()]).is_ok(), "the operator raised the limit");
+    }
+
     #[test]
     fn families_go_and_what_is_kept_stays() {
         let grant = grant(
@@ -365,6 +395,13 @@ mod tests {
         let removed = |name: &str| grant.remove().iter().any(|removed| removed == name.as_bytes());
         assert!(removed("x-auth-request-anything") && removed("x_webauth_anything"));
         assert!(!removed("x-forwarded-email") && !removed("x_forwarded_email"));
+    }
+
+    #[test]
+    fn every_family_is_worth_folding() {
+        for family in FAMILIES {
+            assert!(worth_folding(family.as_bytes()), "{family}");
+        }
     }
 
     #[test]

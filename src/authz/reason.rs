@@ -148,9 +148,10 @@ reasons! {
     /// A claim that goes into a header holds what a header cannot carry.
     HeaderValueRefused = "header_value_refused", 403, None;
 
+    /// With the headers that the upstream is to be told, the request would be larger than gateways let through.
+    HeadersTooLarge = "headers_too_large", 431, None;
+
     // The shell.
-    /// No decision could be made before the gateway's deadline.
-    DeadlinePassed = "deadline_passed", 503, None;
     /// portcullis has no policy loaded.
     NotReady = "not_ready", 503, None;
     /// portcullis itself failed. The log says how.
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn every_status_is_a_denial_and_401_always_challenges() {
         for reason in Reason::ALL {
-            assert!([400, 401, 403, 503].contains(&reason.status()), "{reason:?}");
+            assert!([400, 401, 403, 431, 503].contains(&reason.status()), "{reason:?}");
             assert_eq!(
                 reason.status() == 401,
                 matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken),

@@ -1,6 +1,7 @@
 //! The rule words: who may pass, as a tree of words, evaluated in three values without ever failing.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ipnet::IpNet;
 
@@ -182,6 +183,13 @@ impl Expr {
     /// As for [`Rule::parse`]; `public` and `anyone` stand alone and are refused here.
     pub fn parse(text: &str) -> Result<Self, RuleError> {
         grammar::expr(text)
+    }
+
+    /// Where the words of a rule's text stand in it, by [`WordId`]: what an editor underlines. None of them where
+    /// the text cannot be cut into words.
+    #[must_use]
+    pub fn places(text: &str) -> Vec<Range<usize>> {
+        grammar::places(text)
     }
 
     /// Joins parts to one tree and numbers its words anew; a single part is itself.

@@ -1,30 +1,27 @@
 //! `portcullis serve`: answers gateways until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::log;
+use super::{PolicyFile, log};
 use crate::app::{self, Overrides};
-use crate::config::compile::{Compiled, load};
+use crate::config::Compiled;
 use crate::server::Endpoint;
 
-/// Answers gateways by a policy file.
 #[derive(Args)]
-pub struct Serve {
-    /// The policy file.
-    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
-    policy: PathBuf,
-    /// Where gateways ask: an address, or `unix:/path`. May be given more than once.
+pub(super) struct Serve {
+    #[command(flatten)]
+    policy: PolicyFile,
+    /// Where gateways ask: an address, or `unix:/path`; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<Endpoint>,
-    /// Where health and metrics are served.
+    /// Where health and metrics are served
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<SocketAddr>,
-    /// How many cores answer: all by default, but four at most.
+    /// How many cores answer: all by default, but four at most
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
 }
@@ -32,10 +29,7 @@ pub struct Serve {
 impl Serve {
     /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reloads the policy.
     pub fn run(self) -> ExitCode {
-        let compiled = match load(&self.policy) {
-            Ok(compiled) => compiled,
-            Err(problems) => return super::refused(&self.policy, &problems),
-        };
+        let Some(compiled) = self.policy.load() else { return ExitCode::FAILURE };
         log::start(compiled.settings.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         match runtime {
@@ -50,7 +44,7 @@ impl Serve {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             (Err(error), _) | (_, Err(error)) => return fail(&error),
         };
-        let running = match app::start(&policy, compiled, &Overrides { listen, admin, cores, audit: None }).await {
+        let running = match app::start(&policy.path, compiled, &Overrides { listen, admin, cores, audit: None }).await {
             Ok(running) => running,
             Err(error) => return fail(&error),
         };

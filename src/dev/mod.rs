@@ -4,5 +4,6 @@ pub mod envoy;
 pub mod issuer;
 mod listen;
 pub mod mint;
+pub mod rehearsal;
 pub mod upstream;
 pub mod wire;

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::authz::decision::{Basis, RuleRef};
+use super::Observed;
+use crate::authz::decision::RuleRef;
 use crate::authz::decision_id::DecisionId;
 use crate::authz::identity::Principal;
 use crate::authz::policy::Policy;
 use crate::authz::reason::Reason;
-use crate::authz::request::Raw;
 use crate::authz::route::RouteId;
 use crate::authz::time::Timestamp;
 
@@ -131,14 +131,9 @@ fn write_all(waiting: &Receiver<Line>, mut to: impl Write) {
 impl Line {
     /// Takes what a line needs, without making text of it.
     #[must_use]
-    pub fn new(
-        policy: Option<&Arc<Policy>>,
-        request: Option<&Raw<'_>>,
-        basis: &Basis,
-        id: Option<DecisionId>,
-        at: Timestamp,
-        elapsed: Duration,
-    ) -> Self {
+    pub fn new(observed: &Observed<'_>) -> Self {
+        let Observed { policy, request, decision, id, at, elapsed } = *observed;
+        let basis = decision.basis();
         let cut = |text: &[u8]| text.len().min(MAX_TEXT);
         let (method, host, request_id) = request.map_or((&[][..], &[][..], &[][..]), |raw| {
             let request_id = raw.headers.iter().find(|header| header.name == b"x-request-id");
@@ -227,7 +222,8 @@ pub fn rfc3339(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header};
+    use crate::authz::decision::Decision;
+    use crate::authz::request::{Asker, Header, Raw};
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
@@ -263,16 +259,11 @@ mod tests {
         let headers = vec![Header { name: b"x-request-id", value: b"a\r\n{\"forged\":1}\x1b[2J\xff" }];
         let host = vec![b'h'; 10_000];
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET\n", target: b"/", host: &host, headers };
-        let basis = Basis { reason: Some(Reason::HostMalformed), ..Basis::default() };
+        let decision = Decision::denied(Reason::HostMalformed);
+        let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
         for _ in 0..3 {
-            audit.hand_over(Line::new(
-                None,
-                Some(&raw),
-                &basis,
-                None,
-                Timestamp::from_secs(0),
-                Duration::from_micros(7),
-            ));
+            let observed = Observed { policy: None, request: Some(&raw), decision: &decision, id: None, at, elapsed };
+            audit.hand_over(Line::new(&observed));
         }
         drop(audit);
         writer.finish();

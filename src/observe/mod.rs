@@ -15,6 +15,22 @@ use crate::authz::time::Timestamp;
 use audit::{Audit, Line};
 use metrics::CoreMetrics;
 
+/// A decision, and what is told of it.
+pub struct Observed<'a> {
+    /// The policy that decided; `None` before there is one.
+    pub policy: Option<&'a Arc<Policy>>,
+    /// What was asked about, where it could be read so far.
+    pub request: Option<&'a Raw<'a>>,
+    /// The decision.
+    pub decision: &'a Decision,
+    /// Its id.
+    pub id: Option<DecisionId>,
+    /// When it was made.
+    pub at: Timestamp,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
 /// Records decisions. One a core.
 pub struct Recorder {
     audit: Audit,
@@ -29,19 +45,11 @@ impl Recorder {
     }
 
     /// Records a decision. Never waits.
-    pub fn record(
-        &self,
-        policy: Option<&Arc<Policy>>,
-        request: Option<&Raw<'_>>,
-        decision: &Decision,
-        id: Option<DecisionId>,
-        at: Timestamp,
-        elapsed: Duration,
-    ) {
-        let basis = decision.basis();
-        self.metrics.count(policy, basis.route, basis.reason, elapsed);
+    pub fn record(&self, observed: &Observed<'_>) {
+        let basis = observed.decision.basis();
+        self.metrics.count(observed.policy, basis.route, basis.reason, observed.elapsed);
         if self.audit.is_on() {
-            self.audit.hand_over(Line::new(policy, request, basis, id, at, elapsed));
+            self.audit.hand_over(Line::new(observed));
         }
     }
 }

@@ -44,7 +44,9 @@ impl std::str::FromStr for Endpoint {
         match text.strip_prefix("unix:") {
             Some("") => Err("`unix:` needs a path".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| "an address is `127.0.0.1:9000` or `unix:/path`".to_owned()),
+            None => {
+                text.parse().map(Self::Tcp).map_err(|_| "an address is `127.0.0.1:9000` or `unix:/path`".to_owned())
+            }
         }
     }
 }

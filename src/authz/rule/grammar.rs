@@ -49,6 +49,11 @@ pub(super) fn expr(text: &str) -> Read<Expr> {
     Ok(expr)
 }
 
+pub(super) fn places(text: &str) -> Vec<Range<usize>> {
+    let tokens = tokens(text).unwrap_or_default();
+    tokens.into_iter().filter(|token| matches!(token.kind, Kind::Word(_))).map(|token| token.at).collect()
+}
+
 #[derive(Clone, Debug)]
 struct Token<'t> {
     at: Range<usize>,

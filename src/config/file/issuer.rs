@@ -57,10 +57,11 @@ const WORLD: &[(&str, &str)] = &[
     ("login.microsoftonline.com", "/common"),
     ("login.microsoftonline.com", "/organizations"),
     ("login.microsoftonline.com", "/consumers"),
-    ("kubernetes.default.svc", "/"),
-    ("kubernetes.default.svc.cluster.local", "/"),
+    ("container.googleapis.com", "/"),
     ("gitlab.com", "/"),
 ];
+/// Clusters, in which every workload has a token: how their hosts begin.
+const CLUSTERS: &[&str] = &["kubernetes.default.svc", "oidc.eks."];
 
 /// An issuer of tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +119,7 @@ pub struct Keys {
     pub url: Option<Text>,
     /// A key set.
     pub jwks: Option<Spanned<Location>>,
-    /// A PEM file with public keys or certificates.
+    /// A PEM file with public keys.
     pub pem: Option<Spanned<PathBuf>>,
 }
 
@@ -178,6 +179,11 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
             format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
         reader.missing(name.span, message);
     }
+    if !fields.has("audience") {
+        let message = format!("the issuer `{}` needs `audience`: whom its tokens are for", brief(&name.value));
+        let problem = Problem::error("missing_key", name.span, message);
+        reader.report(problem.cure("audience: shop-api, or audience: {claim: client_id, any_of: [shop-web]}"));
+    }
     let (from, origins) = sources(reader, name, &fields);
     Some(Issuer {
         audience: audience(reader, &fields),
@@ -232,7 +238,8 @@ pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
                     .cure("may_grant: [the roles that it may speak of, such as partner-*], or may_grant: any"),
             );
         }
-        if issuer.require.is_none() && is_world(&issuer.issuer.value) {
+        let url = issuer.keys.url.as_ref().is_some_and(|url| is_world(&url.value));
+        if issuer.require.is_none() && (url || is_world(&issuer.issuer.value)) {
             let message = format!("everyone can get a token of `{}`: it needs `require`", brief(&name.value));
             reader.report(
                 Problem::error("missing_key", name.span, message)
@@ -243,8 +250,10 @@ pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
 }
 
 fn is_world(issuer: &str) -> bool {
-    Url::parse(issuer)
-        .is_ok_and(|url| WORLD.iter().any(|(host, path)| url.host_str() == Some(host) && url.path().starts_with(path)))
+    let Ok(url) = Url::parse(issuer) else { return false };
+    let Some(name) = url.host_str() else { return false };
+    WORLD.iter().any(|(host, path)| name == *host && url.path().starts_with(path))
+        || CLUSTERS.iter().any(|start| name.starts_with(start))
 }
 
 fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys {

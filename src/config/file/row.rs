@@ -217,8 +217,12 @@ fn ask(reader: &mut Reader, node: &Node) -> Option<Spanned<Ask>> {
     let text = reader.literal(node, "what a test asks for")?;
     let asked = text.value.split_once(' ').and_then(|(method, target)| {
         let fits = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && !target.contains([' ', '\n']);
-        let slash = target.find('/')?;
-        let (host, target) = target.split_at_checked(slash)?;
+        let url = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
+        let (host, target) = match (url, target.find('/')) {
+            (Some(url), _) => url.split_at_checked(url.find('/').unwrap_or(url.len()))?,
+            (None, slash) => target.split_at_checked(slash?)?,
+        };
+        let target = if target.is_empty() { "/" } else { target };
         let host = (!host.is_empty()).then(|| host.into());
         (fits && !method.is_empty()).then(|| Ask { method: method.into(), host, target: target.into() })
     });

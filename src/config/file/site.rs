@@ -27,10 +27,10 @@ pub enum Leniency {
     Semicolon,
     /// `//`
     EmptySegment,
-    /// `.` and `..`, which are resolved.
-    DotSegment,
     /// `\`
     Backslash,
+    /// `%25` and what looks like an escape behind it.
+    DoubleEncoding,
     /// A path that differs from a route in case only.
     CaseVariant,
 }
@@ -89,17 +89,30 @@ pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Lenien
         ("encoded_slash", Leniency::EncodedSlash),
         ("semicolon", Leniency::Semicolon),
         ("empty_segment", Leniency::EmptySegment),
-        ("dot_segment", Leniency::DotSegment),
         ("backslash", Leniency::Backslash),
+        ("double_encoding", Leniency::DoubleEncoding),
         ("case_variant", Leniency::CaseVariant),
     ];
     let Some(node) = top.get("paths") else { return Vec::new() };
-    let Some(allow) = reader.fields(node, PATHS).and_then(|fields| fields.get("allow")) else { return Vec::new() };
+    let allow = match &node.kind {
+        Kind::Map(_) => reader.fields(node, PATHS).and_then(|fields| fields.get("allow")),
+        _ => Some(node),
+    };
+    let Some(allow) = allow else { return Vec::new() };
     let items = match &allow.kind {
         Kind::Text { .. } => std::slice::from_ref(allow),
-        _ => reader.list(allow, "`allow` of `paths`").unwrap_or_default(),
+        _ => reader.list(allow, "`paths`").unwrap_or_default(),
     };
-    items.iter().filter_map(|item| reader.choice(item, "`allow` of `paths`", &words)).collect()
+    let mut read = Vec::new();
+    for item in items {
+        if matches!(&item.kind, Kind::Text { text, .. } if &**text == "dot_segment") {
+            let message = "a path with `.` or `..` can be read two ways, and is never let pass";
+            reader.report(Problem::error("dot_segment", item.span, message).cure("remove it"));
+        } else {
+            read.extend(reader.choice(item, "`paths`", &words));
+        }
+    }
+    read
 }
 
 /// The site as browsers see it: an origin, without a path.
@@ -127,6 +140,11 @@ pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
     }
     let shape = Kind::Text { text: filled.into(), plain: false };
     reader.url(&Node { span: node.span, kind: shape }, "`sign_in`", true)?;
+    if text.value.matches("{url}").count() > 1 {
+        let problem = Problem::error("bad_placeholder", text.span, "`{url}` is in `sign_in` twice");
+        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
+        return None;
+    }
     // A placeholder before the query would let the request's path name the host or the page.
     let before = text.value.split('?').next().unwrap_or_default();
     if before.contains("{url}") {

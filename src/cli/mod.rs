@@ -1,0 +1,90 @@
+//! The command line: one file a command.
+
+mod check;
+mod log;
+mod serve;
+mod test;
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Compiled, Problems, load};
+
+/// External authorization for any gateway: may this request pass, and as whom?
+#[derive(Parser)]
+#[command(name = "portcullis", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer gateways by a policy until told to stop
+    Serve(serve::Serve),
+    /// Read a policy, say all that is wrong with it, and show what each route asks for
+    Check(check::Check),
+    /// Run a policy's own tests
+    Test(test::Test),
+}
+
+/// Where the policy is.
+#[derive(Args)]
+struct PolicyFile {
+    /// The policy file
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
+    path: PathBuf,
+}
+
+/// Runs the command that the arguments name. Exits with 2 where they name none.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Test(command) => command.run(),
+    }
+}
+
+impl PolicyFile {
+    /// Loads the policy; tells what is wrong with it on standard error.
+    fn load(&self) -> Option<Compiled> {
+        match load(&self.path) {
+            Ok(compiled) => {
+                tell(&self.path, &compiled.warnings);
+                Some(compiled)
+            }
+            Err(problems) => {
+                tell(&self.path, &problems);
+                None
+            }
+        }
+    }
+}
+
+/// Shows problems with the lines that they are about, on standard error.
+fn tell(path: &Path, problems: &Problems) {
+    if problems.as_slice().is_empty() {
+        return;
+    }
+    let source = std::fs::read_to_string(path).unwrap_or_default();
+    let stderr = std::io::stderr();
+    let rendered = problems.render(&source, stderr.is_terminal());
+    // Nobody is left to tell where this fails.
+    let _ = writeln!(stderr.lock(), "{rendered}");
+}
+
+/// Prints on standard output; a reader that went away is no error.
+fn print(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+}
+
+/// `1 route`, `2 routes`
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}

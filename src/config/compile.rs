@@ -1,0 +1,328 @@
+//! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
+
+mod advice;
+mod issuer;
+mod order;
+mod route;
+mod rule;
+mod site;
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::error::{Problem, Problems, Span, Spanned};
+use super::file::{Audit, File, Listen, Log, Row, parse};
+use super::tree::{MAX_FILE, decode};
+use crate::authz::gateways::Gateways;
+use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
+use crate::authz::policy::{Policy, PolicyId};
+use crate::authz::signin::SignIn;
+
+/// The largest key file that is read, in bytes; more than any key set may have.
+const MAX_KEY_FILE: usize = 1 << 20;
+/// How many issuers a policy may have: each takes its share of the memory for tokens.
+const MAX_ISSUERS: usize = 256;
+/// How many guards a policy may have: each is looked at in every check.
+const MAX_GUARDS: usize = 1_000;
+/// How many forbids a policy may have: each is evaluated in every check.
+const MAX_FORBIDS: usize = 1_000;
+/// How many roles a policy may derive: each is evaluated for every new token.
+const MAX_ROLES: usize = 1_000;
+
+/// A policy ready to be published, and what belongs around it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The keys of those issuers whose keys are in files, by the issuer's name.
+    pub fixed: HashMap<Arc<str>, KeyState>,
+    /// Where the keys of the other issuers come from.
+    pub feeds: Vec<Feed>,
+    /// The policy file, then the key files that it names: what to watch.
+    pub files: Vec<PathBuf>,
+    /// What is not policy: where to listen, what to record.
+    pub settings: Settings,
+    /// The issuers that a route accepts which names none.
+    pub defaults: Vec<IssuerId>,
+    /// The policy's own tests.
+    pub tests: Vec<Row>,
+    /// What may not do what was meant; never an error.
+    pub warnings: Problems,
+}
+
+/// Where an issuer's keys are fetched.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    /// The issuer.
+    pub issuer: Arc<IssuerPolicy>,
+    /// Where.
+    pub from: KeySource,
+    /// Whether the URLs may be plain http, on this machine only.
+    pub allow_http: bool,
+    /// How often.
+    pub refresh: Duration,
+}
+
+/// Where keys are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The issuer's own URL, for OpenID Connect Discovery §4.
+    Discovery(Box<str>),
+    /// The URL of a JWKS (RFC 7517 §5).
+    Jwks(Box<str>),
+}
+
+/// What a policy file says beside the policy.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; empty where the file does not say.
+    pub listen: Listen,
+    /// Where decisions are recorded; a path is relative to where the process runs.
+    pub audit: Audit,
+    /// How the log is written.
+    pub log: Log,
+    /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
+    pub decision_key: Option<Vec<u8>>,
+    /// Where browsers find the site, without a slash at its end.
+    pub public_url: Option<Box<str>>,
+}
+
+/// Reads and compiles a policy file, and the files that it names relative to its own folder.
+///
+/// # Errors
+/// All problems of the file; one of them at least is an error.
+pub fn load(path: &Path) -> Result<Compiled, Problems> {
+    let name = path.display().to_string();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let bytes = read_capped(path, MAX_FILE.saturating_add(1)).map_err(|error| {
+        let message = format!("the file cannot be read: {}", error.kind());
+        alone(&name, Problem::error("file_unreadable", START, message))
+    })?;
+    let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
+    let (compiled, problems) = compile(&name, text, &|file| read_capped(&folder.join(file), MAX_KEY_FILE));
+    let Some(mut compiled) = compiled else { return Err(problems) };
+    for file in compiled.files.iter_mut().skip(1) {
+        *file = folder.join(&*file);
+    }
+    if let Audit::File(file) = &mut compiled.settings.audit {
+        *file = folder.join(&*file);
+    }
+    Ok(compiled)
+}
+
+/// Compiles the text of a policy file. `files` reads a file by its name in the policy. There is a policy where no
+/// problem is an error; the others are warnings.
+pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> (Option<Compiled>, Problems) {
+    let (file, problems) = parse(name, text);
+    let Some(file) = file.filter(|_| !problems.is_full()) else { return (None, problems) };
+    let mut compiler = Compiler::new(name, text, &file, files, problems);
+    let compiled = compiler.compiled();
+    let mut problems = compiler.problems;
+    problems.sort();
+    let compiled = compiled.filter(|_| !problems.has_errors());
+    (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
+}
+
+const START: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
+
+fn alone(name: &str, problem: Problem) -> Problems {
+    let mut problems = Problems::default();
+    problems.report(&Arc::from(name), problem);
+    problems
+}
+
+/// A file's bytes, cut off at a length that is refused anyway.
+fn read_capped(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// One file while it is compiled.
+struct Compiler<'f> {
+    name: Arc<str>,
+    text: &'f str,
+    file: &'f File,
+    files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
+    problems: Problems,
+    /// Whether parts of the file could not be read: what is missing then may only have been misspelt.
+    partial: bool,
+    /// Whether some gateway is believed about the caller's address.
+    believes: bool,
+    /// The issuers, by name.
+    issuers: HashMap<&'f str, usize>,
+    /// The issuers that a route accepts which names none.
+    defaults: Vec<usize>,
+    /// The derived roles, by name.
+    roles: HashMap<&'f str, usize>,
+    /// The names of roles that rules ask for.
+    asked: HashSet<Box<str>>,
+    /// The issuers that some route accepts.
+    accepted: HashSet<usize>,
+    /// The key files that were read.
+    read: Vec<PathBuf>,
+    /// Everything that was read, to name the policy by.
+    digest: Context,
+}
+
+impl<'f> Compiler<'f> {
+    fn new(
+        name: &str,
+        text: &'f str,
+        file: &'f File,
+        files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
+        problems: Problems,
+    ) -> Self {
+        let mut digest = Context::new(&SHA256);
+        digest.update(text.as_bytes());
+        let index = |(at, name): (usize, &'f Spanned<Box<str>>)| (&*name.value, at);
+        let sole = file.issuers.len() == 1;
+        let is_default = |default: Option<bool>| default.unwrap_or(sole);
+        let defaults = file.issuers.iter().enumerate();
+        Self {
+            name: Arc::from(name),
+            text,
+            file,
+            files,
+            partial: problems.has_errors(),
+            problems,
+            believes: file.gateways.iter().any(|(_, gateway)| gateway.believes_address),
+            issuers: file.issuers.iter().map(|(name, _)| name).enumerate().map(index).collect(),
+            defaults: defaults
+                .filter(|(_, (_, issuer))| is_default(issuer.default.as_ref().map(|default| default.value)))
+                .map(|(at, _)| at)
+                .collect(),
+            roles: file.roles.iter().map(|(name, _)| name).enumerate().map(index).collect(),
+            asked: HashSet::new(),
+            accepted: HashSet::new(),
+            read: Vec::new(),
+            digest,
+        }
+    }
+
+    /// Compiles each part whatever the others came to, so that all problems are told at once.
+    fn compiled(&mut self) -> Option<Compiled> {
+        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
+        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
+        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
+        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        if self.problems.is_full() {
+            return None;
+        }
+        let lines = self.lines();
+        let derived = self.derived();
+        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
+        let guards = self.guards(&lines);
+        let forbids = self.forbids();
+        let routes = self.routes(&lines);
+        self.compare(&lines, &guards);
+        let contract = self.contract(&lines);
+        let gateways = self.gateways();
+        let settings = self.settings();
+        self.advise();
+        if self.problems.has_errors() {
+            return None;
+        }
+        let made = issuers?;
+        let (table, routes) = route::table(routes?)?;
+        let (covers, guards) = route::covers(guards)?;
+        let sign_in = self
+            .file
+            .sign_in
+            .as_ref()
+            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let mut compiled = Compiled {
+            policy: Arc::new(Policy {
+                id: self.id(),
+                table,
+                routes,
+                covers,
+                guards,
+                forbids: forbids?.into(),
+                issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
+                gateways: Gateways::new(gateways),
+                contract: contract?,
+                relaxed: self.relaxed(),
+                sign_in,
+            }),
+            fixed: HashMap::new(),
+            feeds: Vec::new(),
+            files: std::iter::once(PathBuf::from(&*self.name)).chain(self.read.drain(..)).collect(),
+            settings,
+            defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
+            tests: self.file.tests.clone(),
+            warnings: Problems::default(),
+        };
+        for issuer::Made { policy, keys } in made {
+            match keys {
+                issuer::Keys::Fixed(state) => _ = compiled.fixed.insert(Arc::clone(&policy.name), state),
+                issuer::Keys::Fed { from, allow_http, refresh } => {
+                    compiled.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
+                }
+            }
+        }
+        Some(compiled)
+    }
+
+    fn report(&mut self, problem: Problem) {
+        self.problems.report(&self.name, problem);
+    }
+
+    fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {
+        if let Some((name, _)) = first.filter(|_| count > most) {
+            let message = format!("a policy has at most {most} {what}, this has {count}");
+            self.report(Problem::error("too_many", name.span, message));
+        }
+    }
+
+    /// The part of a text that is wrong; all of it where it was not written as it reads.
+    fn within(&self, text: &Spanned<Box<str>>, at: &Range<usize>) -> Span {
+        let whole = text.span;
+        let narrowed = || {
+            let source = self.text.get(whole.offset as usize..)?;
+            let bare = source.strip_prefix(['"', '\'']).filter(|bare| bare.starts_with(&*text.value));
+            let source = bare.or_else(|| source.starts_with(&*text.value).then_some(source))?;
+            let before = source.get(..at.start).filter(|before| !before.contains('\n'))?;
+            let quote = u32::from(bare.is_some());
+            let columns = u32::try_from(before.chars().count()).ok()?;
+            Some(Span {
+                line: whole.line,
+                column: whole.column.saturating_add(quote).saturating_add(columns),
+                offset: whole.offset.saturating_add(quote).saturating_add(u32::try_from(at.start).ok()?),
+                len: u32::try_from(at.len()).ok()?,
+            })
+        };
+        narrowed().unwrap_or(whole)
+    }
+
+    /// Reads a file that the policy names, and takes note of it.
+    fn key_file(&mut self, path: &Spanned<PathBuf>) -> io::Result<Vec<u8>> {
+        let text = path.value.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let bytes = (self.files)(text)?;
+        self.digest.update(&bytes.len().to_be_bytes());
+        self.digest.update(&bytes);
+        self.read.push(path.value.clone());
+        Ok(bytes)
+    }
+
+    fn id(&self) -> PolicyId {
+        let hash = self.digest.clone().finish();
+        PolicyId(hash.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+
+    /// Issuers by their names, for messages.
+    fn names(&self, issuers: &[usize]) -> String {
+        let names = issuers.iter().filter_map(|at| self.file.issuers.get(*at));
+        names.map(|(name, _)| format!("`{}`", name.value)).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

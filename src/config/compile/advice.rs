@@ -1,0 +1,32 @@
+//! What loads, and probably does not do what was meant: issuers that nobody accepts, roles that nobody asks for.
+
+use super::Compiler;
+use crate::config::error::Problem;
+use crate::config::file::Source;
+
+impl Compiler<'_> {
+    /// Warns of what is never used. Says nothing where parts of the file could not be read: they may use it.
+    pub(super) fn advise(&mut self) {
+        if self.problems.has_errors() {
+            return;
+        }
+        for (at, (name, _)) in self.file.issuers.iter().enumerate() {
+            if !self.accepted.contains(&at) {
+                let message = format!("no route accepts the issuer `{}`", name.value);
+                let cure = "`default: true`, or `issuers:` at a route that is not public";
+                self.report(Problem::warning("issuer_unused", name.span, message).cure(cure));
+            }
+        }
+        let sources = self.file.headers.iter().map(|header| &header.source);
+        let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
+        if sources.any(|source| source.value == Source::Roles) {
+            return;
+        }
+        for (name, _) in &self.file.roles {
+            if !self.asked.contains(&name.value) {
+                let message = format!("no rule asks for the role `{}`, and no header tells it", name.value);
+                self.report(Problem::warning("role_unused", name.span, message));
+            }
+        }
+    }
+}

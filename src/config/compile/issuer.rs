@@ -1,0 +1,269 @@
+//! `issuers:` each as a wall of its own, with its keys or where they come from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::rule::Stand;
+use super::{Compiler, KeySource};
+use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::credential::Source;
+use crate::authz::identity::ClaimPath;
+use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
+use crate::authz::keys::{KeySet, Origin};
+use crate::authz::rule::Expr;
+use crate::authz::token::{Audience, TokenRules, TokenTypes};
+use crate::config::error::{Problem, Span, Spanned};
+use crate::config::file;
+
+/// How many bytes of verified tokens are remembered where the file does not say.
+const MEMORY: u64 = 64 << 20;
+
+/// An issuer, and its keys or where they come from.
+pub(super) struct Made {
+    pub policy: Arc<IssuerPolicy>,
+    pub keys: Keys,
+}
+
+/// An issuer's keys.
+pub(super) enum Keys {
+    /// They are in files.
+    Fixed(KeyState),
+    /// They are fetched.
+    Fed { from: KeySource, allow_http: bool, refresh: Duration },
+}
+
+impl Compiler<'_> {
+    /// All issuers; `None` where one cannot be made.
+    pub(super) fn made_issuers(&mut self, derived: &[(Arc<str>, Expr)]) -> Option<Vec<Made>> {
+        self.prefixes();
+        let issuers = self.file.issuers.iter().enumerate();
+        let made: Vec<Option<Made>> =
+            issuers.map(|(at, (name, issuer))| self.made(at, name, issuer, derived)).collect();
+        made.into_iter().collect()
+    }
+
+    /// No prefix may begin another one, or a subject could be read as either issuer's.
+    fn prefixes(&mut self) {
+        let issuers = self.file.issuers.iter();
+        let mut prefixes: Vec<_> = issuers.filter_map(|(_, issuer)| issuer.subject_prefix.as_ref()).collect();
+        prefixes.sort_by_key(|prefix| &prefix.value);
+        for (shorter, longer) in prefixes.iter().zip(prefixes.iter().skip(1)) {
+            if longer.value.starts_with(&*shorter.value) {
+                let (first, second) =
+                    if shorter.span < longer.span { (shorter.span, longer.span) } else { (longer.span, shorter.span) };
+                let message = "one issuer's `subject_prefix` begins another one's: a subject could be either's";
+                let problem = Problem::error("subject_prefix_clash", second, message).related(first, "the other");
+                self.report(problem.cure("end each with a character that subjects do not have, as in partner:"));
+            }
+        }
+    }
+
+    fn made(
+        &mut self,
+        at: usize,
+        name: &Spanned<Box<str>>,
+        issuer: &file::Issuer,
+        derived: &[(Arc<str>, Expr)],
+    ) -> Option<Made> {
+        self.times(name, issuer);
+        let algorithms = algorithms(issuer);
+        let keys = self.keys(issuer, algorithms);
+        let require = issuer.require.as_ref().map(|rule| {
+            let stand = Stand {
+                what: "`require` of an issuer",
+                captures: None,
+                per_request: false,
+                only: Some(&name.value),
+                permits: true,
+                accepted: &[at],
+            };
+            self.expr(rule, &stand)
+        });
+        let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
+        let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
+        let scopes = path(&issuer.scopes, Some("scope"));
+        let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some("aud"));
+        let tokens = TokenRules {
+            issuer: Arc::from(&*issuer.issuer.value),
+            audience: Audience {
+                claim: claim??,
+                any_of: issuer.audience.iter().flat_map(|a| &a.any_of).map(|name| Arc::from(&*name.value)).collect(),
+            },
+            algorithms,
+            types: types(issuer),
+            leeway: issuer.leeway,
+            max_lifetime: issuer.max_token_lifetime,
+        };
+        let keys = keys?;
+        let mut policy = IssuerPolicy {
+            name: Arc::from(&*name.value),
+            tokens,
+            sources: issuer.from.iter().map(|source| self::source(&source.value)).collect(),
+            origins: issuer.origins.iter().map(|origin| origin.value.clone()).collect(),
+            roles: roles?,
+            groups: groups?,
+            scopes: scopes??,
+            missing_is_empty: issuer.missing_is_empty,
+            may_grant: may_grant(issuer),
+            require: require.map_or(Some(None), |require| require.map(Some))?,
+            derived: derived.into(),
+            subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
+            fed: matches!(keys, Keys::Fed { .. }),
+            cooldown: issuer.cooldown,
+            max_stale: issuer.max_stale,
+            memory: self.memory(),
+            digest: [0; 32],
+        };
+        policy.digest = hash(&policy, &keys);
+        Some(Made { policy: Arc::new(policy), keys })
+    }
+
+    fn memory(&self) -> u64 {
+        let bytes = self.file.token_cache.map_or(MEMORY, |bytes| bytes.value);
+        let issuers = u64::try_from(self.file.issuers.len()).unwrap_or(u64::MAX);
+        bytes.checked_div(issuers).unwrap_or(bytes)
+    }
+
+    fn times(&mut self, name: &Spanned<Box<str>>, issuer: &file::Issuer) {
+        if issuer.refresh.is_zero() {
+            let message = format!("`refresh` of `{}` must be longer than nothing", name.value);
+            self.report(Problem::error("out_of_range", name.span, message).cure("refresh: 5m"));
+        }
+        if issuer.max_stale < issuer.refresh {
+            let message = format!("the keys of `{}` grow stale before they are fetched again", name.value);
+            self.report(
+                Problem::error("out_of_range", name.span, message).cure("`max_stale` longer than `refresh`, as in 24h"),
+            );
+        }
+    }
+
+    /// A claim's path, or what stands in its place; the outer `None` where it cannot be read.
+    #[expect(clippy::option_option, reason = "not written is one thing, not readable another")]
+    fn path(&mut self, path: Option<&Spanned<Box<str>>>, otherwise: Option<&str>) -> Option<Option<ClaimPath>> {
+        let Some(path) = path else { return Some(otherwise.and_then(ClaimPath::parse)) };
+        let read = ClaimPath::parse(&path.value);
+        if read.is_none() {
+            self.bad_path(path.span);
+        }
+        read.map(Some)
+    }
+
+    pub(super) fn bad_path(&mut self, span: Span) {
+        let message = "a claim's path has an empty part";
+        self.report(Problem::error("bad_claim_path", span, message).cure("names with `.` between: realm_access.roles"));
+    }
+
+    fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms) -> Option<Keys> {
+        let fed = |from| Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh };
+        let file::Keys { url, jwks, pem } = &issuer.keys;
+        if let (Some(jwks), Some(pem)) = (jwks, pem) {
+            let message = "an issuer has its keys in one place: `jwks` or `pem`";
+            self.report(Problem::error("keys_twice", pem.span, message).related(jwks.span, "the other"));
+            return None;
+        }
+        match (pem, jwks, url) {
+            (Some(pem), ..) => self.pem(pem, algorithms),
+            (_, Some(Spanned { value: file::Location::File(path), span }), _) => {
+                self.jwks(&Spanned::new(path.clone(), *span))
+            }
+            (_, Some(Spanned { value: file::Location::Url(url), .. }), _) => Some(fed(KeySource::Jwks(url.clone()))),
+            (_, _, Some(url)) => Some(fed(KeySource::Discovery(url.value.clone()))),
+            (None, None, None) => None,
+        }
+    }
+
+    fn file_of(&mut self, path: &Spanned<PathBuf>) -> Option<Vec<u8>> {
+        let read = self.key_file(path);
+        read.map_err(|error| {
+            let message = format!("the file of this issuer's keys cannot be read: {}", error.kind());
+            let cure = "the path is relative to the folder of the policy file";
+            self.report(Problem::error("file_unreadable", path.span, message).cure(cure));
+        })
+        .ok()
+    }
+
+    fn pem(&mut self, path: &Spanned<PathBuf>, algorithms: Algorithms) -> Option<Keys> {
+        let bytes = self.file_of(path)?;
+        let text = String::from_utf8_lossy(&bytes);
+        match KeySet::from_pem(&text, algorithms) {
+            Ok(keys) => Some(fixed(keys)),
+            Err(error) => {
+                self.report(super::rule::worded("bad_keys", path.span, &error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn jwks(&mut self, path: &Spanned<PathBuf>) -> Option<Keys> {
+        let bytes = self.file_of(path)?;
+        let report = match KeySet::from_jwks(&bytes, Origin::Local) {
+            Ok(report) => report,
+            Err(error) => {
+                let cure = "a JWKS is a JSON object with a list of keys: {\"keys\": [...]}";
+                self.report(Problem::error("bad_keys", path.span, error.to_string()).cure(cure));
+                return None;
+            }
+        };
+        for refused in &report.refused {
+            let place = refused.at.saturating_add(1);
+            let kid = refused.kid.as_ref().map(|kid| format!(" (`{kid}`)")).unwrap_or_default();
+            let message = format!("key {place}{kid} of this set is not used: {}", refused.why);
+            self.report(Problem::warning("key_refused", path.span, message));
+        }
+        if report.keys.is_empty() {
+            let message = "this set has no key that can be used, so that every token would be refused";
+            self.report(Problem::error("no_usable_key", path.span, message));
+            return None;
+        }
+        Some(fixed(report.keys))
+    }
+}
+
+fn fixed(keys: KeySet) -> Keys {
+    Keys::Fixed(KeyState { keys, fetched: None, attempted: None, failed: false })
+}
+
+/// Everything that makes the issuer, where its keys come from included: keys of one place are not those of another.
+fn hash(policy: &IssuerPolicy, keys: &Keys) -> [u8; 32] {
+    let from = match keys {
+        Keys::Fixed(_) => None,
+        Keys::Fed { from, .. } => Some(from),
+    };
+    let text = format!("{policy:?} {from:?}");
+    digest(&SHA256, text.as_bytes()).as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+fn algorithms(issuer: &file::Issuer) -> Algorithms {
+    if issuer.algorithms.is_empty() {
+        return Algorithms::default();
+    }
+    issuer.algorithms.iter().filter_map(|algorithm| Algorithm::parse(algorithm.value.name())).collect()
+}
+
+fn types(issuer: &file::Issuer) -> TokenTypes {
+    let id_tokens = issuer.id_tokens;
+    if issuer.types.is_empty() {
+        return TokenTypes { id_tokens, ..TokenTypes::default() };
+    }
+    TokenTypes { accepted: issuer.types.iter().map(|typ| typ.value.clone()).collect(), absent: false, id_tokens }
+}
+
+fn source(credential: &file::Credential) -> Source {
+    match credential {
+        file::Credential::Bearer => Source::Bearer,
+        file::Credential::Header(name) => Source::Header(name.clone()),
+        file::Credential::Cookie(name) => Source::Cookie(name.clone()),
+    }
+}
+
+fn may_grant(issuer: &file::Issuer) -> MayGrant {
+    match &issuer.may_grant {
+        None | Some(file::MayGrant::Any) => MayGrant::Any,
+        Some(file::MayGrant::Only(patterns)) => {
+            MayGrant::Only(patterns.iter().map(|pattern| pattern.value.clone()).collect())
+        }
+    }
+}

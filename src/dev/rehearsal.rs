@@ -1,0 +1,334 @@
+//! A policy tried out without the world: throw-away keys in place of the issuers' own, tokens and requests made to
+//! order, and the decisions that the policy makes of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::mint::SigningKey;
+use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::credential::Source;
+use crate::authz::decision::Decision;
+use crate::authz::gateways::{By, ClientAddress};
+use crate::authz::identity::ClaimPath;
+use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
+use crate::authz::keys::{KeySet, Origin};
+use crate::authz::reason::Reason;
+use crate::authz::request::{Asker, Header, Malformed, Raw, Request};
+use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
+use crate::authz::time::Timestamp;
+use crate::config::Compiled;
+use crate::config::file::{Ask, Who};
+
+/// What time it is in every rehearsal: 2027-01-15T08:00:00Z, so that a test never depends on the day it runs.
+pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+/// How long a token lives whose row does not say, in seconds.
+const LIFETIME: u64 = 300;
+const KID: &str = "rehearsal";
+
+/// The algorithms to sign with, those with quickly made keys first.
+const PREFERRED: &[Algorithm] = &[
+    Algorithm::Es256,
+    Algorithm::EdDsa,
+    Algorithm::Es384,
+    Algorithm::Es512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+];
+
+/// A policy whose issuers sign with throw-away keys.
+pub struct Rehearsal {
+    snapshot: Snapshot,
+    signers: Vec<&'static SigningKey>,
+    defaults: Vec<IssuerId>,
+    host: Box<str>,
+}
+
+/// A request to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Who asks.
+    pub who: &'a Who,
+    /// What for.
+    pub ask: &'a Ask,
+    /// The address that the caller asks from.
+    pub from: Option<IpAddr>,
+    /// Whether it is a browser that asks for a page.
+    pub browser: bool,
+    /// Further headers, their names in lower case.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+/// Why a request cannot be tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Impossible {
+    /// The policy has no issuers.
+    #[error("a token needs an issuer, and the policy has none")]
+    NoIssuer,
+    /// Several issuers, and none of them is the default.
+    #[error("no issuer is the default; say whose token it is, as in `iss: main`")]
+    WhichIssuer,
+    /// The policy has no issuer of this name.
+    #[error("there is no issuer `{0}`")]
+    NoSuchIssuer(Box<str>),
+    /// A claim stands where another one must hold an object.
+    #[error("`{0}` cannot be written: another claim of the token stands in its way")]
+    NoPlace(Box<str>),
+}
+
+impl Rehearsal {
+    /// Gives each issuer a throw-away key.
+    #[must_use]
+    pub fn new(compiled: &Compiled) -> Self {
+        let policy = &compiled.policy;
+        let signers: Vec<&SigningKey> =
+            policy.issuers.iter().map(|issuer| SigningKey::shared(preferred(issuer.tokens.algorithms))).collect();
+        let issuers = policy.issuers.iter().zip(&signers);
+        let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key)))).collect();
+        Self {
+            snapshot: Snapshot::new(1, Arc::clone(policy), issuers),
+            signers,
+            defaults: compiled.defaults.clone(),
+            host: host(compiled),
+        }
+    }
+
+    /// The policy with these keys.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The token of whoever asks; `None` for nobody in particular.
+    ///
+    /// # Errors
+    /// Where no issuer can be told, or a claim has no place.
+    pub fn token(&self, who: &Who) -> Result<Option<String>, Impossible> {
+        Ok(self.credential(who)?.map(|(_, token)| token))
+    }
+
+    /// What the policy decides.
+    ///
+    /// # Errors
+    /// Where the call cannot be tried.
+    pub fn ask(&self, call: &Call<'_>) -> Result<Decision, Impossible> {
+        self.stage(call, |request| self.decide(request))
+    }
+
+    /// Makes the request of a call, and hands it to whoever decides or explains.
+    ///
+    /// # Errors
+    /// Where the call cannot be tried.
+    pub fn stage<T>(
+        &self,
+        call: &Call<'_>,
+        then: impl FnOnce(Result<&Request<'_>, Malformed>) -> T,
+    ) -> Result<T, Impossible> {
+        let credential = self.credential(call.who)?;
+        let host = call.ask.host.as_deref().unwrap_or(&self.host);
+        let mut lines: Vec<(&str, String)> = vec![
+            (":method", call.ask.method.to_string()),
+            (":path", call.ask.target.to_string()),
+            (":authority", host.to_owned()),
+            (":scheme", "https".into()),
+        ];
+        if call.browser {
+            lines.push(("accept", "text/html,*/*;q=0.8".into()));
+            lines.push(("sec-fetch-mode", "navigate".into()));
+        } else {
+            lines.push(("accept", "*/*".into()));
+        }
+        if let Some((issuer, token)) = &credential {
+            present(issuer, token, &mut lines);
+        }
+        let (asker, source) = self.asker(call.from, &mut lines);
+        lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
+        let raw = Raw {
+            asker,
+            source,
+            method: call.ask.method.as_bytes(),
+            target: call.ask.target.as_bytes(),
+            host: host.as_bytes(),
+            headers: headers.collect(),
+        };
+        let request = self.snapshot.read(&raw);
+        Ok(then(request.as_ref().map_err(|malformed| *malformed)))
+    }
+
+    fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
+        let mut facts = Facts::default();
+        for _ in 0..2 {
+            match self.snapshot.decide(request, &facts, NOW) {
+                Step::Decided(decision) => return decision,
+                Step::Needs(Question::Keys(issuer)) => facts.keys = Some((issuer, NoNews::Unknown)),
+            }
+        }
+        Decision::denied(Reason::InternalError)
+    }
+
+    fn issuer(&self, name: Option<&str>) -> Result<(&Arc<IssuerPolicy>, &'static SigningKey), Impossible> {
+        let issuers = &self.snapshot.policy().issuers;
+        let at = match (name, self.defaults.first()) {
+            (Some(name), _) => issuers.iter().position(|issuer| &*issuer.name == name),
+            (None, Some(default)) => Some(usize::from(default.0)),
+            (None, None) if issuers.is_empty() => return Err(Impossible::NoIssuer),
+            (None, None) if issuers.len() == 1 => Some(0),
+            (None, None) => return Err(Impossible::WhichIssuer),
+        };
+        at.and_then(|at| Some((issuers.get(at)?, *self.signers.get(at)?)))
+            .ok_or_else(|| Impossible::NoSuchIssuer(name.unwrap_or_default().into()))
+    }
+
+    fn credential(&self, who: &Who) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
+        let Who::Token { issuer, roles, claims } = who else { return Ok(None) };
+        let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
+        let claims = claims_of(issuer, roles.as_deref(), claims)?;
+        let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
+        let header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
+    }
+
+    /// Asks as the first gateway would that is believed about addresses, where one is told; else as the first one.
+    fn asker(&self, from: Option<IpAddr>, lines: &mut Vec<(&str, String)>) -> (Asker, Option<IpAddr>) {
+        let gateways = &self.snapshot.policy().gateways;
+        let believed = gateways.iter().find(|gateway| gateway.client_address.is_some() && from.is_some());
+        let Some(gateway) = believed.or_else(|| gateways.iter().next()) else { return (Asker::Unix, None) };
+        let asker = match gateway.by.first() {
+            Some(By::Network(network)) => Asker::Tcp(network.addr()),
+            Some(By::Unix) | None => Asker::Unix,
+        };
+        match (from, gateway.client_address) {
+            (Some(from), Some(ClientAddress::Connection)) => return (asker, Some(from)),
+            (Some(from), Some(ClientAddress::ExternalAddress)) => {
+                lines.push(("x-envoy-external-address", from.to_string()));
+            }
+            (Some(from), Some(ClientAddress::Forwarded { hops })) => {
+                let proxies = usize::from(hops).saturating_sub(1);
+                let path: Vec<String> =
+                    std::iter::once(from.to_string()).chain((0..proxies).map(|_| "192.0.2.1".into())).collect();
+                lines.push(("x-forwarded-for", path.join(", ")));
+            }
+            (_, None) | (None, Some(_)) => {}
+        }
+        (asker, None)
+    }
+}
+
+/// Puts a token where its issuer's tokens are looked for first.
+fn present<'l>(issuer: &'l IssuerPolicy, token: &str, lines: &mut Vec<(&'l str, String)>) {
+    match issuer.sources.first() {
+        Some(Source::Bearer) | None => lines.push(("authorization", format!("Bearer {token}"))),
+        Some(Source::Header(name)) => lines.push((name, token.to_owned())),
+        Some(Source::Cookie(name)) => {
+            lines.push(("cookie", format!("{name}={token}")));
+            lines.push(("sec-fetch-site", "same-origin".into()));
+        }
+    }
+}
+
+/// The claims as they were given, and what makes them a token of this issuer. One that is given as null is left out.
+fn claims_of(
+    issuer: &IssuerPolicy,
+    roles: Option<&[Box<str>]>,
+    given: &Map<String, Value>,
+) -> Result<Map<String, Value>, Impossible> {
+    let now = u64::try_from(NOW.as_millis().div_euclid(1_000)).unwrap_or_default();
+    let lifetime = issuer.tokens.max_lifetime.map_or(LIFETIME, |most| LIFETIME.min(most.as_secs()));
+    let mut claims = Map::new();
+    claims.insert("iss".into(), Value::from(&*issuer.tokens.issuer));
+    claims.insert("sub".into(), "someone".into());
+    claims.insert("iat".into(), now.into());
+    claims.insert("exp".into(), now.saturating_add(lifetime).into());
+    let rules = &issuer.tokens.audience;
+    let audience = rules.any_of.first().map(|name| Value::from(&**name)).unwrap_or_default();
+    let listed = |name: &str| match name {
+        "groups" => issuer.groups.as_ref(),
+        "scopes" => Some(&issuer.scopes),
+        _ => None,
+    };
+    for (name, value) in given.iter().filter(|(name, _)| listed(name).is_none()) {
+        claims.insert(name.clone(), value.clone());
+    }
+    write(&mut claims, &rules.claim, audience, false)?;
+    for (name, value) in given {
+        if let Some(path) = listed(name) {
+            write(&mut claims, path, spaced(path, value), true)?;
+        }
+    }
+    if let Some(roles) = roles {
+        let names = roles.iter().map(|role| Value::from(&**role)).collect();
+        match &issuer.roles {
+            Some(path) => write(&mut claims, path, Value::Array(names), true)?,
+            None => _ = claims.insert("roles".into(), Value::Array(names)),
+        }
+    }
+    claims.retain(|_, value| !value.is_null());
+    Ok(claims)
+}
+
+/// OAuth's own `scope` is one text (RFC 8693 §4.2); other lists are lists.
+fn spaced(path: &ClaimPath, value: &Value) -> Value {
+    match value {
+        Value::Array(names) if path.to_string() == "scope" => {
+            let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
+            names.map_or_else(|| value.clone(), |names| names.join(" ").into())
+        }
+        _ => value.clone(),
+    }
+}
+
+/// Writes a claim where a path reads it; one that is there already stays, unless it is to be replaced.
+fn write(claims: &mut Map<String, Value>, path: &ClaimPath, value: Value, replace: bool) -> Result<(), Impossible> {
+    let path = path.to_string();
+    let parts: Vec<&str> = if path.contains('/') { vec![&*path] } else { path.split('.').collect() };
+    let blocked = || Impossible::NoPlace(path.as_str().into());
+    let (last, above) = parts.split_last().ok_or_else(blocked)?;
+    let mut object = claims;
+    for part in above {
+        let inner = object.entry(*part).or_insert_with(|| Value::Object(Map::new()));
+        object = inner.as_object_mut().ok_or_else(blocked)?;
+    }
+    if replace || !object.contains_key(*last) {
+        object.insert((*last).to_owned(), value);
+    }
+    Ok(())
+}
+
+fn preferred(allowed: Algorithms) -> Algorithm {
+    PREFERRED.iter().copied().find(|algorithm| allowed.contains(*algorithm)).unwrap_or(Algorithm::Es256)
+}
+
+/// Keys that were fetched this very moment, so that none are asked for.
+fn state(key: &SigningKey) -> KeyState {
+    let set = json!({"keys": [key.public_jwk(Some(KID))]});
+    let keys = KeySet::from_jwks(set.to_string().as_bytes(), Origin::Local);
+    KeyState {
+        keys: keys.map(|report| report.keys).unwrap_or_default(),
+        fetched: Some(NOW),
+        attempted: Some(NOW),
+        failed: false,
+    }
+}
+
+/// The host of a request that names none: the site's own, or the only one that routes name.
+fn host(compiled: &Compiled) -> Box<str> {
+    let public = compiled.settings.public_url.as_deref().and_then(|url| url.split_once("://"));
+    if let Some((_, host)) = public {
+        return host.into();
+    }
+    let keys = compiled.policy.routes.iter().map(|route| &*route.key);
+    let mut hosts = keys
+        .filter_map(|key| key.split_once('/').map(|(before, _)| before.rsplit(' ').next().unwrap_or_default()))
+        .filter(|host| !host.is_empty() && !host.starts_with(['*', '{']));
+    match hosts.next() {
+        Some(first) if hosts.all(|other| other == first) => first.into(),
+        _ => "localhost".into(),
+    }
+}
