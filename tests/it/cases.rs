@@ -213,7 +213,9 @@ fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
                 _ => Ok(()),
             }
         }
-        (["redirect", code], Answer::Deny { status: 302, reason, location: Some(to), .. }) if reason.code() == *code => {
+        (["redirect", code], Answer::Deny { status: 302, reason, location: Some(to), .. })
+            if reason.code() == *code =>
+        {
             match &case.location {
                 Some(expected) if expected != to => Err(format!("sent to {to}")),
                 _ => Ok(()),

@@ -41,17 +41,8 @@ pub struct Http {
 /// An answer, whichever door it came through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Allow {
-        set: BTreeMap<String, String>,
-        removed: BTreeSet<String>,
-    },
-    Deny {
-        status: u16,
-        reason: Reason,
-        challenge: Option<String>,
-        location: Option<String>,
-        grpc: bool,
-    },
+    Allow { set: BTreeMap<String, String>, removed: BTreeSet<String> },
+    Deny { status: u16, reason: Reason, challenge: Option<String>, location: Option<String>, grpc: bool },
 }
 
 /// How Envoy writes header lines.

@@ -13,3 +13,4 @@ mod doors;
 mod envoy_smoke;
 mod site;
 mod support;
+mod wire;

@@ -124,7 +124,11 @@ impl Site {
         written.insert("sub".into(), "u1".into());
         written.insert("iat".into(), seconds(now));
         written.insert("exp".into(), seconds(now.plus(Duration::from_secs(300))));
-        put(&mut written, &issuer.tokens.audience.claim.to_string(), issuer.tokens.audience.any_of[0].to_string().into());
+        put(
+            &mut written,
+            &issuer.tokens.audience.claim.to_string(),
+            issuer.tokens.audience.any_of[0].to_string().into(),
+        );
         for (name, value) in claims.iter().filter(|(name, _)| *name != "iss") {
             let value = timed(value, now);
             match (&**name, &issuer.roles) {
