@@ -27,6 +27,9 @@ pub struct Section {
     pub never: &'static [(&'static str, &'static str)],
 }
 
+/// A key of a map, and its value.
+pub(super) type Entry<'n> = (Text, &'n Node);
+
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
     section: Section,
@@ -128,7 +131,7 @@ impl Reader {
     }
 
     /// Reads a map with free keys, in file order; reports repeated ones, and leaves them out.
-    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<Vec<(Text, &'n Node)>> {
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<Vec<Entry<'n>>> {
         let Kind::Map(entries) = &node.kind else {
             self.wrong_shape(node, what, "a map");
             return None;
