@@ -175,7 +175,9 @@ impl Issuer {
     /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.
     pub(super) fn remembered(&self, hash: &[u8; 32], now: Timestamp) -> Option<Result<Arc<Identity>, Reason>> {
         let identity = self.verified.get(hash)?;
-        let holds = times_hold(identity.not_before(), identity.expires(), self.policy.tokens.leeway, now);
+        // A clock that is set back must not find what it would not have verified, so `iat` counts here too.
+        let not_before = identity.not_before().max(identity.issued());
+        let holds = times_hold(not_before, identity.expires(), self.policy.tokens.leeway, now);
         Some(holds.map(|()| identity))
     }
 
