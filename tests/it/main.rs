@@ -11,6 +11,7 @@ mod architecture;
 mod cases;
 mod doors;
 mod envoy_smoke;
+mod properties;
 mod semantics;
 mod site;
 mod support;

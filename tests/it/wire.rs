@@ -298,7 +298,7 @@ fn what_envoy_sent_is_read_without_loss() {
     }
 }
 
-const PROBE: &str = "
+pub const PROBE: &str = "
 issuers:
   probe:
     issuer: https://issuer.probe.test/
