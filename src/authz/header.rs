@@ -228,7 +228,8 @@ impl Contract {
                 || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes()))
                     && !self.kept.contains(&folded));
             let mut known = told.set.iter().map(|(name, _)| name).chain(&told.unset);
-            if managed && !known.any(|name| name == header.name) {
+            // Removing a name in capitals would take away what is set: gateways remove whatever the case.
+            if managed && !known.any(|name| name.eq_ignore_ascii_case(header.name)) {
                 aliases.push(Bytes::copy_from_slice(header.name));
             }
         }

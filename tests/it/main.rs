@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test that cannot go on has failed"
 )]
@@ -11,6 +12,9 @@ mod architecture;
 mod cases;
 mod doors;
 mod envoy_smoke;
+mod properties;
 mod reload;
+mod semantics;
 mod site;
 mod support;
+mod wire;
