@@ -4,9 +4,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::file::Log;
 
-/// Starts the log. A panic is logged by its place only: its message may hold what a caller sent.
-pub fn start(format: Log) {
-    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts the log; `default` is what is logged where `PORTCULLIS_LOG` does not say. A panic is logged by its place only: its message may hold what a caller sent.
+pub fn start(format: Log, default: &str) {
+    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Log::Json => log.json().flatten_event(true).init(),
