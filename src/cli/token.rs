@@ -71,9 +71,7 @@ impl Token {
         let mut claims = Map::new();
         claims.insert("sub".to_owned(), self.sub.into());
         claims.insert("exp".to_owned(), now.saturating_add(self.expires_in).into());
-        if !self.roles.is_empty() {
-            claims.insert("roles".to_owned(), self.roles.into());
-        }
+        claims.insert("roles".to_owned(), self.roles.into());
         claims.extend(self.text.into_iter().map(|(name, value)| (name, value.into())));
         claims.extend(self.claims.unwrap_or_default());
         claims
@@ -150,7 +148,7 @@ mod tests {
         assert_eq!(Value::Object(claims), expected);
         let expired = parsed(&["--expires-in", "-2m"]).unwrap().into_claims();
         assert!(expired["exp"].as_i64().unwrap() < clock::now().as_millis() / 1_000);
-        assert_eq!((&expired["sub"], expired.get("roles")), (&json!("u1"), None));
+        assert_eq!((&expired["sub"], &expired["roles"]), (&json!("u1"), &json!([])));
     }
 
     #[test]

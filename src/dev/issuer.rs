@@ -66,7 +66,7 @@ pub struct Fetches {
 ///
 /// - `GET /.well-known/openid-configuration`, `GET /jwks.json`.
 /// - `POST /token`: a form such as `sub=u1&roles=admin,premium&tenant=t1`, or a JSON object of claims as for [`Issuer::token`], gives
-///   `{"access_token", "token_type", "expires_in"}`. In a form `roles` and `groups` are lists with commas, `expires_in` is seconds
+///   `{"access_token", "token_type", "expires_in"}`. In a form `roles` (empty if absent) and `groups` are lists with commas, `expires_in` is seconds
 ///   (negative: already expired), and every other field is a claim of text.
 /// - `POST /token.txt`: the same, but the answer is the token alone, for a shell to take in.
 /// - `POST /rotate`: a new key signs from now on; the old ones are dropped from the key set after [`Settings::keep_old`].
@@ -310,6 +310,8 @@ fn claims_of_form(form: &[u8]) -> Option<Map<String, Value>> {
             _ => _ = claims.insert(name.into_owned(), value.into_owned().into()),
         }
     }
+    // A provider that knows of roles says so of a subject that has none, too.
+    claims.entry("roles").or_insert_with(|| json!([]));
     claims.contains_key("sub").then_some(claims)
 }
 

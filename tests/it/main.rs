@@ -9,7 +9,9 @@
 
 mod architecture;
 mod cases;
+mod dev;
 mod doors;
+
 mod envoy_smoke;
 mod reload;
 mod site;
