@@ -10,7 +10,9 @@
 
 mod architecture;
 mod cases;
+mod dev;
 mod doors;
+
 mod envoy_smoke;
 mod properties;
 mod reload;
