@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cases;
+mod docs;
 mod doors;
 mod envoy_smoke;
 mod reload;
