@@ -11,8 +11,8 @@
 mod architecture;
 mod cases;
 mod dev;
+mod docs;
 mod doors;
-
 mod envoy_smoke;
 mod properties;
 mod reload;
