@@ -1,9 +1,11 @@
 //! What the core answers: a verdict, and what it rests on.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::header::Told;
 use super::identity::Caller;
 use super::reason::{Challenge, Reason};
 use super::route::RouteId;
@@ -52,29 +54,38 @@ pub enum Verdict {
 /// What the upstream is to be told. Made by the last gate only.
 #[derive(Debug)]
 pub struct Grant {
-    pub(super) set: Vec<(Bytes, Bytes)>,
-    pub(super) remove: Vec<Bytes>,
-    pub(super) metadata: Vec<(Bytes, Datum)>,
+    pub(super) told: Arc<Told>,
+    pub(super) aliases: Vec<Bytes>,
 }
 
 impl Grant {
+    /// What is told of this caller whatever it asks for.
+    #[must_use]
+    pub fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Aliases of managed headers, as this very request spelt them: to remove.
+    #[must_use]
+    pub fn aliases(&self) -> &[Bytes] {
+        &self.aliases
+    }
+
     /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
     #[must_use]
     pub fn set(&self) -> &[(Bytes, Bytes)] {
-        &self.set
+        self.told.set()
     }
 
-    /// Headers to remove from the request to the upstream: every managed name that is not set, and every alias of a
-    /// managed name that this request came with.
-    #[must_use]
-    pub fn remove(&self) -> &[Bytes] {
-        &self.remove
+    /// Headers to remove from the request to the upstream: every managed name that is not set, and the aliases.
+    pub fn remove(&self) -> impl Iterator<Item = &Bytes> {
+        self.told.unset().iter().chain(&self.aliases)
     }
 
     /// What the gateway is told beside the headers.
     #[must_use]
     pub fn metadata(&self) -> &[(Bytes, Datum)] {
-        &self.metadata
+        self.told.metadata()
     }
 }
 

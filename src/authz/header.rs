@@ -1,7 +1,9 @@
 //! The header contract: on every allow each managed header is set or removed, in every alias that the request came with.
 
 use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -100,14 +102,56 @@ pub struct Managed {
 }
 
 /// The headers that the policy manages, and all others that no caller may send.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Contract {
+    /// A hash of all that follows, by which an identity knows for which contract its [`Told`] was made.
+    digest: u64,
     managed: Box<[Managed]>,
     metadata: Box<[(Bytes, Source)]>,
     always: Box<[Bytes]>,
+    /// What is told of nobody.
+    nobody: Arc<Told>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
     kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }
+
+/// What the upstream is told of one caller: made once for an identity, and shared by all its requests.
+#[derive(Debug, Default)]
+pub struct Told {
+    set: Box<[(Bytes, Bytes)]>,
+    unset: Box<[Bytes]>,
+    metadata: Box<[(Bytes, Datum)]>,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Told {
+    /// Headers to set, replacing what is there.
+    #[must_use]
+    pub fn set(&self) -> &[(Bytes, Bytes)] {
+        &self.set
+    }
+
+    /// Headers to remove: every managed one that is not set.
+    #[must_use]
+    pub fn unset(&self) -> &[Bytes] {
+        &self.unset
+    }
+
+    /// What the gateway is told beside the headers.
+    #[must_use]
+    pub fn metadata(&self) -> &[(Bytes, Datum)] {
+        &self.metadata
+    }
+
+    /// All of this as one gateway's answer, made by the first request that needs it.
+    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(self)).clone()
+    }
+}
+
+/// An identity's [`Told`], and for which contract it was made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ToldOnce(OnceLock<(u64, Result<Arc<Told>, Reason>)>);
 
 impl Contract {
     /// Compiles the policy's `headers:`, `metadata:` and `headers_kept:`.
@@ -120,7 +164,12 @@ impl Contract {
             .map(|name| Bytes::from_static(name.as_bytes()))
             .collect();
         let folded = managed.iter().map(|m| fold(&m.name)).chain(always.iter().map(|name| fold(name))).collect();
-        Self { managed: managed.into(), metadata: metadata.into(), always, folded, kept }
+        let text = format!("{managed:?}{metadata:?}{always:?}");
+        let digest =
+            digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let unset = managed.iter().map(|m| m.name.clone()).chain(always.iter().cloned()).collect();
+        let nobody = Arc::new(Told { unset, ..Told::default() });
+        Self { digest, managed: managed.into(), metadata: metadata.into(), always, nobody, folded, kept }
     }
 
     /// The managed headers.
@@ -134,51 +183,56 @@ impl Contract {
     /// # Errors
     /// [`Reason::HeaderValueRefused`] where a value cannot be carried as it is.
     pub(super) fn grant(&self, request: &Request<'_>, caller: &Caller) -> Result<Grant, Reason> {
-        let mut set = Vec::with_capacity(self.managed.len());
-        let mut remove = Vec::with_capacity(self.always.len().saturating_add(4));
-        remove.extend_from_slice(&self.always);
-        for managed in &self.managed {
-            let value = match caller.acting() {
-                Some(identity) => {
-                    managed.source.read(identity)?.map(|datum| managed.format.write(&datum)).transpose()?
-                }
-                None => None,
-            };
-            match value {
-                Some(value) => set.push((managed.name.clone(), value)),
-                None => remove.push(managed.name.clone()),
-            }
-        }
-        if request.seen.odd_names {
-            self.remove_aliases(request, &set, &mut remove);
-        }
-        if pushes_over_a_limit(request, &set) {
+        let told = match caller.acting() {
+            Some(identity) => self.told(identity)?,
+            None => Arc::clone(&self.nobody),
+        };
+        let aliases = if request.seen.odd_names { self.aliases(request, &told) } else { Vec::new() };
+        if pushes_over_a_limit(request, &told.set) {
             return Err(Reason::HeadersTooLarge);
         }
-        let mut metadata = Vec::new();
-        if let Some(identity) = caller.acting() {
-            for (name, source) in &self.metadata {
-                metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
+        Ok(Grant { told, aliases })
+    }
+
+    /// What is told of this identity; made anew where it was made for a contract of before a reload.
+    fn told(&self, identity: &Identity) -> Result<Arc<Told>, Reason> {
+        match identity.told().0.get_or_init(|| (self.digest, self.tell(identity).map(Arc::new))) {
+            (digest, told) if *digest == self.digest => told.clone(),
+            _ => self.tell(identity).map(Arc::new),
+        }
+    }
+
+    fn tell(&self, identity: &Identity) -> Result<Told, Reason> {
+        let mut set = Vec::with_capacity(self.managed.len());
+        let mut unset = self.always.to_vec();
+        for managed in &self.managed {
+            match managed.source.read(identity)? {
+                Some(datum) => set.push((managed.name.clone(), managed.format.write(&datum)?)),
+                None => unset.push(managed.name.clone()),
             }
         }
-        Ok(Grant { set, remove, metadata })
+        let mut metadata = Vec::new();
+        for (name, source) in &self.metadata {
+            metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
+        }
+        Ok(Told { set: set.into(), unset: unset.into(), metadata: metadata.into(), encoded: OnceLock::new() })
     }
 
     /// Every character that a header name may hold beside letters and digits becomes `_` in CGI and its kin, so all of
     /// them make aliases: a received name that folds onto a managed one goes, by the very spelling it came with.
-    fn remove_aliases(&self, request: &Request<'_>, set: &[(Bytes, Bytes)], remove: &mut Vec<Bytes>) {
+    fn aliases(&self, request: &Request<'_>, told: &Told) -> Vec<Bytes> {
+        let mut aliases: Vec<Bytes> = Vec::new();
         for header in request.headers {
             let folded = fold(header.name);
             let managed = self.folded.contains(&folded)
                 || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes()))
                     && !self.kept.contains(&folded));
-            if managed
-                && !set.iter().any(|(name, _)| name == header.name)
-                && !remove.iter().any(|name| name == header.name)
-            {
-                remove.push(Bytes::copy_from_slice(header.name));
+            let mut known = told.set.iter().map(|(name, _)| name).chain(&told.unset).chain(&aliases);
+            if managed && !known.any(|name| name == header.name) {
+                aliases.push(Bytes::copy_from_slice(header.name));
             }
         }
+        aliases
     }
 }
 
@@ -295,7 +349,6 @@ mod tests {
     use crate::authz::json::Object;
     use crate::authz::request::{Asker, Header, Raw, Relaxed};
     use crate::authz::time::Timestamp;
-    use std::sync::Arc;
 
     fn contract() -> Contract {
         let managed =
@@ -349,11 +402,11 @@ mod tests {
             let grant = grant(&caller, &[]).unwrap();
             for name in contract().managed().iter().map(|managed| managed.name.clone()) {
                 let set = grant.set().iter().filter(|(set, _)| *set == name).count();
-                let removed = grant.remove().iter().filter(|removed| **removed == name).count();
+                let removed = grant.remove().filter(|removed| **removed == name).count();
                 assert_eq!(set + removed, 1, "{name:?}");
             }
             for name in ALWAYS.iter().filter(|name| **name != "x-forwarded-email") {
-                assert!(grant.remove().iter().any(|removed| removed == name.as_bytes()), "{name}");
+                assert!(grant.remove().any(|removed| removed == name.as_bytes()), "{name}");
             }
         }
     }
@@ -365,7 +418,7 @@ mod tests {
         let names: Vec<&str> = aliases.iter().map(String::as_str).collect();
         let grant = grant(&caller("{}"), &names).unwrap();
         for name in names {
-            assert!(grant.remove().iter().any(|removed| removed == name.as_bytes()), "{name}");
+            assert!(grant.remove().any(|removed| removed == name.as_bytes()), "{name}");
         }
         assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
     }
@@ -392,7 +445,7 @@ mod tests {
             &["x-auth-request-anything", "x_webauth_anything", "x-forwarded-email", "x_forwarded_email"],
         )
         .unwrap();
-        let removed = |name: &str| grant.remove().iter().any(|removed| removed == name.as_bytes());
+        let removed = |name: &str| grant.remove().any(|removed| removed == name.as_bytes());
         assert!(removed("x-auth-request-anything") && removed("x_webauth_anything"));
         assert!(!removed("x-forwarded-email") && !removed("x_forwarded_email"));
     }
@@ -411,9 +464,7 @@ mod tests {
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
         let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
         let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
-        assert!(
-            !grant.remove().iter().any(|name| name == "x_user") && grant.remove().iter().any(|name| name == "x-user")
-        );
+        assert!(!grant.remove().any(|name| name == "x_user") && grant.remove().any(|name| name == "x-user"));
     }
 
     #[test]

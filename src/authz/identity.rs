@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::header::ToldOnce;
 use super::json::{Json, Object};
 use super::time::Timestamp;
 
+/// Room for what upstreams are told of an identity, with its encoding, in bytes.
+const TOLD: usize = 1_536;
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
 
@@ -106,6 +109,7 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    told: ToldOnce,
 }
 
 /// The roles of an identity: those that its token lists, and those that the policy derives.
@@ -143,7 +147,23 @@ impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires } = parts;
         let roles = Roles { listed, derived: Box::default() };
-        Self { principal, claims, roles, groups, scopes, token_id, issued, not_before, expires }
+        Self {
+            principal,
+            claims,
+            roles,
+            groups,
+            scopes,
+            token_id,
+            issued,
+            not_before,
+            expires,
+            told: ToldOnce::default(),
+        }
+    }
+
+    /// What upstreams are told of it.
+    pub(super) fn told(&self) -> &ToldOnce {
+        &self.told
     }
 
     /// Adds a role that the policy derives, or says that it does not hold.
@@ -251,6 +271,7 @@ impl Identity {
             Listed::Unknown => 0,
         };
         size_of::<Self>()
+            .saturating_add(TOLD)
             .saturating_add(self.claims.weight())
             .saturating_add(listed(&self.roles.listed))
             .saturating_add(listed(&self.groups))

@@ -10,7 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::authorizer::{Answered, Authorizer};
-use crate::authz::decision::{Datum, Decision, Denial, Grant, Verdict};
+use crate::authz::decision::{Datum, Decision, Denial, Verdict};
+use crate::authz::header::Told;
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Header, Malformed, Raw};
 
@@ -121,10 +122,15 @@ fn headers(http: &HttpRequest) -> Vec<Header<'_>> {
 }
 
 fn encode(answered: &Answered) -> Bytes {
-    let response = match answered.decision.verdict() {
-        Verdict::Allow(grant) => allow(grant),
-        Verdict::Deny(denial) => deny(denial, answered),
-    };
+    match answered.decision.verdict() {
+        // The same caller is told the same each time: the answer is made once, and shared.
+        Verdict::Allow(grant) if grant.aliases().is_empty() => grant.told().encoded(|told| frame(&allow(told, &[]))),
+        Verdict::Allow(grant) => frame(&allow(grant.told(), grant.aliases())),
+        Verdict::Deny(denial) => frame(&deny(denial, answered)),
+    }
+}
+
+fn frame(response: &CheckResponse) -> Bytes {
     let length = response.encoded_len();
     let mut frame = BytesMut::with_capacity(length.saturating_add(5));
     frame.put_u8(0);
@@ -139,14 +145,14 @@ fn encode(answered: &Answered) -> Bytes {
 /// `CheckResponse { status: { code: 7 } }` in its frame, which Envoy answers with a bare 403.
 const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
 
-fn allow(grant: &Grant) -> CheckResponse {
+fn allow(told: &Told, aliases: &[Bytes]) -> CheckResponse {
     let ok = OkHttpResponse {
-        headers: grant.set().iter().map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
-        headers_to_remove: grant.remove().to_vec(),
+        headers: told.set().iter().map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
+        headers_to_remove: [told.unset(), aliases].concat(),
         ..OkHttpResponse::default()
     };
     let fields: std::collections::BTreeMap<_, _> =
-        grant.metadata().iter().map(|(name, datum)| (lossy(name), value(datum))).collect();
+        told.metadata().iter().map(|(name, datum)| (lossy(name), value(datum))).collect();
     CheckResponse {
         status: Some(Status { code: 0, message: String::new() }),
         http_response: Some(HttpResponse::OkResponse(ok)),

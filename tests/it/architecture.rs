@@ -12,15 +12,16 @@ const TOP: &[&str] = &["admin", "app", "cli"];
 /// What each module may name besides itself. A module that is not here is an error, so that a new one is thought about.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("authz", &[]),
+    ("clock", &["authz"]),
     ("config", &["authz"]),
-    ("observe", &["authz"]),
-    ("live", &["authz"]),
+    ("observe", &["authz", "clock"]),
+    ("live", &["authz", "clock"]),
     ("store", &["authz"]),
-    ("authorizer", &["authz", "live", "observe", "store"]),
-    ("feed", &["authz", "config", "live", "store"]),
+    ("authorizer", &["authz", "clock", "live", "observe", "store"]),
+    ("feed", &["authz", "clock", "config", "live", "store"]),
     ("gateway", &["authz", "authorizer"]),
-    ("server", &[]),
-    ("dev", &["authz", "config"]),
+    ("server", &["authz", "authorizer", "gateway"]),
+    ("dev", &["authz", "clock", "config"]),
 ];
 
 /// The core stays testable without a runtime, a socket or a subscriber.
@@ -35,6 +36,8 @@ struct Names {
     inline: usize,
     /// The file's own place below `src`: `["authz", "token"]`.
     place: Vec<String>,
+    /// The places of files that only tests have: `#[cfg(test)] mod tests;`.
+    test_only: Vec<Vec<String>>,
 }
 
 impl Names {
@@ -97,6 +100,8 @@ impl<'ast> Visit<'ast> for Names {
             self.inline += 1;
             visit::visit_item_mod(self, item);
             self.inline -= 1;
+        } else if item.content.is_none() {
+            self.test_only.push([&*self.place, &[item.ident.to_string()]].concat());
         }
     }
 
@@ -154,12 +159,16 @@ fn library() -> Vec<(String, PathBuf, Names)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files =
         sources(&src).into_iter().filter(|file| !["lib.rs", "main.rs"].iter().any(|name| *file == src.join(name)));
-    files
+    let read: Vec<(PathBuf, Names)> = files
         .map(|file| {
-            let place = place(&src, &file);
-            let names = Names::of(&fs::read_to_string(&file).unwrap(), place.clone());
-            (place.first().unwrap().clone(), file, names)
+            let names = Names::of(&fs::read_to_string(&file).unwrap(), place(&src, &file));
+            (file, names)
         })
+        .collect();
+    let test_only: Vec<Vec<String>> = read.iter().flat_map(|(_, names)| names.test_only.clone()).collect();
+    read.into_iter()
+        .filter(|(_, names)| !test_only.contains(&names.place))
+        .map(|(file, names)| (names.place.first().unwrap().clone(), file, names))
         .collect()
 }
 
@@ -209,10 +218,13 @@ fn the_reader_of_imports_sees_through_groups_globs_renames_paths_and_macros() {
         mod inner { use super::super::super::gateway; }
         #[cfg(test)]
         mod tests { use crate::app::App; }
+        #[cfg(test)]
+        mod trial;
     ";
     let names = Names::of(source, vec!["authz".to_owned(), "token".to_owned()]);
     let ours: Vec<&str> = names.ours.iter().map(String::as_str).collect();
     assert_eq!(ours, ["config", "feed", "gateway", "live", "store"]);
+    assert_eq!(names.test_only, [["authz", "token", "trial"]]);
     for outside in ["hyper_util", "tokio", "tonic"] {
         assert!(names.crates.contains(outside), "{outside}");
     }

@@ -8,5 +8,9 @@
 )]
 
 mod architecture;
+mod cases;
+mod doors;
 mod envoy_smoke;
+mod reload;
+mod site;
 mod support;
