@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
+mod explain;
 mod log;
 mod serve;
 mod test;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::Serve),
     /// Read a policy, say all that is wrong with it, and show what each route asks for
     Check(check::Check),
+    /// Say what a policy decides about one request, and why
+    Explain(explain::Explain),
     /// Run a policy's own tests
     Test(test::Test),
 }
@@ -46,6 +49,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Test(command) => command.run(),
     }
 }
