@@ -18,6 +18,9 @@ use crate::authorizer::{Authorizer, Sealer};
 use crate::authz::decision_id::SealingKey;
 use crate::config::compile::{Compiled, Settings};
 use crate::config::file;
+use crate::feed::config::{PolicyFile, Reloads};
+use crate::feed::fetch::Fetcher;
+use crate::feed::jwks::Feeds;
 use crate::gateway::envoy;
 use crate::live::Live;
 use crate::observe::Recorder;
@@ -78,6 +81,10 @@ pub struct Running {
     pub grpc: Vec<SocketAddr>,
     /// The address of health and metrics.
     pub admin: SocketAddr,
+    /// The feeds of keys.
+    pub feeds: Feeds,
+    /// The reloading of the policy.
+    pub reloads: Reloads,
     cores: Cores,
     health: HealthReporter,
     draining: watch::Sender<bool>,
@@ -88,11 +95,12 @@ pub struct Running {
 }
 
 /// Starts everything. The runtime that this is called on does the background work.
-pub async fn start(policy: &Path, compiled: Compiled, overrides: &Overrides) -> Result<Running, Failure> {
+pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) -> Result<Running, Failure> {
     for warning in compiled.warnings.as_slice() {
         tracing::warn!("{warning}");
     }
-    let settings = &compiled.settings;
+    let settings = compiled.settings.clone();
+    let settings = &settings;
     let listeners = open(&endpoints(settings, overrides)).await?;
     let admin = listen_admin(overrides.admin.or(admin_of(settings)).unwrap_or(ADMIN)).await?;
     let (audit, writer) = start_audit(overrides.audit.as_ref().unwrap_or(&settings.audit))?;
@@ -105,13 +113,20 @@ pub async fn start(policy: &Path, compiled: Compiled, overrides: &Overrides) -> 
     let (draining, drains) = watch::channel(false);
     let (ended, ends) = watch::channel(false);
 
-    tracing::info!(policy = %compiled.policy.id, routes = compiled.policy.routes.len(), file = %policy.display(), "policy loaded");
-    drop(questions);
-    publisher.publish_policy(Arc::clone(&compiled.policy), compiled.fixed.clone());
+    let feeds = Feeds::start(publisher, questions, Fetcher::new());
+    let reloads = file.follow(compiled, feeds.clone()).await;
     let cores = start_cores(overrides.cores, &service, &live, &audit, &metrics, &sealing)?;
     serving(&health, ServingStatus::Serving).await;
 
-    let sources = admin::Sources { live, metrics, audit: audit.clone(), draining: drains };
+    let (feed_status, reload_status) = (feeds.status(), reloads.status());
+    let sources = admin::Sources {
+        live,
+        metrics,
+        audit: audit.clone(),
+        feeds: feed_status,
+        reloads: reload_status,
+        draining: drains,
+    };
     let running_admin = admin.local_addr()?;
     let grpc = listeners.iter().filter_map(Listener::address).collect();
     let mut tasks = JoinSet::new();
@@ -123,7 +138,7 @@ pub async fn start(policy: &Path, compiled: Compiled, overrides: &Overrides) -> 
             tracing::error!(%error, "the admin listener ended");
         }
     });
-    Ok(Running { grpc, admin: running_admin, cores, health, draining, ended, tasks, audit, writer })
+    Ok(Running { grpc, admin: running_admin, feeds, reloads, cores, health, draining, ended, tasks, audit, writer })
 }
 
 impl Running {

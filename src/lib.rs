@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev;
+pub mod feed;
 pub mod gateway;
 pub mod live;
 pub mod observe;

@@ -10,19 +10,23 @@ use prometheus_client::registry::Registry;
 use super::Sources;
 use crate::authz::issuer::Issuer;
 use crate::clock::now;
+use crate::feed::config::ReloadStatus;
+use crate::feed::status::Statuses;
 use crate::observe::metrics::{BOUNDS, Totals};
 
 /// The text of one scrape.
 pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
     let snapshot = sources.live.snapshot();
     let policy = snapshot.as_ref().map(|snapshot| snapshot.policy().id);
-    let issuers = snapshot.iter().flat_map(|snapshot| snapshot.issuers()).map(|issuer| IssuerFacts::of(issuer));
+    let feeds = sources.feeds.borrow().clone();
+    let issuers = snapshot.iter().flat_map(|snapshot| snapshot.issuers()).map(|issuer| IssuerFacts::of(issuer, &feeds));
     let scrape = Scrape {
         totals: sources.metrics.totals(policy),
         audit_dropped: sources.audit.dropped(),
         version: snapshot.as_ref().map_or(0, |snapshot| snapshot.version()),
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
+        reloads: *sources.reloads.borrow(),
     };
     let mut registry = Registry::with_prefix("portcullis");
     registry.register_collector(Box::new(scrape));
@@ -38,23 +42,26 @@ struct Scrape {
     version: u64,
     policy: String,
     issuers: Vec<IssuerFacts>,
+    reloads: ReloadStatus,
 }
 
 #[derive(Debug)]
 struct IssuerFacts {
     name: String,
     keys: u64,
+    refused: u64,
     /// Seconds since the keys were fetched with success; `None` for keys from a file.
     age: Option<f64>,
     failed: bool,
 }
 
 impl IssuerFacts {
-    fn of(issuer: &Issuer) -> Self {
+    fn of(issuer: &Issuer, feeds: &Statuses) -> Self {
         let state = issuer.state();
         let name = issuer.policy().name.to_string();
         Self {
             keys: count(state.keys.len()),
+            refused: feeds.get(&*name).map_or(0, |feed| count(feed.refused.len())),
             age: state.fetched.map(|at| now().since(at).as_secs_f64()),
             failed: issuer.policy().fed && (state.failed || state.keys.is_empty()),
             name,
@@ -111,6 +118,11 @@ impl Scrape {
         for issuer in &self.issuers {
             keys.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&issuer.keys)?;
         }
+        let mut refused =
+            encoder.encode_descriptor("issuer_keys_refused", "Keys that cannot be used", None, MetricType::Gauge)?;
+        for issuer in &self.issuers {
+            refused.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&issuer.refused)?;
+        }
         let help = "Time since the keys were last fetched with success";
         let mut age = encoder.encode_descriptor("issuer_key_age_seconds", help, None, MetricType::Gauge)?;
         for issuer in &self.issuers {
@@ -131,6 +143,14 @@ impl Scrape {
         encoder
             .encode_descriptor("audit_dropped", help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&self.audit_dropped, None)?;
+        let mut reloads = encoder.encode_descriptor("reloads", "Loads of the policy", None, MetricType::Counter)?;
+        for (outcome, count) in [("good", self.reloads.good), ("bad", self.reloads.bad)] {
+            reloads.encode_family(&[("outcome", outcome)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let help = "1 while the policy files on disk are the ones in force";
+        encoder
+            .encode_descriptor("config_last_reload_success", help, None, MetricType::Gauge)?
+            .encode_gauge(&u64::from(!self.reloads.failed))?;
         encoder
             .encode_descriptor("snapshot_version", "Publications since the start", None, MetricType::Gauge)?
             .encode_gauge(&self.version)?;

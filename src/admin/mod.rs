@@ -14,6 +14,8 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::feed::config::ReloadStatus;
+use crate::feed::status::Statuses;
 use crate::live::Live;
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
@@ -27,6 +29,10 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Where audit lines go.
     pub audit: Audit,
+    /// How the feeds of keys are doing.
+    pub feeds: watch::Receiver<Arc<Statuses>>,
+    /// How reloading is doing.
+    pub reloads: watch::Receiver<ReloadStatus>,
     /// True once the process drains.
     pub draining: watch::Receiver<bool>,
 }

@@ -132,3 +132,52 @@ fn json(compiled: &Compiled) -> Value {
     }
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::compile;
+
+    fn compiled() -> Compiled {
+        let text = "
+issuers: {main: {url: https://id.example.com, audience: shop, roles: roles}}
+gateways: {edge: {by: unix, believes: [client_address]}}
+routes:
+  GET /health: public
+  /admin/**: role:admin
+  /inside: network:10.0.0.0/8
+guards: {/admin/**: role:staff or role:admin}
+deny: {suspended: claim:suspended=true}
+";
+        let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+    }
+
+    #[test]
+    fn each_route_is_shown_with_all_that_it_asks_for() {
+        let compiled = compiled();
+        let expected = format!(
+            "\
+GET /health  public
+/admin/**    role:admin                          main
+             and, by the guard /admin/**: role:staff or role:admin
+/inside      signed-in and (network:10.0.0.0/8)  main
+every route: never where suspended: claim:suspended=true
+policy {}: 3 routes, 1 issuer, 0 tests
+",
+            compiled.policy.id
+        );
+        assert_eq!(text(&compiled), expected);
+    }
+
+    #[test]
+    fn the_same_is_told_to_tools() {
+        let told = json(&compiled());
+        assert_eq!(told["ok"], true);
+        assert_eq!(told["routes"][1]["guards"][0]["rule"], "role:staff or role:admin");
+        assert_eq!(told["routes"][2]["rule"], "signed-in and (network:10.0.0.0/8)");
+        let (_, problems) = compile("p.yaml", "routes: {/a: rule:x}", &|_| Err(std::io::ErrorKind::NotFound.into()));
+        let told = super::told(&problems);
+        assert_eq!((&told["ok"], &told["problems"][0]["code"]), (&false.into(), &"bad_rule".into()));
+    }
+}

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Compiled, Problems, load};
+use crate::feed::config::PolicyFile as Followed;
 
 /// External authorization for any gateway: may this request pass, and as whom?
 #[derive(Parser)]
@@ -55,6 +56,11 @@ pub fn run() -> ExitCode {
 }
 
 impl PolicyFile {
+    /// Loads the policy to follow it; tells what is wrong with it on standard error.
+    fn open(&self) -> Option<(Followed, Compiled)> {
+        Followed::open(self.path.clone()).inspect_err(|problems| tell(&self.path, problems)).ok()
+    }
+
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
         match load(&self.path) {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{PolicyFile, log};
 use crate::app::{self, Overrides};
 use crate::config::Compiled;
+use crate::feed::config::PolicyFile as Followed;
 use crate::server::Endpoint;
 
 #[derive(Args)]
@@ -29,22 +30,22 @@ pub(super) struct Serve {
 impl Serve {
     /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reloads the policy.
     pub fn run(self) -> ExitCode {
-        let Some(compiled) = self.policy.load() else { return ExitCode::FAILURE };
+        let Some((file, compiled)) = self.policy.open() else { return ExitCode::FAILURE };
         log::start(compiled.settings.log);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(self.serve(compiled)),
+            Ok(runtime) => runtime.block_on(self.serve(file, compiled)),
             Err(error) => fail(&error),
         }
     }
 
-    async fn serve(self, compiled: Compiled) -> ExitCode {
-        let Self { policy, listen, admin, cores } = self;
+    async fn serve(self, file: Followed, compiled: Compiled) -> ExitCode {
+        let Self { listen, admin, cores, .. } = self;
         let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             (Err(error), _) | (_, Err(error)) => return fail(&error),
         };
-        let running = match app::start(&policy.path, compiled, &Overrides { listen, admin, cores, audit: None }).await {
+        let running = match app::start(file, compiled, &Overrides { listen, admin, cores, audit: None }).await {
             Ok(running) => running,
             Err(error) => return fail(&error),
         };

@@ -163,3 +163,68 @@ fn headers(row: &Row, grant: &Grant) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::compile;
+
+    const POLICY: &str = "
+issuers: {main: {url: https://id.example.com, audience: shop, roles: roles}}
+headers: {X-User-ID: sub}
+routes:
+  GET /health: public
+  /admin: role:admin
+sign_in: https://login.example.com/
+";
+
+    fn run(tests: &str) -> Vec<String> {
+        let text = format!("{POLICY}{tests}");
+        let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(&text, false))));
+        report.text.lines().map(Into::into).collect()
+    }
+
+    #[test]
+    fn rows_that_come_out_as_expected_say_nothing() {
+        let tests = "tests:
+  - [anonymous, GET /health, allow, {X-User-ID: ~}]
+  - [anonymous, GET /admin, deny 401 credential_missing]
+  - [anonymous, GET /admin, redirect]
+  - [{sub: u, roles: [admin]}, GET /admin, allow, {x-user-id: u}]
+  - [{sub: u, roles: []}, GET /admin, deny]
+";
+        assert_eq!(run(tests), ["5 passed, 0 failed"]);
+    }
+
+    #[test]
+    fn a_row_that_fails_says_where_what_and_why() {
+        let tests = "tests:
+  - [anonymous, GET /admin, allow]
+  - [{sub: u, roles: [user]}, GET /admin, deny 401]
+  - [{sub: u, roles: [admin]}, GET /admin, allow, {X-User-ID: v}]
+  - [{sub: u, roles: [admin]}, GET /admin, redirect]
+  - [anonymous, POST /health, deny 403 rule_unmet]
+";
+        let said = run(tests);
+        assert_eq!(
+            said[0],
+            "p.yaml:9: GET /admin by anonymous: expected allow, got deny 401 credential_missing: \
+             The route needs an identity and no credential was presented. (/admin: role:admin)"
+        );
+        assert!(
+            said[1].starts_with("p.yaml:10: GET /admin by {\"roles\":[\"user\"],\"sub\":\"u\"}: expected deny 401")
+        );
+        assert!(said[2].ends_with("the upstream gets `u` in X-User-ID, expected was `v`"), "{}", said[2]);
+        assert!(said[3].contains("expected redirect, got allow"), "{}", said[3]);
+        assert!(said[4].contains("got deny 403 no_route: No route matches."), "{}", said[4]);
+        assert_eq!(said[5], "0 passed, 5 failed");
+    }
+
+    #[test]
+    fn a_policy_without_tests_is_told_how_to_begin() {
+        let said = run("");
+        assert_eq!(said[0], "0 passed, 0 failed");
+        assert!(said[1].contains("no tests"));
+    }
+}

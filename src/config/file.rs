@@ -79,7 +79,6 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
-    ("paths", site::PATHS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
@@ -127,6 +126,8 @@ pub struct File {
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// The sections of which some entry could not be read, and so is left out.
+    pub lost: Vec<&'static str>,
 }
 
 /// A line of the route table.
@@ -190,7 +191,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
-    File {
+    let mut file = File {
         headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         metadata: header::metadata(reader, top),
@@ -209,7 +210,10 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
-    }
+        lost: Vec::new(),
+    };
+    file.lost = reader.lost();
+    file
 }
 
 /// The names in a section, of what can be read and of what cannot.
@@ -223,12 +227,22 @@ fn keys<'n>(top: &Fields<'n>, section: &str) -> Vec<&'n str> {
 fn named<T>(
     reader: &mut Reader,
     top: &Fields<'_>,
-    section: &str,
+    section: &'static str,
     mut one: impl FnMut(&mut Reader, &Text, &Node) -> Option<T>,
 ) -> Vec<Named<T>> {
     let Some(node) = top.get(section) else { return Vec::new() };
     let entries = reader.entries(node, &top.name(section)).unwrap_or_default();
-    entries.into_iter().filter_map(|(name, node)| one(reader, &name, node).map(|value| (name, value))).collect()
+    let count = entries.len();
+    let mut read = Vec::with_capacity(count);
+    for (name, node) in entries {
+        if let Some(value) = one(reader, &name, node) {
+            read.push((name, value));
+        }
+    }
+    if read.len() < count {
+        reader.lose(section);
+    }
+    read
 }
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
@@ -417,7 +431,7 @@ gateways:
     believes: [client_address]
     client_address: {from: xff, hops: 2}
     filtered_headers: true
-paths: {allow: [encoded_slash, semicolon, empty_segment, dot_segment, backslash, case_variant]}
+paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
 listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}

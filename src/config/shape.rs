@@ -1,7 +1,7 @@
 //! Typed reads of a node: each reports what does not fit, at its place, and lets the reading go on.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub struct Section {
     pub never: &'static [(&'static str, &'static str)],
 }
 
+/// A key of a map, and its value.
+pub(super) type Entry<'n> = (Text, &'n Node);
+
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
     section: Section,
@@ -37,6 +40,7 @@ pub(super) struct Fields<'n> {
 pub(super) struct Reader {
     file: Arc<str>,
     problems: Problems,
+    lost: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
@@ -63,11 +67,21 @@ impl<'n> Fields<'n> {
 
 impl Reader {
     pub fn new(file: Arc<str>) -> Self {
-        Self { file, problems: Problems::default() }
+        Self { file, problems: Problems::default(), lost: Vec::new() }
     }
 
     pub fn report(&mut self, problem: Problem) {
         self.problems.report(&self.file, problem);
+    }
+
+    /// Takes note that some entry of a section is left out.
+    pub fn lose(&mut self, section: &'static str) {
+        self.lost.push(section);
+    }
+
+    /// The sections of which some entry is left out.
+    pub fn lost(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lost)
     }
 
     pub fn into_problems(mut self) -> Problems {
@@ -117,7 +131,7 @@ impl Reader {
     }
 
     /// Reads a map with free keys, in file order; reports repeated ones, and leaves them out.
-    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<Vec<(Text, &'n Node)>> {
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> Option<Vec<Entry<'n>>> {
         let Kind::Map(entries) = &node.kind else {
             self.wrong_shape(node, what, "a map");
             return None;
@@ -127,12 +141,12 @@ impl Reader {
         for (key, value) in entries {
             let Some(name) = self.text_of_key(key) else { continue };
             match seen.entry(name) {
-                Entry::Occupied(first) => self.report(
+                hash_map::Entry::Occupied(first) => self.report(
                     Problem::error("duplicate_key", key.span, format!("`{}` is here twice", brief(name)))
                         .cure("keep one of the two")
                         .related(*first.get(), "first here"),
                 ),
-                Entry::Vacant(free) => {
+                hash_map::Entry::Vacant(free) => {
                     free.insert(key.span);
                     read.push((Spanned::new(name.into(), key.span), value));
                 }

@@ -352,3 +352,146 @@ fn host(compiled: &Compiled) -> Box<str> {
         _ => "localhost".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::decision::Verdict;
+    use crate::config::compile;
+    use crate::config::file::Row;
+
+    fn compiled(text: &str) -> Compiled {
+        let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+    }
+
+    fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {
+        let from = row.from.as_ref().map(|from| from.value);
+        let call = Call { who: &row.who.value, ask: &row.ask.value, from, browser: false, headers: &[] };
+        match rehearsal.ask(&call) {
+            Err(impossible) => impossible.to_string(),
+            Ok(decision) => match decision.verdict() {
+                Verdict::Allow(_) => "allow".into(),
+                Verdict::Deny(denial) => denial.reason().code().into(),
+            },
+        }
+    }
+
+    /// What comes of each row of a policy, in their order.
+    fn outcomes(policy: &str, rows: &str) -> Vec<String> {
+        let compiled = compiled(&format!("{policy}\ntests:\n{rows}"));
+        let rehearsal = Rehearsal::new(&compiled);
+        compiled.tests.iter().map(|row| try_row(&rehearsal, row)).collect()
+    }
+
+    #[test]
+    fn lists_are_written_where_the_issuer_reads_them() {
+        let policy = "
+issuers:
+  main:
+    url: https://id.example.com
+    audience: {claim: client.id, any_of: [shop]}
+    roles: realm_access.roles
+    groups: https://example.com/groups
+    algorithms: [RS256, ES384]
+routes:
+  /role: role:admin
+  /group: group:it
+  /scope: scope:read and scope:write and claim:scope=\"read write\"
+";
+        let rows = "
+  - [{sub: u, roles: [admin], realm_access: {other: 1}}, GET /role, allow]
+  - [{sub: u, groups: [it]}, GET /group, allow]
+  - [{sub: u, scopes: [read, write]}, GET /scope, allow]
+  - [{sub: u, realm_access: {roles: [admin]}}, GET /role, allow]
+  - [{roles: [admin]}, GET /role, allow]
+  - [{sub: ~, roles: [admin]}, GET /role, deny]
+  - [{roles: [admin], client: {id: other}}, GET /role, deny]
+  - [{roles: [admin], client: shop}, GET /role, deny]
+  - [{roles: [admin], exp: 1799999000}, GET /role, deny]
+  - [{roles: [admin], nonce: x}, GET /role, deny]
+";
+        let cannot = "`client.id` cannot be written: another claim of the token stands in its way";
+        let expected = [
+            "allow",
+            "allow",
+            "allow",
+            "allow",
+            "allow",
+            "claims_malformed",
+            "audience_refused",
+            cannot,
+            "token_expired",
+            "token_type_refused",
+        ];
+        assert_eq!(outcomes(policy, rows), expected);
+    }
+
+    #[test]
+    fn a_token_is_of_the_issuer_that_the_row_names_and_meets_its_own_rules_only_if_the_row_does() {
+        let policy = "
+issuers:
+  a: {url: https://a.org, audience: x, default: true, may_grant: any, from: [header:X-Token], types: [at+jwt]}
+  b: {url: https://b.org, audience: x, may_grant: any, require: claim:o=acme, max_token_lifetime: 1m}
+routes:
+  /a: signed-in
+  /b: {allow: signed-in, issuers: [b]}
+";
+        let rows = "
+  - [{sub: u}, GET /a, allow]
+  - [{sub: u, iss: b, o: acme}, GET /b, allow]
+  - [{sub: u, iss: b}, GET /b, deny]
+  - [{sub: u}, GET /b, deny]
+  - [anonymous, GET /a, deny]
+";
+        let expected = ["allow", "allow", "requirement_unmet", "credential_missing", "credential_missing"];
+        assert_eq!(outcomes(policy, rows), expected);
+    }
+
+    #[test]
+    fn without_a_default_the_row_has_to_say_whose_token_it_is() {
+        let issuer = |name: &str| format!("  {name}: {{url: https://{name}.org, audience: x, may_grant: any}}\n");
+        let policy =
+            format!("issuers:\n{}{}routes: {{/a: {{allow: signed-in, issuers: [a, b]}}}}", issuer("a"), issuer("b"));
+        let outcome = outcomes(&policy, "  - [{sub: u}, GET /a, allow]\n  - [{iss: b}, GET /a, allow]");
+        assert_eq!(outcome, [Impossible::WhichIssuer.to_string(), "allow".into()]);
+        let none = outcomes("routes: {/a: public}", "  - [{sub: u}, GET /a, allow]");
+        assert_eq!(none, [Impossible::NoIssuer.to_string()]);
+    }
+
+    #[test]
+    fn a_cookie_comes_from_the_site_itself_and_an_address_through_a_gateway_that_is_believed() {
+        let policy = |address: &str| {
+            format!(
+                "
+issuers: {{m: {{url: https://m.org, audience: x, from: ['cookie:s'], origins: ['https://m.org']}}}}
+gateways:
+  quiet: {{by: unix}}
+  edge: {{by: 10.0.4.0/28, believes: [client_address], client_address: {address}}}
+routes:
+  /a: network:192.0.2.0/24
+"
+            )
+        };
+        let rows = "
+  - {as: {sub: u}, ask: POST /a, expect: allow, from: 192.0.2.9}
+  - {as: {sub: u}, ask: POST /a, expect: deny, from: 198.51.100.1}
+  - {as: {sub: u}, ask: POST /a, expect: deny}
+";
+        for address in ["{from: connection}", "{from: xff, hops: 3}", "{from: x-envoy-external-address}"] {
+            assert_eq!(outcomes(&policy(address), rows), ["allow", "rule_unmet", "fact_unknown"], "{address}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_names_no_host_goes_to_the_policys_own() {
+        let row = "  - [anonymous, GET /a, allow]\n  - [anonymous, GET https://b.org/a, allow]";
+        let of = |policy: &str| outcomes(policy, row);
+        assert_eq!(of("routes: {a.org/a: public}"), ["allow", "unknown_host"]);
+        assert_eq!(of("routes: {a.org/a: public, b.org/a: public}"), ["unknown_host", "allow"]);
+        assert_eq!(
+            of("public_url: https://a.org:8443\nroutes: {a.org/a: public, b.org/a: public}"),
+            ["allow", "allow"]
+        );
+    }
+}

@@ -8,5 +8,8 @@
 )]
 
 mod architecture;
+mod cases;
+mod doors;
 mod envoy_smoke;
+mod site;
 mod support;

@@ -68,6 +68,7 @@ impl Compiler<'_> {
         issuer: &file::Issuer,
         derived: &[(Arc<str>, Expr)],
     ) -> Option<Made> {
+        self.audience(name, issuer);
         self.times(name, issuer);
         let algorithms = algorithms(issuer);
         let keys = self.keys(issuer, algorithms);
@@ -125,6 +126,14 @@ impl Compiler<'_> {
         let bytes = self.file.token_cache.map_or(MEMORY, |bytes| bytes.value);
         let issuers = u64::try_from(self.file.issuers.len()).unwrap_or(u64::MAX);
         bytes.checked_div(issuers).unwrap_or(bytes)
+    }
+
+    fn audience(&mut self, name: &Spanned<Box<str>>, issuer: &file::Issuer) {
+        if issuer.audience.is_none() {
+            let message = format!("the issuer `{}` needs `audience`: whom its tokens are for", name.value);
+            let cure = "audience: shop-api, or audience: {claim: client_id, any_of: [shop-web]}";
+            self.report(Problem::error("missing_key", name.span, message).cure(cure));
+        }
     }
 
     fn times(&mut self, name: &Spanned<Box<str>>, issuer: &file::Issuer) {

@@ -108,7 +108,8 @@ impl Compiler<'_> {
 
     /// One cause, so one problem.
     fn no_issuer(&mut self, routes: &[Span]) {
-        let Some(first) = routes.first().filter(|_| !self.partial) else { return };
+        let told = !self.partial || (self.file.issuers.is_empty() && !self.file.lost.contains(&"issuers"));
+        let Some(first) = routes.first().filter(|_| told) else { return };
         let more = match routes.len() {
             1 => String::new(),
             many => format!(", nor do {} more", many.saturating_sub(1)),

@@ -168,7 +168,7 @@ impl Compiler<'_> {
 
     fn issuer_word(&mut self, name: &str, span: Span, stand: &Stand<'_>) {
         let Some(at) = self.issuers.get(name) else {
-            if !self.partial {
+            if !self.file.lost.contains(&"issuers") {
                 let cure = match nearest(name, self.issuers.keys().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => "the name that it has under `issuers:`".into(),
@@ -192,12 +192,18 @@ impl Compiler<'_> {
             let message = format!("`{word}` is about a request, and {} is about a token", stand.what);
             let cure = "move it to the route, to `guards:` or to `deny:`";
             self.report(Problem::error("word_not_here", span, message).cure(cure));
-        } else if !self.believes && !self.partial {
+        } else if self.nobody_believed() {
             let message = format!("`{word}` needs the caller's address, and no gateway is believed about it");
             let cure =
                 "gateways: {edge: {by: 10.0.4.0/28, believes: [client_address], client_address: {from: connection}}}";
             self.report(Problem::error("address_not_believed", span, message).cure(cure));
         }
+    }
+
+    /// Whether no gateway is believed about the caller's address, as far as the gateways could be read.
+    pub(super) fn nobody_believed(&self) -> bool {
+        let told = !self.partial || (self.file.gateways.is_empty() && !self.file.lost.contains(&"gateways"));
+        told && !self.believes
     }
 
     /// Those of the issuers whose subjects have no prefix.

@@ -91,7 +91,7 @@ impl Compiler<'_> {
             });
         }
         let told = self.file.tests.iter().find_map(|row| row.from);
-        if let Some(from) = told.filter(|_| !self.believes && !self.partial) {
+        if let Some(from) = told.filter(|_| self.nobody_believed()) {
             let message = "a test has an address, and no gateway is believed about the caller's address";
             self.report(
                 Problem::error("address_not_believed", from.span, message)

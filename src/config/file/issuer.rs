@@ -133,11 +133,11 @@ pub enum Location {
 }
 
 /// Whom tokens are for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
     /// The claim that says so; `aud` where the file does not say.
     pub claim: Option<Text>,
-    /// One of these; never empty.
+    /// One of these; empty only where they could not be read.
     pub any_of: Vec<Text>,
 }
 
@@ -178,11 +178,6 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
         let message =
             format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
         reader.missing(name.span, message);
-    }
-    if !fields.has("audience") {
-        let message = format!("the issuer `{}` needs `audience`: whom its tokens are for", brief(&name.value));
-        let problem = Problem::error("missing_key", name.span, message);
-        reader.report(problem.cure("audience: shop-api, or audience: {claim: client_id, any_of: [shop-web]}"));
     }
     let (from, origins) = sources(reader, name, &fields);
     Some(Issuer {
@@ -296,7 +291,7 @@ pub(super) fn file_path(reader: &mut Reader, node: &Node, what: &str) -> Option<
 fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
     let node = fields.get("audience")?;
     let (claim, any_of) = if matches!(node.kind, Kind::Map(_)) {
-        let fields = reader.fields(node, AUDIENCE)?;
+        let Some(fields) = reader.fields(node, AUDIENCE) else { return Some(Audience::default()) };
         if !fields.has("any_of") {
             reader.missing(node.span, "an audience needs `any_of`, the values that are accepted");
         }
@@ -305,7 +300,7 @@ fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
     } else {
         (None, reader.texts(node, "`audience` of an issuer"))
     };
-    (!any_of.is_empty()).then_some(Audience { claim, any_of })
+    Some(Audience { claim, any_of })
 }
 
 fn algorithms(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Spanned<Algorithm>> {

@@ -11,7 +11,6 @@ use crate::config::tree::{Kind, Node};
 
 use super::issuer::file_path;
 
-pub(super) const PATHS: Section = Section { name: "`paths`", accepted: &["allow"], later: &[], never: &[] };
 pub(super) const LISTEN: Section =
     Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"], never: &[] };
 pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"], never: &[] };
@@ -94,14 +93,9 @@ pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Lenien
         ("case_variant", Leniency::CaseVariant),
     ];
     let Some(node) = top.get("paths") else { return Vec::new() };
-    let allow = match &node.kind {
-        Kind::Map(_) => reader.fields(node, PATHS).and_then(|fields| fields.get("allow")),
-        _ => Some(node),
-    };
-    let Some(allow) = allow else { return Vec::new() };
-    let items = match &allow.kind {
-        Kind::Text { .. } => std::slice::from_ref(allow),
-        _ => reader.list(allow, "`paths`").unwrap_or_default(),
+    let items = match &node.kind {
+        Kind::Text { .. } => std::slice::from_ref(node),
+        _ => reader.list(node, "`paths`").unwrap_or_default(),
     };
     let mut read = Vec::new();
     for item in items {
@@ -282,8 +276,9 @@ mod tests {
     #[test]
     fn the_sites_own_settings_are_checked_word_by_word() {
         for (line, column, code) in [
-            ("paths: [encoded_slash]", 8, "wrong_shape"),
-            ("paths: {allow: [encoded_slsh]}", 17, "unknown_value"),
+            ("paths: {allow: [encoded_slash]}", 8, "wrong_shape"),
+            ("paths: [encoded_slsh]", 9, "unknown_value"),
+            ("paths: [dot_segment]", 9, "dot_segment"),
             ("listen: {grpc: localhost:9000}", 16, "bad_address"),
             ("listen: {grpc: 'unix:run.sock'}", 16, "bad_address"),
             ("listen: {http: '127.0.0.1:80'}", 10, "not_there_yet"),

@@ -1,0 +1,266 @@
+//! The decision table, `tests/cases/*.yaml`: each case through every door, with the same answer from all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use portcullis::authz::credential::Source;
+use portcullis::authz::reason::Reason;
+use portcullis::authz::request::Asker;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::doors::{self, Answer, Asked, Http, Lines};
+use crate::site::{Keys, Recipe, Site};
+
+/// Reasons that no case can have, and why. Each is tested where the second column says.
+const OUT_OF_REACH: &[(Reason, &str)] = &[
+    (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
+    (Reason::NotReady, "a case has a policy: semantics.rs"),
+    (Reason::InternalError, "there is no such failure that we know of; what a panic becomes: semantics.rs"),
+];
+
+/// One file of the table.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    /// What it is about, in a sentence.
+    about: String,
+    /// A whole policy file.
+    policy: String,
+    /// How it stands with the keys of issuers.
+    #[serde(default)]
+    keys: BTreeMap<String, Keys>,
+    /// The host of cases that name none.
+    #[serde(default)]
+    host: Option<String>,
+    /// Who asks in cases that do not say: `unix`, or an address.
+    #[serde(default)]
+    gateway: Option<String>,
+    cases: Vec<Case>,
+}
+
+/// One row.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// `anonymous`, the claims of a token, or the text of one.
+    #[serde(rename = "as", default)]
+    who: Value,
+    /// How the token is to be unlike an ordinary one.
+    #[serde(default)]
+    token: Recipe,
+    /// The claims of a second token, `{other}` in `headers`.
+    #[serde(default)]
+    other: Option<Map<String, Value>>,
+    /// Where the token is carried: `bearer`, `header:name`, `cookie:name`, or `none` where `headers` holds `{token}`.
+    #[serde(default)]
+    carry: Option<String>,
+    /// `METHOD target`; `connection` where there is no HTTP request.
+    ask: String,
+    #[serde(default)]
+    host: Option<String>,
+    /// A map, or a list of pairs where names come twice.
+    #[serde(default)]
+    headers: Value,
+    /// How many other headers the caller sends besides.
+    #[serde(default)]
+    filler: usize,
+    /// Whether the gateway leaves out the pseudo-headers.
+    #[serde(default)]
+    filtered: bool,
+    /// The peer of the gateway's own connection.
+    #[serde(default)]
+    from: Option<String>,
+    #[serde(default)]
+    gateway: Option<String>,
+    expect: String,
+    /// What is expected instead where the gateway joins lines of one name by commas.
+    #[serde(default)]
+    joined: Option<String>,
+    /// Headers that the upstream gets; null where it gets none of that name.
+    #[serde(default)]
+    upstream: BTreeMap<String, Option<String>>,
+    /// Headers that are removed, by their exact names.
+    #[serde(default)]
+    removed: Vec<String>,
+    /// Headers that pass as the caller sent them.
+    #[serde(default)]
+    untouched: Vec<String>,
+    #[serde(default)]
+    location: Option<String>,
+    #[serde(default)]
+    challenge: Option<String>,
+}
+
+fn tables() -> Vec<(String, Table)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: &Path| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(path).unwrap();
+        let table: Table = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!table.about.is_empty());
+        (name, table)
+    };
+    files.iter().map(|path| read(path)).collect()
+}
+
+fn asker(text: Option<&str>) -> Asker {
+    match text {
+        None | Some("unix") => Asker::Unix,
+        Some(address) => Asker::Tcp(address.parse().unwrap()),
+    }
+}
+
+/// The request of a case, as Envoy would describe it.
+fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
+    let asker = asker(case.gateway.as_deref().or(table.gateway.as_deref()));
+    let source = case.from.as_deref().map(|address| address.parse().unwrap());
+    if case.ask == "connection" {
+        return Asked { asker, source, http: None };
+    }
+    let (method, target) = case.ask.split_once(' ').unwrap();
+    let host = case.host.as_deref().or(table.host.as_deref()).unwrap_or("shop.test");
+    let mut lines: Vec<(String, String)> = Vec::new();
+    if !case.filtered {
+        lines.push((":method".into(), method.into()));
+        lines.push((":authority".into(), host.into()));
+        lines.push((":scheme".into(), "https".into()));
+        // Envoy knows no path of a CONNECT.
+        lines.extend((method != "CONNECT").then(|| (":path".into(), target.into())));
+    }
+    let token = token(site, case);
+    let other = case.other.as_ref().map(|claims| site.token(claims, &Recipe::default())).unwrap_or_default();
+    if let Some(token) = &token {
+        lines.extend(carried(site, case, token));
+    }
+    for (name, value) in pairs(&case.headers) {
+        let value = value.replace("{token}", token.as_deref().unwrap_or_default()).replace("{other}", &other);
+        lines.push((name.to_ascii_lowercase(), value));
+    }
+    lines.extend((0..case.filler).map(|at| (format!("x-filler-{at}"), "a".into())));
+    let target = if method == "CONNECT" { "" } else { target };
+    Asked { asker, source, http: Some(Http { method: method.into(), target: target.into(), host: host.into(), lines }) }
+}
+
+fn token(site: &Site, case: &Case) -> Option<String> {
+    match &case.who {
+        Value::Null => None,
+        Value::String(text) if text == "anonymous" => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Object(claims) => Some(site.token(claims, &case.token)),
+        other => panic!("{}: nobody is {other}", case.name),
+    }
+}
+
+fn carried(site: &Site, case: &Case, token: &str) -> Option<(String, String)> {
+    let issuer = site.issuer(case.who.get("iss").and_then(Value::as_str));
+    let place = case.carry.clone().unwrap_or_else(|| match &issuer.sources[0] {
+        Source::Bearer => "bearer".into(),
+        Source::Header(name) => format!("header:{name}"),
+        Source::Cookie(name) => format!("cookie:{name}"),
+    });
+    match place.split_once(':') {
+        None if place == "bearer" => Some(("authorization".into(), format!("Bearer {token}"))),
+        None if place == "none" => None,
+        Some(("header", name)) => Some((name.into(), token.into())),
+        Some(("cookie", name)) => Some(("cookie".into(), format!("theme=dark; {name}={token}"))),
+        _ => panic!("{}: a token is not carried in {place}", case.name),
+    }
+}
+
+fn pairs(headers: &Value) -> Vec<(&str, String)> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), Into::into);
+    match headers {
+        Value::Null => Vec::new(),
+        Value::Object(map) => map.iter().map(|(name, value)| (&**name, text(value))).collect(),
+        Value::Array(lines) => lines.iter().map(|line| (line[0].as_str().unwrap(), text(&line[1]))).collect(),
+        other => panic!("headers are no {other}"),
+    }
+}
+
+/// What is wrong with an answer, if anything is.
+fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
+    let words: Vec<&str> = expect.split(' ').collect();
+    match (words.as_slice(), answer) {
+        (["allow"], Answer::Allow { set, removed }) => {
+            for (name, expected) in &case.upstream {
+                let name = name.to_ascii_lowercase();
+                if set.get(&name) != expected.as_ref() {
+                    return Err(format!("{name} is {:?}, not {expected:?}", set.get(&name)));
+                }
+                if expected.is_none() && !removed.contains(&name) {
+                    return Err(format!("{name} is neither set nor removed"));
+                }
+            }
+            for name in case.removed.iter().filter(|name| !removed.contains(&**name)) {
+                return Err(format!("{name} is not removed"));
+            }
+            for name in case.untouched.iter().filter(|name| removed.contains(&**name) || set.contains_key(*name)) {
+                return Err(format!("{name} does not pass as it came"));
+            }
+            Ok(())
+        }
+        (["deny", status, code], Answer::Deny { status: got, reason, challenge, location: None, .. }) => {
+            if got.to_string() != **status || reason.code() != *code {
+                return Err(format!("{answer:?}, not {expect}"));
+            }
+            match &case.challenge {
+                Some(expected) if challenge.as_ref() != Some(expected) => Err(format!("challenged by {challenge:?}")),
+                _ => Ok(()),
+            }
+        }
+        (["redirect", code], Answer::Deny { status: 302, reason, location: Some(to), .. })
+            if reason.code() == *code =>
+        {
+            match &case.location {
+                Some(expected) if expected != to => Err(format!("sent to {to}")),
+                _ => Ok(()),
+            }
+        }
+        _ => Err(format!("{answer:?}, not {expect}")),
+    }
+}
+
+#[tokio::test]
+async fn every_case_has_its_answer_through_every_door() {
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut count = 0;
+    for (file, table) in tables() {
+        let site = Site::open(&table.policy, &table.keys);
+        let mut names = BTreeSet::new();
+        for case in &table.cases {
+            assert!(names.insert(&case.name), "{file}: {} twice", case.name);
+            count += 1;
+            let asked = asked(&site, &table, case);
+            let joined = case.joined.as_ref().unwrap_or(&case.expect);
+            let doors = [
+                ("straight", &case.expect, doors::straight(&site, &asked)),
+                ("watched", &case.expect, doors::watched(&site, &asked)),
+                ("envoy, raw", &case.expect, doors::through_envoy(&site, &asked, Lines::Raw).await),
+                ("envoy, joined", joined, doors::through_envoy(&site, &asked, Lines::Joined).await),
+            ];
+            for (door, expect, answer) in &doors {
+                if let Err(why) = compare(case, expect, answer) {
+                    wrong.push(format!("{file}: {} ({door}): {why}", case.name));
+                }
+                if let Answer::Deny { reason, .. } = answer {
+                    seen.insert(*reason);
+                }
+            }
+            if case.joined.is_none() && doors.iter().any(|(_, _, answer)| *answer != doors[0].2) {
+                wrong.push(format!("{file}: {}: the doors differ: {doors:?}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count >= 200, "the table has {count} cases");
+    for reason in Reason::ALL {
+        let out_of_reach = OUT_OF_REACH.iter().any(|(out, _)| out == reason);
+        assert_ne!(seen.contains(reason), out_of_reach, "{}: has a case, or is out of reach", reason.code());
+    }
+}

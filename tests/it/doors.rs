@@ -1,0 +1,253 @@
+//! The doors by which a question reaches the core: straight, watched, and as Envoy encodes it, in both of its ways.
+//!
+//! What Envoy would send is written, and what it would get is read, with another crate's messages than ours.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::service::auth::v3 as auth;
+use portcullis::authz::decision::{Decision, RuleRef, Verdict};
+use portcullis::authz::reason::Reason;
+use portcullis::authz::request::{Asker, Header, Malformed, Raw};
+use portcullis::authz::rule::Words;
+use portcullis::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step, Witness};
+use portcullis::clock;
+use portcullis::gateway::envoy;
+use prost::Message as _;
+
+use crate::site::Site;
+
+/// A question of a gateway.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub asker: Asker,
+    pub source: Option<IpAddr>,
+    /// `None` where it is about a connection, not an HTTP request.
+    pub http: Option<Http>,
+}
+
+/// The HTTP request that it is about.
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub method: String,
+    pub target: String,
+    pub host: String,
+    /// Header lines, pseudo-headers included.
+    pub lines: Vec<(String, String)>,
+}
+
+/// An answer, whichever door it came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Allow { set: BTreeMap<String, String>, removed: BTreeSet<String> },
+    Deny { status: u16, reason: Reason, challenge: Option<String>, location: Option<String>, grpc: bool },
+}
+
+/// How Envoy writes header lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// As a map, lines of one name joined by commas.
+    Joined,
+    /// Each by itself (`encode_raw_headers`).
+    Raw,
+}
+
+/// Sees every word of every rule, so that nothing is cut short.
+#[derive(Default)]
+struct Everything(Vec<(RuleRef, Words)>);
+
+impl Witness for Everything {
+    type Words = Words;
+
+    fn words(&mut self, rule: RuleRef) -> &mut Words {
+        self.0.push((rule, Words::default()));
+        &mut self.0.last_mut().unwrap().1
+    }
+}
+
+/// Straight to the core.
+pub fn straight(site: &Site, asked: &Asked) -> Answer {
+    of_decision(&decide(&site.snapshot(), asked, &mut ()))
+}
+
+/// To the core before a witness, as `explain` asks.
+pub fn watched(site: &Site, asked: &Asked) -> Answer {
+    of_decision(&decide(&site.snapshot(), asked, &mut Everything::default()))
+}
+
+/// Decides; what the core asks for is not to be had, because it was asked for a moment ago.
+pub fn decide(snapshot: &Snapshot, asked: &Asked, witness: &mut impl Witness) -> Decision {
+    let raw = asked.http.as_ref().map(|http| Raw {
+        asker: asked.asker,
+        source: asked.source,
+        method: http.method.as_bytes(),
+        target: http.target.as_bytes(),
+        host: http.host.as_bytes(),
+        headers: http.lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+    });
+    let read = raw.as_ref().ok_or(Malformed(Reason::RequestMissing)).and_then(|raw| snapshot.read(raw));
+    let request = read.as_ref().map_err(|malformed| *malformed);
+    let mut facts = Facts::default();
+    loop {
+        match snapshot.decide_before(request, &facts, clock::now(), witness) {
+            Step::Decided(decision) => return decision,
+            Step::Needs(Question::Keys(id)) => {
+                assert_eq!(facts.keys, None, "the same question twice");
+                facts.keys = Some((id, NoNews::TooSoon));
+            }
+        }
+    }
+}
+
+fn of_decision(decision: &Decision) -> Answer {
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    match decision.verdict() {
+        Verdict::Allow(grant) => Answer::Allow {
+            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
+            removed: grant.remove().map(text).collect(),
+        },
+        Verdict::Deny(denial) => {
+            assert_eq!(decision.basis().reason, Some(denial.reason()));
+            Answer::Deny {
+                status: denial.status(),
+                reason: denial.reason(),
+                challenge: denial.challenge().filter(|_| denial.location().is_none()).map(Into::into),
+                location: denial.location().map(Into::into),
+                grpc: denial.is_grpc(),
+            }
+        }
+    }
+}
+
+/// The check as Envoy encodes it.
+pub fn encoded(asked: &Asked, lines: Lines) -> Vec<u8> {
+    let address = asked.source.map(|address| core::Address {
+        address: Some(core::address::Address::SocketAddress(core::SocketAddress {
+            address: address.to_string(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(40_754)),
+            ..Default::default()
+        })),
+    });
+    let http = asked.http.as_ref().map(|http| {
+        let mut joined: HashMap<String, String> = HashMap::new();
+        for (name, value) in &http.lines {
+            joined.entry(name.clone()).and_modify(|all| *all = format!("{all},{value}")).or_insert(value.clone());
+        }
+        let raw = http.lines.iter().map(|(name, value)| core::HeaderValue {
+            key: name.clone(),
+            raw_value: value.clone().into_bytes(),
+            ..Default::default()
+        });
+        auth::attribute_context::HttpRequest {
+            id: "1931801838038004668".into(),
+            method: http.method.clone(),
+            path: http.target.clone(),
+            host: http.host.clone(),
+            scheme: "https".into(),
+            protocol: "HTTP/2".into(),
+            headers: if lines == Lines::Joined { joined } else { HashMap::new() },
+            header_map: (lines == Lines::Raw).then(|| core::HeaderMap { headers: raw.collect() }),
+            ..Default::default()
+        }
+    });
+    auth::CheckRequest {
+        attributes: Some(auth::AttributeContext {
+            source: Some(auth::attribute_context::Peer { address, ..Default::default() }),
+            request: http.map(|http| auth::attribute_context::Request { time: None, http: Some(http) }),
+            metadata_context: Some(core::Metadata::default()),
+            route_metadata_context: Some(core::Metadata::default()),
+            ..Default::default()
+        }),
+    }
+    .encode_to_vec()
+}
+
+/// Through the encoded door.
+pub async fn through_envoy(site: &Site, asked: &Asked, lines: Lines) -> Answer {
+    let message = Bytes::from(encoded(asked, lines));
+    let frame = envoy::check(&site.authorizer, asked.asker, Ok(message), None).await;
+    read(site, &frame)
+}
+
+/// Takes an answer out of its gRPC frame.
+pub fn unframed(frame: &[u8]) -> auth::CheckResponse {
+    assert_eq!(frame[0], 0, "an answer is never compressed");
+    let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]);
+    assert_eq!(length as usize, frame.len() - 5);
+    assert_ne!(length, 0, "an empty answer is an allow");
+    auth::CheckResponse::decode(&frame[5..]).unwrap()
+}
+
+/// Reads an answer as Envoy would, and holds it to everything that any answer must be.
+pub fn read(site: &Site, frame: &[u8]) -> Answer {
+    let response = unframed(frame);
+    let code = response.status.as_ref().expect("the status is always written").code;
+    match response.http_response.expect("there is a verdict") {
+        auth::check_response::HttpResponse::OkResponse(ok) => {
+            assert_eq!(code, 0);
+            let set = headers(&ok.headers);
+            for name in &ok.headers_to_remove {
+                assert!(!set.contains_key(name), "{name} is set and removed");
+                assert!(!name.starts_with(':') && name != "host", "{name} is removed");
+            }
+            assert!(ok.response_headers_to_add.is_empty() && ok.query_parameters_to_set.is_empty());
+            let count = ok.headers_to_remove.len();
+            let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
+            assert_eq!(removed.len(), count, "a name is removed twice");
+            Answer::Allow { set, removed }
+        }
+        auth::check_response::HttpResponse::DeniedResponse(denied) => {
+            assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");
+            let status = denied.status.expect("a denial has a status").code;
+            let headers = headers(&denied.headers);
+            assert_eq!(headers["cache-control"], "no-store");
+            let grpc = headers.contains_key("grpc-status");
+            if !grpc {
+                assert_eq!(headers["x-content-type-options"], "nosniff");
+                assert_eq!(headers["content-type"], "application/problem+json");
+                let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
+                assert_eq!(body["status"], status);
+            }
+            Answer::Deny {
+                status: status.try_into().unwrap(),
+                reason: told(site, &denied.body),
+                challenge: headers.get("www-authenticate").cloned(),
+                location: headers.get("location").cloned(),
+                grpc,
+            }
+        }
+        auth::check_response::HttpResponse::ErrorResponse(_) => panic!("an error lets pass where Envoy fails open"),
+    }
+}
+
+/// Header options, each of which must overwrite whatever version of Envoy reads it.
+fn headers(options: &[core::HeaderValueOption]) -> BTreeMap<String, String> {
+    let mut read = BTreeMap::new();
+    for option in options {
+        let header = option.header.as_ref().unwrap();
+        #[expect(deprecated, reason = "the Envoy that is tested against reads this field only")]
+        let append = option.append;
+        assert_eq!(append.expect("`append` is written").value, false, "{} is appended", header.key);
+        assert_eq!(option.append_action, 2, "{} does not overwrite", header.key);
+        assert!(header.raw_value.is_empty(), "Envoy makes an empty header of a raw value");
+        assert!(http::HeaderName::from_bytes(header.key.as_bytes()).is_ok_and(|name| name.as_str() == header.key));
+        assert!(header.value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", header.key);
+        assert!(
+            !matches!(&*header.key, "content-length" | "transfer-encoding" | "connection" | "upgrade" | "host" | "te"),
+            "{} frames the message",
+            header.key
+        );
+        assert_eq!(read.insert(header.key.clone(), header.value.clone()), None, "{} twice", header.key);
+    }
+    read
+}
+
+/// The reason that the decision id in a body tells whoever has its key.
+fn told(site: &Site, body: &str) -> Reason {
+    let id = serde_json::from_str::<serde_json::Value>(body)
+        .map(|body| body["decision"].as_str().unwrap().to_owned())
+        .unwrap_or_else(|_| body.rsplit(' ').next().unwrap().to_owned());
+    site.sealing.open(&id).unwrap().reason.unwrap()
+}

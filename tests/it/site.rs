@@ -1,0 +1,197 @@
+//! A policy with throw-away keys of its issuers, ready to decide: through the core, and through the shell round it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis::authorizer::{Authorizer, Sealer};
+use portcullis::authz::algorithm::Algorithm;
+use portcullis::authz::decision_id::SealingKey;
+use portcullis::authz::issuer::{IssuerPolicy, KeyState};
+use portcullis::authz::keys::{KeySet, Origin};
+use portcullis::authz::snapshot::Snapshot;
+use portcullis::authz::time::Timestamp;
+use portcullis::clock;
+use portcullis::config::compile::compile;
+use portcullis::dev::mint::SigningKey;
+use portcullis::live::{Live, Publisher};
+use portcullis::observe::Recorder;
+use portcullis::observe::audit::Audit;
+use portcullis::observe::metrics::Metrics;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// The kid of every issuer's key: the same for all, so that only the issuer tells them apart.
+pub const KID: &str = "k1";
+
+/// How it stands with an issuer's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keys {
+    /// Fetched just now.
+    #[default]
+    Fresh,
+    /// Never fetched.
+    None,
+    /// Fetched, but the last fetch failed.
+    Failing,
+    /// Fetched longer ago than they may be used.
+    Stale,
+}
+
+/// A site: a policy, its keys, and who answers for it.
+pub struct Site {
+    pub live: Arc<Live>,
+    pub authorizer: Authorizer,
+    pub sealing: Arc<SealingKey>,
+    publisher: Publisher,
+    signers: BTreeMap<String, SigningKey>,
+}
+
+/// A token that is to be made.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Members of the header to set; null removes one.
+    pub header: Map<String, Value>,
+    /// The issuer whose key signs, where that is not the one whom the claims name.
+    pub signed_by: Option<String>,
+    /// The claims as text, in place of those of the case.
+    pub claims_text: Option<String>,
+    /// What is put in place of the signature.
+    pub signature: Option<String>,
+    /// What is appended to the finished token.
+    pub tail: String,
+}
+
+impl Site {
+    /// Compiles a policy, which must have no errors, and makes keys for its issuers that fetch theirs.
+    pub fn open(policy: &str, keys: &BTreeMap<String, Keys>) -> Self {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let (compiled, problems) = compile("policy.yaml", policy, &|file| std::fs::read(tests.join(file)));
+        let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(policy, false)));
+        let mut states: HashMap<Arc<str>, KeyState> = compiled.fixed;
+        let mut signers = BTreeMap::new();
+        for issuer in compiled.policy.issuers.iter().filter(|issuer| issuer.fed) {
+            let signer = SigningKey::generate(Algorithm::Es256);
+            let condition = keys.get(&*issuer.name).copied().unwrap_or_default();
+            states.insert(Arc::clone(&issuer.name), state(issuer, &signer, condition));
+            signers.insert(issuer.name.to_string(), signer);
+        }
+        for name in keys.keys() {
+            assert!(signers.contains_key(name), "`keys:` names no issuer of the policy: {name}");
+        }
+        let (live, publisher, _) = Live::new();
+        publisher.publish_policy(compiled.policy, states);
+        let sealing = Arc::new(SealingKey::new(b"0123456789abcdef0123456789abcdef").unwrap());
+        let recorder = Recorder::new(Audit::off(), Metrics::default().core());
+        let authorizer = Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), 1));
+        Self { live, authorizer, sealing, publisher, signers }
+    }
+
+    /// What is published.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.snapshot().unwrap()
+    }
+
+    /// Forgets every token that was verified, by an issuer's keys coming anew with a key more.
+    pub fn forget(&self) {
+        for issuer in self.snapshot().issuers() {
+            let Some(signer) = self.signers.get(&*issuer.policy().name) else { continue };
+            let more = SigningKey::generate(Algorithm::EdDsa).public_jwk(Some("more"));
+            let keys = key_set(&[signer.public_jwk(Some(KID)), more]);
+            self.publisher.publish_keys(issuer.policy(), KeyState { keys, ..issuer.state().clone() });
+        }
+    }
+
+    /// The issuer of this name, or the first one.
+    pub fn issuer(&self, name: Option<&str>) -> Arc<IssuerPolicy> {
+        let snapshot = self.snapshot();
+        let mut issuers = snapshot.issuers().iter().map(|issuer| issuer.policy());
+        let found = issuers.find(|issuer| name.is_none_or(|name| *issuer.name == *name));
+        Arc::clone(found.unwrap_or_else(|| panic!("the policy has no issuer {name:?}")))
+    }
+
+    /// Mints a token of these claims. `iss` is an issuer's name in the policy, `roles` goes where that issuer's claim
+    /// path reads them, null removes a claim that is there by default, and `now+5` and `now-5` are times.
+    pub fn token(&self, claims: &Map<String, Value>, recipe: &Recipe) -> String {
+        let issuer = self.issuer(claims.get("iss").and_then(Value::as_str));
+        let now = clock::now();
+        let mut written = Map::new();
+        let seconds = |at: Timestamp| Value::from(at.as_millis() / 1_000);
+        written.insert("iss".into(), issuer.tokens.issuer.to_string().into());
+        written.insert("sub".into(), "u1".into());
+        written.insert("iat".into(), seconds(now));
+        written.insert("exp".into(), seconds(now.plus(Duration::from_secs(300))));
+        put(
+            &mut written,
+            &issuer.tokens.audience.claim.to_string(),
+            issuer.tokens.audience.any_of[0].to_string().into(),
+        );
+        for (name, value) in claims.iter().filter(|(name, _)| *name != "iss") {
+            let value = timed(value, now);
+            match (&**name, &issuer.roles) {
+                ("roles", Some(path)) => put(&mut written, &path.to_string(), value),
+                _ if value.is_null() => _ = written.remove(name),
+                _ => _ = written.insert(name.clone(), value),
+            }
+        }
+        let mut header = Map::from_iter([
+            ("alg".to_owned(), json!("ES256")),
+            ("typ".to_owned(), json!("JWT")),
+            ("kid".to_owned(), json!(KID)),
+        ]);
+        for (name, value) in &recipe.header {
+            if value.is_null() { _ = header.remove(name) } else { _ = header.insert(name.clone(), value.clone()) }
+        }
+        let signer = recipe.signed_by.as_deref().unwrap_or(&issuer.name);
+        let signer = self.signers.get(signer).unwrap_or_else(|| panic!("nobody signs for {signer}"));
+        let claims = recipe.claims_text.clone().unwrap_or_else(|| Value::Object(written).to_string());
+        let mut token = signer.sign(&Value::Object(header).to_string(), &claims);
+        if let Some(signature) = &recipe.signature {
+            token.truncate(token.rfind('.').unwrap() + 1);
+            token.push_str(signature);
+        }
+        token + &recipe.tail
+    }
+}
+
+fn key_set(keys: &[Value]) -> KeySet {
+    let report = KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes(), Origin::Remote).unwrap();
+    assert!(report.refused.is_empty());
+    report.keys
+}
+
+fn state(issuer: &IssuerPolicy, signer: &SigningKey, condition: Keys) -> KeyState {
+    let now = clock::now();
+    let keys = key_set(&[signer.public_jwk(Some(KID))]);
+    let too_long = issuer.max_stale.as_millis() as i64 + 60_000;
+    match condition {
+        Keys::Fresh => KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false },
+        Keys::None => KeyState::default(),
+        Keys::Failing => KeyState { keys, fetched: Some(now), attempted: Some(now), failed: true },
+        Keys::Stale => {
+            let fetched = Some(Timestamp::from_millis(now.as_millis() - too_long));
+            KeyState { keys, fetched, attempted: fetched, failed: false }
+        }
+    }
+}
+
+/// Puts a value where a claim path reads it.
+fn put(claims: &mut Map<String, Value>, path: &str, value: Value) {
+    match path.split_once('.').filter(|_| !path.contains('/')) {
+        None if value.is_null() => _ = claims.remove(path),
+        None => _ = claims.insert(path.to_owned(), value),
+        Some((first, rest)) => {
+            let inner = claims.entry(first).or_insert_with(|| json!({}));
+            put(inner.as_object_mut().unwrap(), rest, value);
+        }
+    }
+}
+
+/// `now+5` and `now-5` as seconds.
+fn timed(value: &Value, now: Timestamp) -> Value {
+    let offset = value.as_str().and_then(|text| text.strip_prefix("now")).and_then(|text| text.parse::<i64>().ok());
+    offset.map_or_else(|| value.clone(), |offset| (now.as_millis() / 1_000 + offset).into())
+}
