@@ -260,7 +260,9 @@ impl Snapshot {
         *decided = Some(RuleRef::Route(route.id));
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
-            Rule::Where(rule) => require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene)),
+            Rule::Where(rule) => {
+                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))
+            }
         }
     }
 

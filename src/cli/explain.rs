@@ -2,6 +2,7 @@
 //! Exits with 0 where it is allowed, with 1 where it is denied, and with 2 where that cannot be told.
 
 mod curl;
+mod explanation;
 mod gates;
 mod miss;
 mod moment;
@@ -9,8 +10,8 @@ mod near;
 mod report;
 mod scene;
 mod shell;
-mod told;
 mod token;
+mod told;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
@@ -22,7 +23,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use self::curl::{Curl, CurlError, Url};
-use self::gates::{Explanation, explain};
+use self::explanation::Explanation;
+use self::gates::explain;
 use self::token::{Decoded, tokens_in};
 use super::{PolicyFile, print};
 use crate::authz::issuer::{Issuer, IssuerId};
@@ -137,15 +139,24 @@ impl Explain {
             let text = if self.format == Form::Json { json(&opened) } else { report::opened(&opened, colours) };
             return Ok((text, opened.allowed));
         }
-        let explanation = self.explanation(compiled)?;
+        let mut wanted = self.wanted()?;
+        let given = wanted.headers.iter().map(|(_, value)| value).map(String::as_str).chain([&*wanted.ask.target]);
+        let tokens: Vec<String> = given.flat_map(tokens_in).map(str::to_owned).collect();
+        let explanation = self.explanation(compiled, &mut wanted)?;
         let text = if self.format == Form::Json { json(&explanation) } else { report::text(&explanation, colours) };
+        let text = tokens.iter().fold(text, |text, token| text.replace(token, "(token)"));
         Ok((text, explanation.verdict.allowed))
     }
 
     /// The one word that is no line, no path and no URL.
     fn id(&self) -> Option<&str> {
         match self.what.as_slice() {
-            [word] if !word.trim().contains([' ', '/', ':']) && word != "curl" => Some(word),
+            [word]
+                if word != "curl"
+                    && word.trim().bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) =>
+            {
+                Some(word)
+            }
             _ => None,
         }
     }
@@ -153,7 +164,7 @@ impl Explain {
     fn wanted(&self) -> Result<Wanted, Fault> {
         let (method, url) = match self.what.as_slice() {
             [first, ..] if first == "curl" || first == "$" => return self.pasted(Curl::from_words(&self.what)?),
-            [line] if line.trim_start().starts_with(['$', 'c']) && line.contains("curl") && line.contains(' ') => {
+            [line] if line.split_whitespace().find(|word| *word != "$") == Some("curl") => {
                 return self.pasted(Curl::from_line(line)?);
             }
             [url] => ("GET", url),
@@ -175,7 +186,11 @@ impl Explain {
     fn pasted(&self, curl: Curl) -> Result<Wanted, Fault> {
         let Curl { method, host, target, mut headers, notes } = curl;
         headers.extend(self.headers()?);
-        Ok(Wanted { ask: Ask { method: method.into(), host: Some(host.into()), target: target.into() }, headers, notes })
+        Ok(Wanted {
+            ask: Ask { method: method.into(), host: Some(host.into()), target: target.into() },
+            headers,
+            notes,
+        })
     }
 
     fn headers(&self) -> Result<Vec<(String, String)>, Fault> {
@@ -201,26 +216,25 @@ impl Explain {
         Ok(Who::Token { issuer: issuer.map(|name| Spanned::new(name, nowhere)), roles, claims })
     }
 
-    fn explanation(&self, compiled: &Compiled) -> Result<Explanation, Fault> {
+    fn explanation(&self, compiled: &Compiled, wanted: &mut Wanted) -> Result<Explanation, Fault> {
         let now = self.now.unwrap_or_else(clock::now);
-        let mut wanted = self.wanted()?;
         let rehearsal = Rehearsal::at(compiled, now);
         if self.unverified {
-            take_for_genuine(&rehearsal, &mut wanted);
+            take_for_genuine(&rehearsal, wanted);
         }
         let who = self.who()?;
         let headers: Vec<(&str, &str)> =
             wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let call = Call { who: &who, ask: &wanted.ask, from: self.from, browser: false, headers: &headers };
-        let by = |snapshot: &Snapshot| {
-            rehearsal.stage(&call, |request| explain(snapshot, request, &Facts::default(), now))
-        };
-        let told = if self.unverified || self.claims.is_some() {
-            by(rehearsal.snapshot())?
-        } else {
-            by(&snapshot(compiled))?
-        };
+        let by =
+            |snapshot: &Snapshot| rehearsal.stage(&call, |request| explain(snapshot, request, &Facts::default(), now));
+        let told =
+            if self.unverified || self.claims.is_some() { by(rehearsal.snapshot())? } else { by(&snapshot(compiled))? };
         let mut explanation = told.map_err(|issuer| without_keys(compiled, issuer))?;
+        if self.unverified || self.claims.is_some() {
+            // Those of a throw-away key would only mislead.
+            explanation.gates.iter_mut().for_each(|gate| gate.details.retain(|d| d.what != "alg" && d.what != "kid"));
+        }
         if self.claims.is_some() {
             explanation.notes.push("the token was made for this explanation, of --claims".to_owned());
         }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Value;
 
+use super::explanation::{Answer, Asked, Asking, Detail, Explanation, Gate, Told};
 use super::miss::{nearest, told};
 use super::scene::Sight;
 use super::token::{Decoded, presented};
@@ -17,95 +17,10 @@ use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
 use crate::authz::route::{Captures, Found};
-use crate::authz::rule::{Expr, Rule, Scene, Watch, WordId, Words};
+use crate::authz::rule::{Expr, Rule, Scene, Watch, Word, WordId, Words};
 use crate::authz::snapshot::{Facts, Question, Snapshot, Step, Witness};
 use crate::authz::time::Timestamp;
 use crate::observe::audit::rfc3339;
-
-/// A decision taken apart.
-#[derive(Debug, Serialize)]
-pub(super) struct Explanation {
-    pub policy: String,
-    pub time: String,
-    pub notes: Vec<String>,
-    /// The request as it was asked about, nothing read yet.
-    pub sent: String,
-    pub request: Option<Asked>,
-    pub gates: Vec<Gate>,
-    pub verdict: Told,
-}
-
-/// The request as it was read.
-#[derive(Debug, Serialize)]
-pub(super) struct Asked {
-    pub method: String,
-    pub host: String,
-    pub path: String,
-    pub query: Option<String>,
-    pub address: Option<IpAddr>,
-}
-
-/// One gate.
-#[derive(Debug, Serialize)]
-pub(super) struct Gate {
-    pub gate: &'static str,
-    /// `None` where the request did not come so far.
-    pub passed: Option<bool>,
-    pub says: String,
-    pub details: Vec<Detail>,
-    pub rules: Vec<Asking>,
-}
-
-/// Something with a name.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Detail {
-    pub what: String,
-    pub is: Value,
-}
-
-/// One rule that was evaluated.
-#[derive(Debug, Serialize)]
-pub(super) struct Asking {
-    pub kind: &'static str,
-    pub name: String,
-    pub rule: String,
-    pub holds: &'static str,
-    pub passed: bool,
-    pub words: Vec<Answer>,
-}
-
-/// One word with its answer.
-#[derive(Debug, Serialize)]
-pub(super) struct Answer {
-    pub word: String,
-    pub answer: &'static str,
-    pub compared: String,
-}
-
-/// What came of it.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Told {
-    pub allowed: bool,
-    pub status: u16,
-    pub reason: Option<&'static str>,
-    pub meaning: Option<&'static str>,
-    pub challenge: Option<String>,
-    pub location: Option<String>,
-    /// What would pass, each completing the sentence "would pass …".
-    pub nearest: Vec<String>,
-    pub set: Vec<(String, String)>,
-    /// Headers that the request came with, and that the upstream does not get.
-    pub removed: Vec<String>,
-    /// How many more names are removed from every request.
-    pub also_removed: usize,
-    pub metadata: Vec<(String, Value)>,
-}
-
-impl Detail {
-    pub fn new(what: &str, is: impl Into<Value>) -> Self {
-        Self { what: what.to_owned(), is: is.into() }
-    }
-}
 
 /// A rule as the core evaluated it.
 struct Seen {
@@ -159,7 +74,8 @@ pub(super) fn explain(
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));
     let address = request.ok().and_then(|request| policy.gateways.client_address(request));
-    let telling = Telling { snapshot, policy, request: request.ok(), route, address, now, decision: &decision, watched };
+    let telling =
+        Telling { snapshot, policy, request: request.ok(), route, address, now, decision: &decision, watched };
     Ok(Explanation {
         policy: policy.id.to_string(),
         time: rfc3339(now),
@@ -280,7 +196,11 @@ impl Telling<'_> {
             return (format!("{}, by {source}", identity.principal()), details, Vec::new());
         }
         let Some(reason) = self.decision.basis().reason.filter(|_| self.reached() == Reached::Identity) else {
-            return ("nobody: the request has no credential, and the route asks for none".to_owned(), details, Vec::new());
+            return (
+                "nobody: the request has no credential, and the route asks for none".to_owned(),
+                details,
+                Vec::new(),
+            );
         };
         let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted()));
         details.extend(fault.map(|fault| Detail::new("fault", fault)));
@@ -299,18 +219,15 @@ impl Telling<'_> {
 
     /// The rule that a reference means: its kind, its name, its tree.
     fn rule(&self, rule: RuleRef) -> Option<(&'static str, &str, &Expr)> {
-        let named = |rules: &'_ [crate::authz::policy::Named], at: u32| usize::try_from(at).ok().filter(|at| *at < rules.len());
-        match rule {
-            RuleRef::Route(id) => self.policy.route(id).and_then(|route| Some(("route", &*route.key, route.rule.expr()?))),
-            RuleRef::Guard(at) => {
-                let guard = self.policy.guards.get(named(&self.policy.guards, at)?)?;
-                Some(("guard", &guard.name, &guard.rule))
+        let (kind, named) = match rule {
+            RuleRef::Route(id) => {
+                let route = self.policy.route(id)?;
+                return Some(("route", &route.key, route.rule.expr()?));
             }
-            RuleRef::Forbid(at) => {
-                let forbid = self.policy.forbids.get(named(&self.policy.forbids, at)?)?;
-                Some(("forbid", &forbid.name, &forbid.rule))
-            }
-        }
+            RuleRef::Guard(at) => ("guard", self.policy.guards.get(usize::try_from(at).ok()?)?),
+            RuleRef::Forbid(at) => ("forbid", self.policy.forbids.get(usize::try_from(at).ok()?)?),
+        };
+        Some((kind, &named.name, &named.rule))
     }
 
     fn rules(&self) -> (String, Vec<Detail>, Vec<Asking>) {
@@ -373,6 +290,7 @@ impl Telling<'_> {
             allowed: true,
             status: 200,
             set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
+            replaced: grant.set().iter().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
             removed: removed.into_iter().map(|name| text(name)).collect(),
             also_removed: rest.len(),
             metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
@@ -395,7 +313,13 @@ impl Telling<'_> {
     fn nearest_of(&self, seen: &Seen) -> Vec<String> {
         let Some((_, _, rule)) = self.rule(seen.rule) else { return Vec::new() };
         let sight = self.sight(&seen.captures);
-        told(&nearest(rule, &seen.words, target(seen.rule), &|word, truth| sight.may(word, truth)), &sight)
+        let misses = nearest(rule, &seen.words, target(seen.rule), &|word, truth| sight.may(word, truth));
+        let near = told(&misses, &sight).into_iter();
+        match seen.rule {
+            RuleRef::Route(_) => near.collect(),
+            RuleRef::Guard(_) => near.map(|near| format!("this guard {near}")).collect(),
+            RuleRef::Forbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
+        }
     }
 
     /// What a token would have to say, where there was none: its words all miss so far, and those that need none stay.
@@ -409,7 +333,7 @@ impl Telling<'_> {
         let (nobody, mut words) = (Caller::default(), Words::default());
         let _ = rule.eval(&Scene { caller: &nobody, captures: &captures, address: self.address }, &mut words);
         for (at, word) in rule.words() {
-            if *word == crate::authz::rule::Word::SignedIn
+            if *word == Word::SignedIn
                 && let Some(signed_in) = words.0.iter_mut().find(|(asked, _)| *asked == at)
             {
                 signed_in.1 = Truth::True;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::gates::Detail;
+use super::explanation::Detail;
 use crate::authz::policy::Policy;
 use crate::authz::request::Request;
 use crate::authz::route::{Found, Pattern};

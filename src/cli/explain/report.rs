@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::gates::{Asking, Detail, Explanation, Gate, Told};
+use super::explanation::{Asking, Detail, Explanation, Gate, Told};
 use super::told::Opened;
 
 /// The widest column of words.
@@ -80,7 +80,10 @@ impl Page {
         self.line(ink, &format!("            {sign} {kind} {name}: {rule}: {outcome}"));
         let width = widest(words.iter().map(|word| word.word.as_str()));
         for word in words {
-            self.line(Ink::None, &format!("                {:width$}  {:7}  {}", word.word, word.answer, word.compared));
+            self.line(
+                Ink::None,
+                &format!("                {:width$}  {:7}  {}", word.word, word.answer, word.compared),
+            );
         }
     }
 
@@ -88,7 +91,8 @@ impl Page {
         if told.allowed {
             self.line(Ink::Green, "ALLOWED");
             for (name, value) in &told.set {
-                self.line(Ink::None, &format!("  sets      {name}: {value}"));
+                let replaced = if told.replaced.contains(name) { "  (in place of what the caller sent)" } else { "" };
+                self.line(Ink::None, &format!("  sets      {name}: {value}{replaced}"));
             }
             for name in &told.removed {
                 self.line(Ink::None, &format!("  removes   {name}, which the caller sent"));

@@ -125,9 +125,7 @@ impl<'a> Sight<'a> {
             Word::Group(name) => (format!("{with} group {name}"), is),
             Word::Scope(name) => (format!("{with} scope {name}"), is),
             Word::Claim { path, test: Test::Equals(value) } => (format!("if {path} {were} {value}"), is),
-            Word::Claim { path, test: Test::Capture(name) } => {
-                (format!("if {path} {were} {}", self.capture(name)), is)
-            }
+            Word::Claim { path, test: Test::Capture(name) } => (format!("if {path} {were} {}", self.capture(name)), is),
             Word::Claim { path, test: Test::Present } => (format!("{with} the claim {path}"), String::new()),
             Word::Owner(name) => (format!("if sub {were} {}", self.capture(name)), is),
             Word::Issuer(name) => (format!("{with} a token of {name}"), is),

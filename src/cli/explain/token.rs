@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::gates::Detail;
+use super::explanation::Detail;
 use super::moment::span;
 use crate::authz::credential::{self, Source};
 use crate::authz::issuer::{Issuer, IssuerPolicy};
@@ -139,7 +139,9 @@ impl Decoded {
             Reason::CrossSite => {
                 let origins = policy?.origins.join(", ");
                 let listed = if origins.is_empty() { "lists none".to_owned() } else { format!("lists {origins}") };
-                format!("the request tells neither sec-fetch-site: same-origin nor a listed origin; the issuer {listed}")
+                format!(
+                    "the request tells neither sec-fetch-site: same-origin nor a listed origin; the issuer {listed}"
+                )
             }
             _ => return None,
         })
@@ -160,9 +162,9 @@ fn relative(at: Timestamp, now: Timestamp, past: &str, future: &str) -> String {
     }
 }
 
-/// The parts of a header's value that look like a compact JWS.
+/// The parts of a header's value, or of a URL, that look like a compact JWS.
 pub(super) fn tokens_in(value: &str) -> impl Iterator<Item = &str> {
-    let parts = value.split([' ', ';', ',', '=', '"']);
+    let parts = value.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
     parts.filter(|part| part.matches('.').count() == 2 && Decoded::of(part.as_bytes()).header.is_some())
 }
 
