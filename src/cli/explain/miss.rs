@@ -86,7 +86,7 @@ mod tests {
         let no = [Truth::False];
         assert_eq!(found("owner:id or role:admin", &no, Truth::True), ["owner:id=True", "role:admin=True"]);
         assert_eq!(found("role:a and role:b", &no, Truth::True), ["role:a=True+role:b=True"]);
-        assert_eq!(found("role:a or role:b and role:c", &no, Truth::True), ["role:a=True"]);
+        assert_eq!(found("role:a or (role:b and role:c)", &no, Truth::True), ["role:a=True"]);
         assert_eq!(found("not role:a", &[Truth::True], Truth::True), ["role:a=False"]);
         assert_eq!(found("not role:a", &[Truth::Unknown], Truth::True), ["role:a=False"]);
         assert_eq!(found("role:a and role:b and role:c", &no, Truth::True), [""; 0]);
