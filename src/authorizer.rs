@@ -1,8 +1,8 @@
 //! The async shell round the core: the only caller of `decide` on the hot path.
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,39 +40,33 @@ pub struct Answered {
     pub id: Option<DecisionId>,
 }
 
-/// Seals decision ids with nonces of its own: a random prefix and a counter.
+/// Seals decision ids with nonces of its own: they count from a random number of 96 bits, so that those of two cores, or
+/// of one before and after a restart, do not meet.
 pub struct Sealer {
     key: Arc<SealingKey>,
     replica: u32,
-    prefix: Cell<[u8; 8]>,
-    count: Cell<u32>,
+    prefix: [u8; 4],
+    count: AtomicU64,
 }
 
 impl Sealer {
     /// A sealer for one core.
     #[must_use]
     pub fn new(key: Arc<SealingKey>, replica: u32) -> Self {
-        Self { key, replica, prefix: Cell::new(random()), count: Cell::new(0) }
+        Self { key, replica, prefix: random(), count: AtomicU64::new(u64::from_be_bytes(random())) }
     }
 
     fn seal(&self, decision: &Decision, snapshot: Option<&Snapshot>, at: Timestamp) -> Option<DecisionId> {
-        let count = self.count.get().checked_add(1).unwrap_or_else(|| {
-            self.prefix.set(random());
-            0
-        });
-        self.count.set(count);
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mut nonce = [0; 12];
-        nonce
-            .iter_mut()
-            .zip(self.prefix.get().into_iter().chain(count.to_be_bytes()))
-            .for_each(|(to, from)| *to = from);
+        nonce.iter_mut().zip(self.prefix.into_iter().chain(count.to_be_bytes())).for_each(|(to, from)| *to = from);
         let policy = snapshot.map(|snapshot| snapshot.policy().id).unwrap_or_default();
         self.key.seal(nonce, &Told::of(decision.basis(), policy, self.replica, at))
     }
 }
 
-fn random() -> [u8; 8] {
-    let mut bytes = [0; 8];
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     // The system's generator does not fail once it is seeded; were it to, ids would repeat, decisions would not change.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     bytes

@@ -64,6 +64,8 @@ pub struct Route {
     pub key: Arc<str>,
     /// Its rule.
     pub rule: Rule,
+    /// Its rule, as canonical text.
+    pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
 }
@@ -75,4 +77,6 @@ pub struct Named {
     pub name: Arc<str>,
     /// The rule.
     pub rule: Expr,
+    /// What it is called and what it says, as audit lines tell it.
+    pub text: Arc<str>,
 }

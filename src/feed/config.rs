@@ -10,13 +10,13 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::jwks::Feeds;
 use crate::authz::policy::PolicyId;
 use crate::authz::time::Timestamp;
 use crate::clock;
-use crate::config::{Compiled, Problem, Problems, Span, load};
+use crate::config::{Compiled, Problem, Problems, Settings, Span, load};
 
 /// How long the files must lie still before they are loaded: an editor or a rollout writes more than once.
 const QUIET: Duration = Duration::from_millis(150);
@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the files are looked at where nothing was reported: not every file system reports.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often a load is repeated because files changed under it, or because it told of more of them.
+const ROUNDS: usize = 3;
 
 /// How reloading is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct ReloadStatus {
     pub loaded: Timestamp,
     /// Whether the files have been changed since to what does not load.
     pub failed: bool,
+    /// Whether the file says something that holds only after a restart: another address to listen at, another audit.
+    pub restart: bool,
     /// How many loads were published, the first one included.
     pub good: u64,
     /// How many loads were refused.
@@ -65,11 +69,12 @@ impl PolicyFile {
         let (changed, changes) = mpsc::channel(1);
         let mut watched = Watched::new(changed);
         watched.look(std::slice::from_ref(&path));
-        let compiled = load(&path)?;
-        if watched.look(&compiled.files) {
-            // Key files that only the policy told of: they may have changed since it was read.
-            let compiled = load(&path)?;
-            return Ok((Self { path, watched, changes }, compiled));
+        let mut compiled = load(&path)?;
+        for _ in 0..ROUNDS {
+            if !watched.look(&compiled.files) {
+                break;
+            }
+            compiled = load(&path)?;
         }
         Ok((Self { path, watched, changes }, compiled))
     }
@@ -83,7 +88,8 @@ impl PolicyFile {
         }
         let (requests, requested) = mpsc::channel(1);
         let (told, status) = watch::channel(ReloadStatus::default());
-        let mut follower = Follower { path, watched, feeds, status: told, refused: None };
+        let started = compiled.settings.clone();
+        let mut follower = Follower { path, watched, feeds, started, status: told, refused: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
         Reloads { requests, status }
@@ -116,6 +122,8 @@ struct Follower {
     path: PathBuf,
     watched: Watched,
     feeds: Feeds,
+    /// What holds until a restart.
+    started: Settings,
     status: watch::Sender<ReloadStatus>,
     /// Why the last load was refused.
     refused: Option<Problems>,
@@ -130,6 +138,7 @@ impl Follower {
     ) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stirred = None;
         loop {
             tokio::select! {
                 request = requests.recv() => {
@@ -138,8 +147,9 @@ impl Follower {
                     let _ = reply.send(self.reload(true).await);
                 }
                 Some(()) = next(&mut hangup) => { self.reload(true).await; }
-                Some(()) = changes.recv() => {
-                    quiet(&mut changes).await;
+                Some(()) = changes.recv() => stirred = Some(Stirred::again(stirred)),
+                () = still(stirred) => {
+                    stirred = None;
                     self.reload_if_changed().await;
                 }
                 _ = looks.tick() => self.reload_if_changed().await,
@@ -161,9 +171,10 @@ impl Follower {
         let known = self.watched.files();
         self.watched.look(&known);
         let mut loaded = self.load().await;
-        if let Ok(compiled) = &loaded
-            && self.watched.look(&compiled.files)
-        {
+        for _ in 0..ROUNDS {
+            if !loaded.as_ref().is_ok_and(|compiled| self.watched.look(&compiled.files)) {
+                break;
+            }
             loaded = self.load().await;
         }
         match loaded {
@@ -193,8 +204,12 @@ impl Follower {
         }
         self.feeds.publish(compiled.policy, compiled.fixed, compiled.feeds).await;
         self.refused = None;
-        let good = old.good.saturating_add(1);
-        self.status.send_replace(ReloadStatus { policy: new, loaded: clock::now(), failed: false, good, ..old });
+        let restart = !same(&compiled.settings, &self.started);
+        if restart {
+            tracing::warn!("`listen`, `audit`, `log` and `decision_key` are not what they were at start: restart");
+        }
+        let (loaded, good) = (clock::now(), old.good.saturating_add(1));
+        self.status.send_replace(ReloadStatus { policy: new, loaded, failed: false, restart, good, ..old });
         if old.good == 0 {
             tracing::info!(policy = %new, "the policy is in force");
         } else {
@@ -219,6 +234,14 @@ impl Follower {
     }
 }
 
+/// Whether two files say the same, wherever they say it, of what is fixed at start.
+fn same(a: &Settings, b: &Settings) -> bool {
+    let grpc = |settings: &Settings| settings.listen.grpc.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
+    let admin = |settings: &Settings| settings.listen.admin.as_ref().map(|at| at.value.clone());
+    let others = a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
+    others && grpc(a) == grpc(b) && admin(a) == admin(b)
+}
+
 /// The next signal; never, where they cannot be listened for.
 async fn next(hangup: &mut Option<Signal>) -> Option<()> {
     match hangup {
@@ -227,10 +250,25 @@ async fn next(hangup: &mut Option<Signal>) -> Option<()> {
     }
 }
 
-/// Waits until no change was reported for a while.
-async fn quiet(changes: &mut mpsc::Receiver<()>) {
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE && timeout(QUIET, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+/// When changes that have not been looked at yet were reported.
+#[derive(Clone, Copy)]
+struct Stirred {
+    first: Instant,
+    last: Instant,
+}
+
+impl Stirred {
+    fn again(before: Option<Self>) -> Self {
+        let now = Instant::now();
+        Self { first: before.map_or(now, |before| before.first), last: now }
+    }
+}
+
+/// Waits until no change was reported for a while; for ever, where none was.
+async fn still(stirred: Option<Stirred>) {
+    let Some(Stirred { first, last }) = stirred else { return pending().await };
+    let quiet = QUIET.saturating_sub(last.elapsed());
+    sleep(quiet.min(PATIENCE.saturating_sub(first.elapsed()))).await;
 }
 
 /// Files, how each looked when it was last looked at, and the folders that report changes.
@@ -315,5 +353,267 @@ fn folder(file: &Path) -> PathBuf {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::authz::algorithm::Algorithm;
+    use crate::dev::mint::SigningKey;
+    use crate::feed::fetch::Fetcher;
+    use crate::live::Live;
+
+    const A: &str = "routes:\n  GET /a: public\n";
+    const B: &str = "routes:\n  GET /b: public\n";
+
+    /// A folder of a test's own.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("portcullis-reload-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+            let folder = std::env::temp_dir().join(name);
+            fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.at(name), text).unwrap();
+        }
+
+        /// Replaces a file as a careful writer does.
+        fn replace(&self, name: &str, text: &str) {
+            self.write(".new", text);
+            fs::rename(self.at(".new"), self.at(name)).unwrap();
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    struct Site {
+        live: Arc<Live>,
+        reloads: Reloads,
+    }
+
+    impl Site {
+        async fn start(file: PathBuf) -> Self {
+            let (live, publisher, asked) = Live::new();
+            let feeds = Feeds::start(publisher, asked, Fetcher::new());
+            let (file, compiled) = PolicyFile::open(file).unwrap_or_else(|problems| panic!("{problems}"));
+            Self { live, reloads: file.follow(compiled, feeds).await }
+        }
+
+        fn route(&self) -> String {
+            self.live.snapshot().unwrap().policy().routes[0].key.to_string()
+        }
+
+        fn kids(&self) -> Vec<String> {
+            self.live.snapshot().unwrap().issuers()[0].state().keys.kids().map(str::to_owned).collect()
+        }
+
+        fn status(&self) -> ReloadStatus {
+            *self.reloads.status().borrow()
+        }
+
+        async fn until(&self, holds: impl FnMut(&ReloadStatus) -> bool) {
+            let mut status = self.reloads.status();
+            timeout(Duration::from_secs(20), status.wait_for(holds)).await.expect("in time").unwrap();
+        }
+    }
+
+    fn jwks(kid: &str) -> String {
+        serde_json::json!({"keys": [SigningKey::shared(Algorithm::Es256).public_jwk(Some(kid))]}).to_string()
+    }
+
+    const WITH_KEYS: &str = "routes:\n  GET /a: signed-in\nissuers:\n  main: {jwks: 'file:keys.json', issuer: 'https://id.example.com', audience: shop-api}\n";
+
+    #[tokio::test]
+    async fn a_changed_file_is_published() {
+        let folder = Folder::new();
+        folder.write("p.yaml", A);
+        let site = Site::start(folder.at("p.yaml")).await;
+        assert_eq!((site.route(), site.status().good), ("GET /a".to_owned(), 1));
+        folder.write("p.yaml", B);
+        site.until(|status| status.good == 2).await;
+        assert_eq!(site.route(), "GET /b");
+        folder.replace("p.yaml", A);
+        site.until(|status| status.good == 3).await;
+        assert_eq!(site.route(), "GET /a");
+        let status = site.status();
+        assert!(!status.failed && status.bad == 0 && status.policy == site.live.snapshot().unwrap().policy().id);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_does_not_load_changes_nothing() {
+        // L01
+        let folder = Folder::new();
+        folder.write("p.yaml", A);
+        let site = Site::start(folder.at("p.yaml")).await;
+        let (before, version) = (site.status(), site.live.snapshot().unwrap().version());
+        let bad: [(&str, &dyn Fn()); 8] = [
+            ("syntax", &|| folder.write("p.yaml", "routes: {")),
+            ("empty", &|| folder.write("p.yaml", "")),
+            ("half", &|| folder.write("p.yaml", "routes:\n  GET /a: pub")),
+            ("unknown field", &|| folder.write("p.yaml", "routes: {}\nruotes: {}\n")),
+            ("duplicate key", &|| folder.write("p.yaml", &format!("{A}  GET /a: signed-in\n"))),
+            ("not UTF-8", &|| fs::write(folder.at("p.yaml"), [0xff, 0xfe, 0xff]).unwrap()),
+            ("deleted", &|| fs::remove_file(folder.at("p.yaml")).unwrap()),
+            ("directory", &|| fs::create_dir(folder.at("p.yaml")).unwrap()),
+        ];
+        for (what, change) in bad {
+            change();
+            let Some(Reloaded::Refused(problems)) = site.reloads.reload().await else { panic!("{what}") };
+            assert!(problems.has_errors(), "{what}");
+            let status = site.status();
+            assert!(status.failed && (status.policy, status.good) == (before.policy, 1), "{what}");
+            assert_eq!(site.live.snapshot().unwrap().version(), version, "{what}");
+        }
+        assert!(site.status().bad >= 8);
+        fs::remove_dir(folder.at("p.yaml")).unwrap();
+        folder.write("p.yaml", B);
+        site.until(|status| !status.failed).await;
+        assert_eq!(site.route(), "GET /b");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_noticed_without_asking_and_healed_by_the_next_change() {
+        // L01
+        let folder = Folder::new();
+        folder.write("p.yaml", A);
+        let site = Site::start(folder.at("p.yaml")).await;
+        folder.write("p.yaml", "routes: {");
+        site.until(|status| status.failed).await;
+        assert_eq!(site.route(), "GET /a");
+        folder.write("p.yaml", B);
+        site.until(|status| !status.failed).await;
+        assert_eq!(site.route(), "GET /b");
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_above_the_file_is_noticed() {
+        // L01: how Kubernetes replaces the files of a ConfigMap
+        let folder = Folder::new();
+        for (version, text) in [("..v1", A), ("..v2", B)] {
+            fs::create_dir(folder.at(version)).unwrap();
+            folder.write(&format!("{version}/p.yaml"), text);
+        }
+        symlink("..v1", folder.at("..data")).unwrap();
+        symlink("..data/p.yaml", folder.at("p.yaml")).unwrap();
+        let site = Site::start(folder.at("p.yaml")).await;
+        assert_eq!(site.route(), "GET /a");
+        symlink("..v2", folder.at("..data_tmp")).unwrap();
+        fs::rename(folder.at("..data_tmp"), folder.at("..data")).unwrap();
+        fs::remove_dir_all(folder.at("..v1")).unwrap();
+        site.until(|status| status.good == 2).await;
+        assert_eq!(site.route(), "GET /b");
+    }
+
+    #[tokio::test]
+    async fn a_file_behind_a_link_to_another_folder_is_watched_there() {
+        let (folder, elsewhere) = (Folder::new(), Folder::new());
+        elsewhere.write("real.yaml", A);
+        symlink(elsewhere.at("real.yaml"), folder.at("p.yaml")).unwrap();
+        let site = Site::start(folder.at("p.yaml")).await;
+        elsewhere.replace("real.yaml", B);
+        site.until(|status| status.good == 2).await;
+        assert_eq!(site.route(), "GET /b");
+    }
+
+    #[tokio::test]
+    async fn a_changed_key_file_brings_its_keys() {
+        let folder = Folder::new();
+        folder.write("p.yaml", WITH_KEYS);
+        folder.write("keys.json", &jwks("one"));
+        let site = Site::start(folder.at("p.yaml")).await;
+        assert_eq!(site.kids(), ["one"]);
+        folder.replace("keys.json", &jwks("two"));
+        site.until(|status| status.good == 2).await;
+        assert_eq!(site.kids(), ["two"]);
+        folder.replace("keys.json", "{}");
+        site.until(|status| status.failed).await;
+        assert_eq!(site.kids(), ["two"]);
+    }
+
+    #[tokio::test]
+    async fn a_key_file_that_comes_after_the_policy_heals_the_refusal() {
+        let folder = Folder::new();
+        folder.write("p.yaml", A);
+        let site = Site::start(folder.at("p.yaml")).await;
+        folder.write("p.yaml", WITH_KEYS);
+        site.until(|status| status.failed).await;
+        folder.write("keys.json", &jwks("late"));
+        site.until(|status| !status.failed).await;
+        assert_eq!(site.kids(), ["late"]);
+        folder.write("keys.json", &jwks("later"));
+        site.until(|_| site.kids() == ["later"]).await;
+    }
+
+    #[tokio::test]
+    async fn what_needs_a_restart_is_said() {
+        let folder = Folder::new();
+        folder.write("p.yaml", &format!("{A}audit: stdout\n"));
+        let site = Site::start(folder.at("p.yaml")).await;
+        let id = site.status().policy;
+        folder.write("p.yaml", &format!("# moved\n{A}audit: stdout\n"));
+        assert!(matches!(site.reloads.reload().await, Some(Reloaded::Published(_))));
+        assert!(!site.status().restart);
+        folder.write("p.yaml", &format!("{A}audit: none\n"));
+        assert!(matches!(site.reloads.reload().await, Some(Reloaded::Published(_))));
+        assert!(site.status().restart);
+        folder.write("p.yaml", &format!("{A}audit: stdout\n"));
+        assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
+        assert!(!site.status().restart);
+    }
+
+    #[tokio::test]
+    async fn a_hundred_reloads_never_show_half_a_policy() {
+        // L01
+        let folder = Folder::new();
+        folder.write("p.yaml", A);
+        let site = Site::start(folder.at("p.yaml")).await;
+        let live = Arc::clone(&site.live);
+        let done = Arc::new(());
+        let running = Arc::downgrade(&done);
+        let reader = std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while running.strong_count() > 0 {
+                let snapshot = live.snapshot().unwrap();
+                assert_eq!(snapshot.policy().issuers.len(), snapshot.issuers().len());
+                seen.insert((snapshot.policy().id.to_string(), snapshot.policy().routes[0].key.to_string()));
+            }
+            seen
+        });
+        for text in [B, A].into_iter().cycle().take(100) {
+            folder.replace("p.yaml", text);
+            let Some(Reloaded::Published(_)) = site.reloads.reload().await else { panic!("{text}") };
+            assert_eq!(site.route(), if text == A { "GET /a" } else { "GET /b" });
+        }
+        drop(done);
+        assert_eq!(reader.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_never_loaded_is_an_error_at_start() {
+        let folder = Folder::new();
+        folder.write("p.yaml", "routes: {");
+        for file in ["p.yaml", "none.yaml", ""] {
+            assert!(PolicyFile::open(folder.at(file)).is_err_and(|problems| problems.has_errors()), "{file}");
+        }
     }
 }

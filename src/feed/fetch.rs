@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode, header, redirect};
@@ -132,10 +132,29 @@ impl FetchError {
 /// Fetches key sets. Cheap to clone.
 #[derive(Clone)]
 pub struct Fetcher {
-    any: Option<Client>,
-    public: Option<Client>,
-    loopback: Option<Client>,
+    clients: Arc<Clients>,
     deadline: Duration,
+}
+
+/// One client for each reach, so that no connection of one serves another. Made when first needed: reading the
+/// certificates that this machine trusts takes a while, and nobody needs them who fetches nothing.
+#[derive(Default)]
+struct Clients {
+    any: OnceLock<Option<Client>>,
+    public: OnceLock<Option<Client>>,
+    loopback: OnceLock<Option<Client>>,
+}
+
+impl Clients {
+    /// `None` where this machine trusts no certificates.
+    fn of(&self, reach: Reach) -> Option<&Client> {
+        let made = match reach {
+            Reach::Any => &self.any,
+            Reach::Public => &self.public,
+            Reach::Loopback => &self.loopback,
+        };
+        made.get_or_init(|| client(reach).build().ok()).as_ref()
+    }
 }
 
 impl Default for Fetcher {
@@ -148,9 +167,7 @@ impl Fetcher {
     /// A fetcher that trusts the certificates that this machine trusts. Without any, its fetches fail.
     #[must_use]
     pub fn new() -> Self {
-        let client = |reach| client(reach).build().ok();
-        let (any, public, loopback) = (client(Reach::Any), client(Reach::Public), client(Reach::Loopback));
-        Self { any, public, loopback, deadline: DEADLINE }
+        Self { clients: Arc::default(), deadline: DEADLINE }
     }
 
     #[cfg(test)]
@@ -180,12 +197,7 @@ impl Fetcher {
     }
 
     async fn body(&self, url: &Url, reach: Reach) -> Result<Vec<u8>, FetchError> {
-        let client = match reach {
-            Reach::Any => &self.any,
-            Reach::Public => &self.public,
-            Reach::Loopback => &self.loopback,
-        };
-        let request = client.as_ref().ok_or(FetchError::NoTrust)?.get(url.clone());
+        let request = self.clients.of(reach).ok_or(FetchError::NoTrust)?.get(url.clone());
         let response =
             request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
         match response.status() {

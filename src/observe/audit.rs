@@ -8,8 +8,6 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
-
 use super::Observed;
 use crate::authz::decision::RuleRef;
 use crate::authz::decision_id::DecisionId;
@@ -20,7 +18,7 @@ use crate::authz::route::RouteId;
 use crate::authz::time::Timestamp;
 
 /// How many lines may wait to be written. More are dropped, and counted.
-const WAITING: usize = 65_536;
+const WAITING: usize = 8_192;
 /// How long the writer rests when nothing is waiting. It is never woken: waking costs the hot path a system call.
 const REST: Duration = Duration::from_millis(20);
 /// The longest text of the caller's that a line holds, in bytes.
@@ -98,13 +96,12 @@ impl Writer {
 
 fn write_all(waiting: &Receiver<Line>, mut to: impl Write) {
     let mut batch = Vec::with_capacity(64 * 1024);
+    let mut clock = Clock::default();
     loop {
         let open = loop {
             match waiting.try_recv() {
                 Ok(line) => {
-                    // A line is made of strings and numbers only: writing it to memory cannot fail.
-                    let _ = serde_json::to_writer(&mut batch, &line);
-                    batch.push(b'\n');
+                    line.write(&mut batch, &mut clock);
                     if batch.len() >= 60 * 1024 {
                         break true;
                     }
@@ -160,43 +157,101 @@ impl Line {
         }
     }
 
-    fn rule_text(&self, rule: RuleRef) -> Option<String> {
+    fn rule_text(&self, rule: RuleRef) -> Option<&str> {
         let policy = self.policy.as_deref()?;
-        let named = |kind: &str, list: &[crate::authz::policy::Named], place: u32| {
-            let named = list.get(usize::try_from(place).ok()?)?;
-            Some(format!("{kind} {}: {}", named.name, named.rule))
+        let (list, place) = match rule {
+            RuleRef::Route(id) => return policy.route(id).map(|route| &*route.text),
+            RuleRef::Guard(place) => (&policy.guards, place),
+            RuleRef::Forbid(place) => (&policy.forbids, place),
         };
-        match rule {
-            RuleRef::Route(id) => policy.route(id).map(|route| route.rule.to_string()),
-            RuleRef::Guard(place) => named("guard", &policy.guards, place),
-            RuleRef::Forbid(place) => named("deny", &policy.forbids, place),
+        list.get(usize::try_from(place).ok()?).map(|named| &*named.text)
+    }
+
+    /// Writes the line: JSON, in which no text of the caller's can end it. Into memory, by hand and without allocation,
+    /// for there is one for each check; all that is not fixed goes through a serializer of strings.
+    fn write(&self, to: &mut Vec<u8>, clock: &mut Clock) {
+        let (method_ends, host_ends) = (usize::from(self.method_ends), usize::from(self.host_ends));
+        let route = self.route.and_then(|id| self.policy.as_deref()?.route(id));
+        to.extend_from_slice(b"{\"time\":\"");
+        clock.write(self.at, to);
+        to.extend_from_slice(b"\",\"decision\":");
+        match self.id {
+            Some(id) => _ = write!(to, "\"{id}\""),
+            None => to.extend_from_slice(b"null"),
         }
+        member(to, "request", filled(self.text.get(host_ends..)));
+        to.extend_from_slice(b",\"caller\":");
+        match &self.principal {
+            Some(principal) => {
+                string(to, principal.issuer.as_bytes());
+                // One string of two: what closed the first and opened the second makes place for the slash.
+                to.pop();
+                let slash = to.len();
+                string(to, principal.subject.as_bytes());
+                if let Some(quote) = to.get_mut(slash) {
+                    *quote = b'/';
+                }
+            }
+            None => to.extend_from_slice(b"null"),
+        }
+        member(to, "method", filled(self.text.get(..method_ends)));
+        member(to, "host", filled(self.text.get(method_ends..host_ends)));
+        member(to, "route", route.map(|route| route.key.as_bytes()));
+        member(to, "rule", self.rule.and_then(|rule| self.rule_text(rule)).map(str::as_bytes));
+        member(to, "verdict", Some(if self.reason.is_none() { b"allow" } else { b"deny" }));
+        member(to, "reason", self.reason.map(|reason| reason.code().as_bytes()));
+        to.extend_from_slice(b",\"policy\":");
+        match &self.policy {
+            Some(policy) => _ = write!(to, "\"{}\"", policy.id),
+            None => to.extend_from_slice(b"null"),
+        }
+        let _ = writeln!(to, ",\"snapshot\":{},\"micros\":{}}}", self.snapshot, self.elapsed.as_micros());
     }
 }
 
-/// The line: JSON, in which no text of the caller's can end it.
-impl Serialize for Line {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (method_ends, host_ends) = (usize::from(self.method_ends), usize::from(self.host_ends));
-        let text = |part: Option<&[u8]>| {
-            part.filter(|part| !part.is_empty()).map(|part| String::from_utf8_lossy(part).into_owned())
-        };
-        let mut line = serializer.serialize_map(None)?;
-        line.serialize_entry("time", &rfc3339(self.at))?;
-        line.serialize_entry("decision", &self.id.map(|id| id.to_string()))?;
-        line.serialize_entry("request", &text(self.text.get(host_ends..)))?;
-        line.serialize_entry("caller", &self.principal.as_ref().map(ToString::to_string))?;
-        line.serialize_entry("method", &text(self.text.get(..method_ends)))?;
-        line.serialize_entry("host", &text(self.text.get(method_ends..host_ends)))?;
-        let route = self.route.and_then(|id| self.policy.as_deref()?.route(id));
-        line.serialize_entry("route", &route.map(|route| &*route.key))?;
-        line.serialize_entry("rule", &self.rule.and_then(|rule| self.rule_text(rule)))?;
-        line.serialize_entry("verdict", if self.reason.is_none() { "allow" } else { "deny" })?;
-        line.serialize_entry("reason", &self.reason.map(Reason::code))?;
-        line.serialize_entry("policy", &self.policy.as_deref().map(|policy| policy.id.to_string()))?;
-        line.serialize_entry("snapshot", &self.snapshot)?;
-        line.serialize_entry("micros", &u64::try_from(self.elapsed.as_micros()).unwrap_or(u64::MAX))?;
-        line.end()
+fn filled(text: Option<&[u8]>) -> Option<&[u8]> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// `,"name":"text"`
+fn member(to: &mut Vec<u8>, name: &str, text: Option<&[u8]>) {
+    to.extend_from_slice(b",\"");
+    to.extend_from_slice(name.as_bytes());
+    to.extend_from_slice(b"\":");
+    match text {
+        Some(text) => string(to, text),
+        None => to.extend_from_slice(b"null"),
+    }
+}
+
+/// A JSON string; what is not UTF-8 in it is replaced.
+fn string(to: &mut Vec<u8>, text: &[u8]) {
+    if text.iter().all(|byte| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
+        to.push(b'"');
+        to.extend_from_slice(text);
+        to.push(b'"');
+    } else {
+        // A string into memory cannot fail.
+        let _ = serde_json::to_writer(to, &String::from_utf8_lossy(text));
+    }
+}
+
+/// Writes times, and remembers the text of the last second.
+#[derive(Default)]
+struct Clock {
+    second: i64,
+    text: String,
+}
+
+impl Clock {
+    fn write(&mut self, at: Timestamp, to: &mut Vec<u8>) {
+        let (second, millis) = (at.as_millis().div_euclid(1_000), at.as_millis().rem_euclid(1_000));
+        if self.text.is_empty() || self.second != second {
+            self.second = second;
+            self.text = rfc3339(at);
+        }
+        to.extend_from_slice(self.text.as_bytes().get(..20).unwrap_or_default());
+        let _ = write!(to, "{millis:03}Z");
     }
 }
 
@@ -249,6 +304,39 @@ mod tests {
             (-1, "1969-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(Timestamp::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn a_line_tells_what_the_decision_rests_on() {
+        let mut clock = Clock::default();
+        let mut written = Vec::new();
+        for (secs, subject) in [(7, "u1"), (7, "a\"b\\\n"), (8, "")] {
+            let principal = Some(Principal { issuer: "main".into(), subject: subject.into() });
+            let line = Line {
+                at: Timestamp::from_millis(secs * 1_000 + 5),
+                elapsed: Duration::from_micros(3),
+                id: None,
+                policy: None,
+                principal,
+                route: None,
+                rule: None,
+                reason: None,
+                snapshot: 9,
+                text: (*b"GETh").into(),
+                method_ends: 3,
+                host_ends: 4,
+            };
+            written.clear();
+            line.write(&mut written, &mut clock);
+            let line: serde_json::Value = serde_json::from_slice(&written).unwrap();
+            assert_eq!(line["time"], rfc3339(Timestamp::from_millis(secs * 1_000 + 5)));
+            assert_eq!(line["caller"], format!("main/{subject}"));
+            assert_eq!(
+                (&line["method"], &line["host"], &line["verdict"]),
+                (&"GET".into(), &"h".into(), &"allow".into())
+            );
+            assert_eq!((&line["request"], &line["reason"], &line["snapshot"]), (&().into(), &().into(), &9.into()));
         }
     }
 

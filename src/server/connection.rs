@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn serve(
     socket: Socket,
     asker: Asker,
-    authorizer: Rc<Authorizer>,
+    authorizer: Arc<Authorizer>,
     health: Health,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -44,9 +44,9 @@ pub(super) async fn serve(
 }
 
 async fn run(
-    mut io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     asker: Asker,
-    authorizer: Rc<Authorizer>,
+    authorizer: Arc<Authorizer>,
     health: Health,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -60,7 +60,7 @@ async fn run(
         return Err(io::Error::from(io::ErrorKind::InvalidData).into());
     }
     let service = service_fn(move |request| {
-        let answer = grpc::answer(request, asker, Rc::clone(&authorizer), health.clone());
+        let answer = grpc::answer(request, asker, Arc::clone(&authorizer), health.clone());
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(builder().serve_connection(TokioIo::new(Begun { sent: 0, io }), service));
@@ -102,13 +102,13 @@ fn age() -> Duration {
     MAX_AGE.mul_f32(0.8).saturating_add(MAX_AGE.mul_f32(0.4 * f32::from(byte) / 255.0))
 }
 
-/// Runs streams on the core that owns the connection.
+/// Runs streams on the core that owns the connection: its runtime has one thread.
 #[derive(Clone, Copy)]
 struct Local;
 
-impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Local {
     fn execute(&self, stream: F) {
-        tokio::task::spawn_local(stream);
+        tokio::spawn(stream);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
 pub(super) async fn answer(
     request: Request<Incoming>,
     asker: Asker,
-    authorizer: Rc<Authorizer>,
+    authorizer: Arc<Authorizer>,
     mut health: Health,
 ) -> Response<Reply> {
     let path = request.uri().path();

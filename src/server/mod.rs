@@ -8,7 +8,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -16,7 +15,6 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::authorizer::Authorizer;
 use crate::authz::request::Asker;
@@ -234,8 +232,7 @@ impl Core {
         let (send, accepted) = mpsc::channel(WAITING);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("core-{place}")).spawn(move || {
-            let authorizer = Rc::new(authorizer());
-            LocalSet::new().block_on(&runtime, adopt(accepted, authorizer, health, stopped));
+            runtime.block_on(adopt(accepted, Arc::new(authorizer()), health, stopped));
         })?;
         Ok(Self { send, open: Arc::default(), thread })
     }
@@ -244,7 +241,7 @@ impl Core {
 /// Serves connections as they come, until told to stop; then waits for the last one to end.
 async fn adopt(
     mut accepted: mpsc::Receiver<Accepted>,
-    authorizer: Rc<Authorizer>,
+    authorizer: Arc<Authorizer>,
     health: Health,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -253,8 +250,8 @@ async fn adopt(
     loop {
         tokio::select! {
             Some(Accepted { socket, asker, open }) = accepted.recv() => {
-                let served = connection::serve(socket, asker, Rc::clone(&authorizer), health.clone(), stop.clone());
-                connections.spawn_local(async move {
+                let served = connection::serve(socket, asker, Arc::clone(&authorizer), health.clone(), stop.clone());
+                connections.spawn(async move {
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection ended badly");
                     }

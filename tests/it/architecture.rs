@@ -36,6 +36,8 @@ struct Names {
     inline: usize,
     /// The file's own place below `src`: `["authz", "token"]`.
     place: Vec<String>,
+    /// The places of files that only tests have: `#[cfg(test)] mod tests;`.
+    test_only: Vec<Vec<String>>,
 }
 
 impl Names {
@@ -98,6 +100,8 @@ impl<'ast> Visit<'ast> for Names {
             self.inline += 1;
             visit::visit_item_mod(self, item);
             self.inline -= 1;
+        } else if item.content.is_none() {
+            self.test_only.push([&*self.place, &[item.ident.to_string()]].concat());
         }
     }
 
@@ -150,35 +154,21 @@ fn place(src: &Path, file: &Path) -> Vec<String> {
     place
 }
 
-/// The files of a file's modules that are for tests only: `#[cfg(test)] mod tests;`
-fn test_files(file: &Path) -> Vec<PathBuf> {
-    let inner =
-        if file.file_stem().unwrap() == "mod" { file.parent().unwrap().to_owned() } else { file.with_extension("") };
-    let items = syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap().items;
-    let declared = items.into_iter().filter_map(|item| match item {
-        syn::Item::Mod(item) if item.content.is_none() && is_test_only(&item.attrs) => Some(item.ident.to_string()),
-        _ => None,
-    });
-    declared.map(|name| inner.join(name).with_extension("rs")).collect()
-}
-
 /// Each file of the library's modules: its top module, its path, what it names.
 fn library() -> Vec<(String, PathBuf, Names)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files = sources(&src);
-    let apart: Vec<PathBuf> = files
-        .iter()
-        .flat_map(|file| test_files(file))
-        .chain(["lib.rs", "main.rs"].map(|name| src.join(name)))
-        .collect();
-    files
-        .into_iter()
-        .filter(|file| !apart.contains(file))
+    let files =
+        sources(&src).into_iter().filter(|file| !["lib.rs", "main.rs"].iter().any(|name| *file == src.join(name)));
+    let read: Vec<(PathBuf, Names)> = files
         .map(|file| {
-            let place = place(&src, &file);
-            let names = Names::of(&fs::read_to_string(&file).unwrap(), place.clone());
-            (place.first().unwrap().clone(), file, names)
+            let names = Names::of(&fs::read_to_string(&file).unwrap(), place(&src, &file));
+            (file, names)
         })
+        .collect();
+    let test_only: Vec<Vec<String>> = read.iter().flat_map(|(_, names)| names.test_only.clone()).collect();
+    read.into_iter()
+        .filter(|(_, names)| !test_only.contains(&names.place))
+        .map(|(file, names)| (names.place.first().unwrap().clone(), file, names))
         .collect()
 }
 
@@ -228,10 +218,13 @@ fn the_reader_of_imports_sees_through_groups_globs_renames_paths_and_macros() {
         mod inner { use super::super::super::gateway; }
         #[cfg(test)]
         mod tests { use crate::app::App; }
+        #[cfg(test)]
+        mod trial;
     ";
     let names = Names::of(source, vec!["authz".to_owned(), "token".to_owned()]);
     let ours: Vec<&str> = names.ours.iter().map(String::as_str).collect();
     assert_eq!(ours, ["config", "feed", "gateway", "live", "store"]);
+    assert_eq!(names.test_only, [["authz", "token", "trial"]]);
     for outside in ["hyper_util", "tokio", "tonic"] {
         assert!(names.crates.contains(outside), "{outside}");
     }

@@ -11,5 +11,6 @@ mod architecture;
 mod cases;
 mod doors;
 mod envoy_smoke;
+mod reload;
 mod site;
 mod support;

@@ -151,7 +151,10 @@ impl Compiler<'_> {
             let made = line.pattern.as_ref().zip(rule).map(|(pattern, rule)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
                 let key = Arc::from(pattern.to_string());
-                (pattern.clone(), Route { id: RouteId(at), key, rule, issuers: issuers.collect() })
+                (
+                    pattern.clone(),
+                    Route { id: RouteId(at), key, text: rule.to_string().into(), rule, issuers: issuers.collect() },
+                )
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
@@ -194,7 +197,8 @@ impl Compiler<'_> {
         let forbids = &self.file.deny;
         let named = forbids.iter().map(|(name, rule)| {
             let rule = self.expr(rule, &stand)?;
-            Some(Named { name: Arc::from(&*name.value), rule })
+            let text = format!("deny {}: {rule}", name.value).into();
+            Some(Named { name: Arc::from(&*name.value), rule, text })
         });
         let named: Vec<Option<Named>> = named.collect();
         named.into_iter().collect()
@@ -255,7 +259,9 @@ pub(super) fn covers(guards: Vec<Guard>) -> Option<(Cover, Box<[Named]>)> {
     let mut named = Vec::with_capacity(guards.len());
     for (at, guard) in guards.into_iter().enumerate() {
         let pattern = guard.pattern?;
-        named.push(Named { name: Arc::from(pattern.to_string()), rule: guard.rule? });
+        let (name, rule) = (pattern.to_string(), guard.rule?);
+        let text = format!("guard {name}: {rule}").into();
+        named.push(Named { name: name.into(), rule, text });
         patterns.push((at, pattern));
     }
     Some((Cover::build(patterns), named.into()))
