@@ -27,14 +27,16 @@ use self::explanation::Explanation;
 use self::gates::explain;
 use self::token::{Decoded, tokens_in};
 use super::{PolicyFile, print};
-use crate::authz::issuer::{Issuer, IssuerId};
-use crate::authz::snapshot::{Facts, Snapshot};
+use crate::authz::issuer::{Issuer, IssuerId, KeyState};
+use crate::authz::keys::KeySet;
+use crate::authz::snapshot::{Facts, NoNews, Snapshot};
 use crate::authz::time::Timestamp;
 use crate::clock;
 use crate::config::Compiled;
 use crate::config::file::{Ask, Who};
 use crate::config::{Span, Spanned};
 use crate::dev::rehearsal::{Call, Impossible, Rehearsal};
+use crate::feed::fetch::{Fetcher, Source};
 
 /// The exit code of what cannot be told.
 const UNTOLD: u8 = 2;
@@ -102,7 +104,7 @@ enum Fault {
 
 fn no_keys(issuer: &str, why: &str) -> String {
     format!(
-        "the token cannot be verified: the keys of the issuer `{issuer}` are fetched, and {why}\n  \
+        "the token cannot be verified: the keys of the issuer `{issuer}` are to be fetched, and {why}\n  \
          --unverified explains the rest as if the signature held; --claims '{{\"sub\":\"u1\"}}' needs no token"
     )
 }
@@ -226,12 +228,27 @@ impl Explain {
         let headers: Vec<(&str, &str)> =
             wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let call = Call { who: &who, ask: &wanted.ask, from: self.from, browser: false, headers: &headers };
-        let by =
-            |snapshot: &Snapshot| rehearsal.stage(&call, |request| explain(snapshot, request, &Facts::default(), now));
-        let told =
-            if self.unverified || self.claims.is_some() { by(rehearsal.snapshot())? } else { by(&snapshot(compiled))? };
-        let mut explanation = told.map_err(|issuer| without_keys(compiled, issuer))?;
-        if self.unverified || self.claims.is_some() {
+        let by = |snapshot: &Snapshot, facts: &Facts| {
+            rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
+        };
+        let own = !self.unverified && self.claims.is_none();
+        let told = if own {
+            by(&snapshot(compiled, None), &Facts::default())?
+        } else {
+            by(rehearsal.snapshot(), &Facts::default())?
+        };
+        let mut explanation = match told {
+            Ok(explanation) => explanation,
+            Err(id) => {
+                let (issuer, keys, note) = fetched(compiled, id)?;
+                let state = KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false };
+                let facts = Facts { keys: Some((id, NoNews::Unknown)) };
+                let told = by(&snapshot(compiled, Some((&issuer, state))), &facts)?;
+                wanted.notes.push(note);
+                told.map_err(|_| Fault::NoKeys(issuer.to_string(), "there are none".to_owned()))?
+            }
+        };
+        if !own {
             // Those of a throw-away key would only mislead.
             explanation.gates.iter_mut().for_each(|gate| gate.details.retain(|d| d.what != "alg" && d.what != "kid"));
         }
@@ -245,19 +262,29 @@ impl Explain {
     }
 }
 
-/// The policy with the issuers' own keys, as far as they are in files.
-fn snapshot(compiled: &Compiled) -> Snapshot {
+/// The policy with the issuers' own keys, as far as they are in files, and with those of one issuer that were fetched.
+fn snapshot(compiled: &Compiled, fetched: Option<(&str, KeyState)>) -> Snapshot {
     let issuers = compiled.policy.issuers.iter().map(|policy| {
-        let state = compiled.fixed.get(&policy.name).cloned().unwrap_or_default();
+        let fetched = fetched.as_ref().filter(|(name, _)| **name == *policy.name).map(|(_, state)| state);
+        let state = fetched.or_else(|| compiled.fixed.get(&policy.name)).cloned().unwrap_or_default();
         Arc::new(Issuer::new(Arc::clone(policy), state))
     });
     Snapshot::new(1, Arc::clone(&compiled.policy), issuers.collect())
 }
 
-fn without_keys(compiled: &Compiled, issuer: IssuerId) -> Fault {
-    let issuer = compiled.policy.issuers.get(usize::from(issuer.0));
-    let name = issuer.map(|issuer| issuer.name.to_string()).unwrap_or_default();
-    Fault::NoKeys(name, "explain does not fetch any".to_owned())
+/// Fetches the keys of an issuer, as `serve` does: its name, its keys, and a note about it.
+fn fetched(compiled: &Compiled, id: IssuerId) -> Result<(Arc<str>, KeySet, String), Fault> {
+    let issuer = compiled.policy.issuers.get(usize::from(id.0));
+    let name = issuer.map_or_else(|| Arc::from(""), |issuer| Arc::clone(&issuer.name));
+    let fault = |why: String| Fault::NoKeys(name.to_string(), why);
+    let feed = compiled.feeds.iter().find(|feed| feed.issuer.name == name);
+    let source = Source::of(feed.ok_or_else(|| fault("nothing says from where".to_owned()))?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| fault(error.kind().to_string()))?;
+    let fetched = runtime.block_on(Fetcher::new().fetch(&source));
+    let keys = fetched.map_err(|error| fault(format!("{} gave none: {error}", source.shown())))?.keys;
+    let note = format!("the keys of {name} were fetched just now; a portcullis that runs may have older ones");
+    Ok((name, keys, note))
 }
 
 /// Puts a token of the same claims in place of each that the request has, signed with the throw-away key of the issuer

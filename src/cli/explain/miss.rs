@@ -123,7 +123,7 @@ mod tests {
         ) {
             let rule = Expr::parse(&text).unwrap();
             let of = |word: &Word| match word {
-                Word::Role(name) => truths[usize::from(name.as_bytes()[1] - b'0')],
+                Word::Role(name) => truths[name.trim_start_matches('r').parse::<usize>().unwrap()],
                 _ => Truth::Unknown,
             };
             let words = Words(rule.words().map(|(at, word)| (at, of(word))).collect());

@@ -265,6 +265,14 @@ fn each_miss_says_what_would_have_passed() {
                 r#"www-authenticate Bearer error="insufficient_scope", scope="reports""#,
             ],
         ),
+    ] {
+        has(&told(&[&["--claims", claims][..], &what].concat()), &parts);
+    }
+}
+
+#[test]
+fn a_claim_that_misses_its_capture_is_told_with_both() {
+    for (claims, what, parts) in [
         (
             r#"{"tenant":["a","b"]}"#,
             ["GET", "/t/c/x"],
@@ -283,9 +291,16 @@ fn each_miss_says_what_would_have_passed() {
                 "fact_unknown",
             ],
         ),
+    ] {
+        has(&told(&[&["--claims", claims][..], &what].concat()), &parts);
+    }
+}
+
+#[test]
+fn a_forbid_is_told_with_what_would_lift_it() {
+    for (claims, parts) in [
         (
             r#"{"banned":"yes"}"#,
-            ["GET", "/in"],
             [
                 "✗ forbid banned: claim:banned=yes: holds: forbidden",
                 "would pass this forbid if banned were not yes; it is yes",
@@ -294,11 +309,10 @@ fn each_miss_says_what_would_have_passed() {
         ),
         (
             r#"{"banned":{}}"#,
-            ["GET", "/in"],
             ["cannot be told not to hold: forbidden", "claim:banned=yes unknown", "DENIED 403 forbidden"],
         ),
     ] {
-        has(&told(&[&["--claims", claims][..], &what].concat()), &parts);
+        has(&told(&["--claims", claims, "/in"]), &parts);
     }
 }
 
@@ -428,10 +442,32 @@ fn an_unverified_token_is_taken_for_genuine_loudly_and_in_nothing_else() {
 }
 
 #[test]
-fn keys_that_are_fetched_are_said_to_be_missing() {
-    let policy = compiled(&POLICY.replace("file:keys.json", "https://id.example.invalid/keys"));
-    let fault = try_told(&policy, &["--", "curl", "-H", &bearer(&json!({})), "https://a.test/in"]).err().unwrap();
-    has(&fault.to_string(), &["the keys of the issuer `main` are fetched", "--unverified", "--claims"]);
+fn keys_that_must_be_fetched_are_and_where_they_cannot_be_it_is_said() {
+    use crate::dev::issuer;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let settings = issuer::Settings {
+        audience: "shop-api".into(),
+        algorithm: Algorithm::Es256,
+        keep_old: std::time::Duration::from_secs(60),
+    };
+    let issuer = runtime.block_on(issuer::Issuer::start(([127, 0, 0, 1], 0).into(), settings)).unwrap();
+    let text = format!(
+        "routes: {{/in: signed-in}}\nissuers: {{main: {{url: \"{}\", audience: shop-api, allow_http: true}}}}",
+        issuer.url()
+    );
+    let policy = compiled(&text);
+    let token = issuer.token(&json!({"sub": "u1", "iat": NOW, "exp": NOW + 60}));
+    let header = format!("Authorization: Bearer {token}");
+    let curl = ["--", "curl", "-H", &header, "https://a.test/in"];
+    let (text, allowed) = try_told(&policy, &curl).unwrap();
+    assert!(allowed);
+    has(&text, &["! the keys of main were fetched just now", "✓ identity main/u1"]);
+    issuer.rotate();
+    issuer.drop_old_keys();
+    has(&try_told(&policy, &curl).unwrap().0, &["DENIED 401 key_unknown"]);
+    issuer.behave(issuer::Behaviour::Status(500));
+    let fault = try_told(&policy, &curl).err().unwrap().to_string();
+    has(&fault, &["the keys of the issuer `main` are to be fetched", "500", "--unverified", "--claims"]);
     assert!(try_told(&policy, &["--claims", "{}", "/in"]).unwrap().1, "claims need no keys of the issuer's");
 }
 
@@ -462,9 +498,11 @@ fn what_came_with_a_request_draws_nothing_on_the_terminal() {
 
 #[test]
 fn json_tells_the_same() {
-    let (text, allowed) =
-        try_told(&compiled(POLICY), &["--format", "json", "--claims", r#"{"sub":"u1","roles":["user"]}"#, "PUT", "/profile/u2"])
-            .unwrap();
+    let (text, allowed) = try_told(
+        &compiled(POLICY),
+        &["--format", "json", "--claims", r#"{"sub":"u1","roles":["user"]}"#, "PUT", "/profile/u2"],
+    )
+    .unwrap();
     let told: Value = serde_json::from_str(&text).unwrap();
     assert!(!allowed);
     assert_eq!(told["verdict"]["reason"], "rule_unmet");
