@@ -202,6 +202,7 @@ impl Telling<'_> {
                 Vec::new(),
             );
         };
+        details.extend(token.as_ref().map(|token| Detail::new("found", token.source.as_str())));
         let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted()));
         details.extend(fault.map(|fault| Detail::new("fault", fault)));
         if reason == Reason::CredentialMissing {

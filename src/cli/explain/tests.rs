@@ -353,7 +353,7 @@ fn a_token_that_is_refused_is_held_against_what_the_policy_says() {
     for (claims, parts) in [
         (
             json!({"exp": NOW - 7_300}),
-            ["✗ identity The token has expired.", "exp expired 2 h ago", "DENIED 401 token_expired"],
+            ["✗ identity The token has expired.", "exp expired 2 h ago", "found a bearer token · policy not reached"],
         ),
         (
             json!({"aud": ["other"]}),
