@@ -2,8 +2,11 @@
 //!
 //! Every answer is a `CheckResponse`, whatever happens: an RPC error hands the verdict to `failure_mode_allow`.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -72,6 +75,17 @@ pub async fn check(
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
+    caught(answer(authorizer, asker, message, deadline))
+        .await
+        .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
+}
+
+async fn answer(
+    authorizer: &Authorizer,
+    asker: Asker,
+    message: Result<Bytes, Malformed>,
+    deadline: Option<Duration>,
+) -> Bytes {
     let check =
         message.and_then(|message| catch(|| CheckRequest::decode(message)).ok_or(UNREADABLE)?.map_err(|_| UNREADABLE));
     let asked = check.as_ref().map_err(|malformed| *malformed).and_then(|check| decode(check, asker));
@@ -81,6 +95,16 @@ pub async fn check(
 }
 
 const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
+
+/// What a future comes to; `None` where it panics. A panic that leaves a stream resets it, which is an RPC error.
+async fn caught<F: Future>(work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|context| match catch(|| work.as_mut().poll(context)) {
+        Some(poll) => poll.map(Some),
+        None => Poll::Ready(None),
+    })
+    .await
+}
 
 fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
@@ -252,5 +276,27 @@ const fn grpc_status(status: u16) -> &'static str {
         401 | 302 => "16",
         503 => "14",
         _ => "7",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test] // D06
+    async fn a_panic_in_a_check_is_caught_wherever_it_waits() {
+        assert_eq!(caught(async { 7 }).await, Some(7));
+        let late = async {
+            tokio::task::yield_now().await;
+            if Instant::now().elapsed() < Duration::MAX {
+                panic!("on purpose");
+            }
+        };
+        assert_eq!(caught(late).await, None);
+        let denied = encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None });
+        let response = CheckResponse::decode(denied.slice(5..)).unwrap();
+        assert_eq!(response.status.unwrap().code, PERMISSION_DENIED);
     }
 }
