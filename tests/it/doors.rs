@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3 as auth;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::{Asker, Header, Malformed, Raw};
-use portcullis::authz::rule::Words;
+use portcullis::authz::rule::{Scene, Words};
 use portcullis::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step, Witness};
 use portcullis::authz::time::Timestamp;
 use portcullis::clock;
@@ -62,7 +62,7 @@ struct Everything(Vec<(RuleRef, Words)>);
 impl Witness for Everything {
     type Words = Words;
 
-    fn words(&mut self, rule: RuleRef) -> &mut Words {
+    fn words(&mut self, rule: RuleRef, _: &Scene<'_>) -> &mut Words {
         self.0.push((rule, Words::default()));
         &mut self.0.last_mut().unwrap().1
     }
