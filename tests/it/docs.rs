@@ -91,7 +91,8 @@ fn every_policy_of_the_documentation_passes_its_own_tests() {
 fn every_example_passes_its_own_tests() {
     let examples = files("examples", "yaml");
     assert!(!examples.is_empty());
-    let wrong: Vec<_> = examples.iter().filter_map(|file| try_policy(file, &file.display().to_string()).err()).collect();
+    let wrong: Vec<_> =
+        examples.iter().filter_map(|file| try_policy(file, &file.display().to_string()).err()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -138,8 +139,11 @@ fn every_key_of_a_policy_file_is_documented() {
 
 #[test]
 fn every_test_that_security_names_exists() {
-    let sources: Vec<String> =
-        ["src", "tests"].iter().flat_map(|folder| files(folder, "rs")).map(|file| fs::read_to_string(file).unwrap()).collect();
+    let sources: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files(folder, "rs"))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
     let rows = table(&read("SECURITY.md"), "attack");
     assert!(rows.len() > 20, "{} rows were found", rows.len());
     for row in rows {
@@ -196,10 +200,7 @@ async fn every_metric_is_documented_and_every_documented_metric_is_there() {
         scraped.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let page = read("docs/operations.md");
     let rows = table(&page, "metric");
-    let documented: BTreeSet<&str> = rows
-        .iter()
-        .map(|row| row[0].trim_matches('`').split('{').next().unwrap_or_default())
-        .map(metric)
-        .collect();
+    let documented: BTreeSet<&str> =
+        rows.iter().map(|row| row[0].trim_matches('`').split('{').next().unwrap_or_default()).map(metric).collect();
     assert_eq!(documented, there);
 }
