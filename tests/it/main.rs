@@ -11,6 +11,7 @@ mod architecture;
 mod cases;
 mod dev;
 mod doors;
+mod envoy;
 
 mod envoy_smoke;
 mod reload;
