@@ -125,7 +125,7 @@ pub async fn each(address: SocketAddr, asks: &Arc<[Ask]>, expected: Verdict) -> 
 
 /// Tries until there is a first answer.
 pub async fn first(address: SocketAddr, ask: &Ask, expected: Verdict) -> Result<(), Failure> {
-    let asks: Arc<[Ask]> = Arc::new([ask.clone()]);
+    let asks: Arc<[Ask]> = Arc::new([Ask { subject: None, ..ask.clone() }]);
     let patience = Instant::now() + Duration::from_secs(10);
     loop {
         let shared = Shared::new(&asks, expected, true);
