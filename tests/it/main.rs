@@ -13,6 +13,7 @@ mod cases;
 mod dev;
 mod docs;
 mod doors;
+mod envoy;
 mod envoy_smoke;
 mod properties;
 mod reload;
