@@ -199,7 +199,8 @@ fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
             if let Some(name) = case.removed.iter().find(|name| !removed.contains(&**name)) {
                 return Err(format!("{name} is not removed"));
             }
-            if let Some(name) = case.untouched.iter().find(|name| removed.contains(&**name) || set.contains_key(*name)) {
+            if let Some(name) = case.untouched.iter().find(|name| removed.contains(&**name) || set.contains_key(*name))
+            {
                 return Err(format!("{name} does not pass as it came"));
             }
             Ok(())
