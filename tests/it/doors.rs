@@ -231,7 +231,7 @@ fn headers(options: &[core::HeaderValueOption]) -> BTreeMap<String, String> {
         let header = option.header.as_ref().unwrap();
         #[expect(deprecated, reason = "the Envoy that is tested against reads this field only")]
         let append = option.append;
-        assert_eq!(append.expect("`append` is written").value, false, "{} is appended", header.key);
+        assert!(!append.expect("`append` is written").value, "{} is appended", header.key);
         assert_eq!(option.append_action, 2, "{} does not overwrite", header.key);
         assert!(header.raw_value.is_empty(), "Envoy makes an empty header of a raw value");
         assert!(http::HeaderName::from_bytes(header.key.as_bytes()).is_ok_and(|name| name.as_str() == header.key));
