@@ -73,7 +73,7 @@ fuzz: cargo
 		name=$$(basename "$$file" .rs); mkdir -p "fuzz/corpus/$$name" fuzz/artifacts; echo "fuzzing $$name"; \
 		RUSTFLAGS='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1' \
 		cargo run --release --manifest-path fuzz/Cargo.toml --target "$$target" --bin "$$name" -- \
-		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz/artifacts/ "fuzz/corpus/$$name" || exit 1; done
+		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz/artifacts/ "fuzz/corpus/$$name" "fuzz/seeds/$$name" || exit 1; done
 
 bench: cargo
 	bench/run

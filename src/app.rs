@@ -44,8 +44,8 @@ pub struct Overrides {
     pub admin: Option<SocketAddr>,
     /// How many cores answer; all of them, but four at most, where it is not said.
     pub cores: Option<usize>,
-    /// Where decisions are recorded.
-    pub audit: Option<file::Audit>,
+    /// Makes what audit lines are written to, in place of what the policy says.
+    pub audit: Option<fn() -> Box<dyn Write + Send>>,
 }
 
 /// Why it did not start.
@@ -103,7 +103,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let settings = &settings;
     let listeners = open(&endpoints(settings, overrides)).await?;
     let admin = listen_admin(overrides.admin.or(admin_of(settings)).unwrap_or(ADMIN)).await?;
-    let (audit, writer) = start_audit(overrides.audit.as_ref().unwrap_or(&settings.audit))?;
+    let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let sealing = Arc::new(sealing_key(settings)?);
 
     let (live, publisher, questions) = Live::new();
@@ -220,11 +220,15 @@ async fn listen_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|source| Failure::Listen { endpoint: format!("{address} (admin)"), source })
 }
 
-fn start_audit(to: &file::Audit) -> Result<(Audit, Option<Writer>), Failure> {
-    let to: Box<dyn Write + Send> = match to {
-        file::Audit::None => return Ok((Audit::off(), None)),
-        file::Audit::Stdout => Box::new(io::stdout()),
-        file::Audit::File(path) => {
+fn start_audit(
+    instead: Option<fn() -> Box<dyn Write + Send>>,
+    to: &file::Audit,
+) -> Result<(Audit, Option<Writer>), Failure> {
+    let to: Box<dyn Write + Send> = match (instead, to) {
+        (Some(make), _) => make(),
+        (None, file::Audit::None) => return Ok((Audit::off(), None)),
+        (None, file::Audit::Stdout) => Box::new(io::stdout()),
+        (None, file::Audit::File(path)) => {
             Box::new(append(path).map_err(|source| Failure::Audit { path: path.clone(), source })?)
         }
     };

@@ -227,11 +227,15 @@ impl Contract {
             let managed = self.folded.contains(&folded)
                 || (FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes()))
                     && !self.kept.contains(&folded));
-            let mut known = told.set.iter().map(|(name, _)| name).chain(&told.unset).chain(&aliases);
-            if managed && !known.any(|name| name == header.name) {
+            let mut known = told.set.iter().map(|(name, _)| name).chain(&told.unset);
+            // Removing a name in capitals would take away what is set: gateways remove whatever the case.
+            if managed && !known.any(|name| name.eq_ignore_ascii_case(header.name)) {
                 aliases.push(Bytes::copy_from_slice(header.name));
             }
         }
+        // Sorted, so that a caller who sends thousands of them costs no search among all for each.
+        aliases.sort_unstable();
+        aliases.dedup();
         aliases
     }
 }
@@ -436,6 +440,17 @@ mod tests {
         let long = "x".repeat(MAX_BYTES - "forged".len());
         assert_eq!(grant(&caller("{}"), &[long.as_str()]).unwrap_err(), Reason::HeadersTooLarge);
         assert!(grant(&caller("{}"), &[long.as_str(), long.as_str()]).is_ok(), "the operator raised the limit");
+    }
+
+    #[test] // N10, N11
+    fn each_of_thousands_of_aliases_is_removed_once() {
+        let names: Vec<String> = (0..8_000).map(|n| format!("remote-{:04}", n % 4_000)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let grant = grant(&caller("{}"), &names).unwrap();
+        assert_eq!(grant.aliases().len(), 4_000);
+        for name in names {
+            assert!(grant.aliases().binary_search_by(|alias| (**alias).cmp(name.as_bytes())).is_ok(), "{name}");
+        }
     }
 
     #[test]

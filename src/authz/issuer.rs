@@ -45,6 +45,8 @@ pub struct IssuerPolicy {
     pub derived: Box<[(Arc<str>, Expr)]>,
     /// What its subjects are prefixed with.
     pub subject_prefix: Box<str>,
+    /// Beginnings that its subjects must not have: the prefixes of other issuers, where it has none itself.
+    pub foreign_prefixes: Box<[Box<str>]>,
     /// Whether its keys come from a feed, and so may be asked for.
     pub fed: bool,
     /// How long after a fetch its keys are not asked for again.
@@ -175,7 +177,9 @@ impl Issuer {
     /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.
     pub(super) fn remembered(&self, hash: &[u8; 32], now: Timestamp) -> Option<Result<Arc<Identity>, Reason>> {
         let identity = self.verified.get(hash)?;
-        let holds = times_hold(identity.not_before(), identity.expires(), self.policy.tokens.leeway, now);
+        // A clock that is set back must not find what it would not have verified, so `iat` counts here too.
+        let not_before = identity.not_before().max(identity.issued());
+        let holds = times_hold(not_before, identity.expires(), self.policy.tokens.leeway, now);
         Some(holds.map(|()| identity))
     }
 
@@ -205,6 +209,9 @@ impl Issuer {
             Listed::Unknown => Listed::Unknown,
         };
         let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
+        if policy.foreign_prefixes.iter().any(|prefix| subject.starts_with(&**prefix)) {
+            return Err(Reason::RequirementUnmet);
+        }
         let subject = if policy.subject_prefix.is_empty() {
             subject
         } else {

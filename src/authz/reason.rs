@@ -131,7 +131,7 @@ reasons! {
     TokenNotYetValid = "token_not_yet_valid", 401, InvalidToken;
     /// The token lives longer than the issuer's `max_token_lifetime`.
     TokenLifetimeRefused = "token_lifetime_refused", 401, InvalidToken;
-    /// The token does not meet the issuer's `require` rule.
+    /// The token does not meet the issuer's `require` rule, or its subject begins like those of another issuer.
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
 
     // Gate 5, policy.

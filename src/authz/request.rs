@@ -307,11 +307,22 @@ fn read_path(path: &[u8], relaxed: Relaxed) -> Result<Cow<'_, str>, Malformed> {
         if segment.is_empty() && segments.peek().is_some() {
             return Err(Malformed(Reason::PathEmptySegment));
         }
-        if is_dot_segment(segment) {
+        if is_dot_segment(segment) || (!plain && hides_dot_segment(segment)) {
             return Err(Malformed(Reason::PathDotSegment));
         }
     }
     Ok(decoded)
+}
+
+/// Whether a part of a segment is a dot segment to an upstream that separates at what `paths:` lets stand in it: an
+/// escaped slash, a backslash, a `;`. No relaxation is about dots.
+fn hides_dot_segment(segment: &str) -> bool {
+    let parts = segment.split(['\\', ';']).flat_map(|part| part.split("%2F")).flat_map(|part| part.split("%2f"));
+    parts.map(str::trim).any(|part| {
+        // Dots that `double_encoding` left escaped are decoded by who decodes twice.
+        is_dot_segment(part)
+            || (part.contains("%2") && is_dot_segment(part.replace("%2e", ".").replace("%2E", ".").trim()))
+    })
 }
 
 /// `.` and `..`, also in the look-alikes that compatibility normalisation (NFKC) turns into dots.
@@ -434,6 +445,46 @@ mod tests {
         for text in ["/a/...", "/a/.b", "/a/b..", "/.well-known/x"] {
             assert_eq!(path(text).as_deref(), Ok(text));
         }
+    }
+
+    #[test] // N01
+    fn no_relaxation_lets_a_dot_segment_pass() {
+        let all = Relaxed {
+            encoded_slash: true,
+            semicolon: true,
+            empty_segment: true,
+            backslash: true,
+            double_encoding: true,
+            case_variant: true,
+        };
+        for text in [
+            "/public/..;/admin",
+            "/public/..;x=1/admin",
+            "/public/%2e%2e;/admin",
+            "/public/.;/admin",
+            "/public/..%2fadmin",
+            "/public/x%2f..%2f..%2fadmin",
+            "/public/..\\admin",
+            "/public/x%5c..%5cadmin",
+            "/public/%252e%252e/admin",
+            "/public/%252e%252E%252fadmin",
+            "/public/..;%2fadmin",
+        ] {
+            assert_eq!(path_relaxed(text, all), Err(Reason::PathDotSegment), "{text}");
+        }
+        for text in ["/a;b=..c", "/a;v=1.2", "/a%2F.b"] {
+            assert_eq!(path_relaxed(text, all).as_deref(), Ok(text));
+        }
+    }
+
+    #[test] // N01
+    fn a_dot_segment_with_spaces_round_it_is_refused() {
+        for text in
+            ["/public/..%20/admin", "/public/%20../admin", "/public/.%20", "/public/..%c2%a0/x", "/a/..%e3%80%80"]
+        {
+            assert_eq!(path(text), Err(Reason::PathDotSegment), "{text}");
+        }
+        assert_eq!(path("/a/b..%20c").as_deref(), Ok("/a/b.. c"));
     }
 
     #[test] // N01

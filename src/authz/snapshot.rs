@@ -273,7 +273,10 @@ impl Snapshot {
         }
         let route = basis.route.and_then(|id| self.policy.route(id));
         match (reason, &self.policy.sign_in, route.map(|route| &route.rule)) {
-            (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => denial.with_scope(scopes(rule)),
+            (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => match scopes(rule) {
+                Some(scopes) => denial.with_scope(scopes),
+                None => denial,
+            },
             (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => {
                 denial.with_location(sign_in.location(request))
             }
@@ -331,11 +334,13 @@ fn scopes_would_help(rule: &Expr, scene: &Scene<'_>) -> bool {
     rule.suppose(&truth) == Truth::True
 }
 
-/// The scopes that a rule names, separated by spaces (RFC 6750 §3).
-fn scopes(rule: &Expr) -> Box<str> {
-    let names: Vec<&str> =
-        rule.words().filter_map(|(_, word)| if let Word::Scope(name) = word { Some(&**name) } else { None }).collect();
-    names.join(" ").into()
+/// The scopes that a rule names, separated by spaces (RFC 6750 §3). One that a challenge cannot hold as it is (RFC 6749
+/// §3.3) is left out.
+fn scopes(rule: &Expr) -> Option<Box<str>> {
+    let is_token = |name: &str| name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+    let names = rule.words().filter_map(|(_, word)| if let Word::Scope(name) = word { Some(&**name) } else { None });
+    let names: Vec<&str> = names.filter(|name| is_token(name)).collect();
+    (!names.is_empty()).then(|| names.join(" ").into())
 }
 
 /// Whether a request with a cookie comes from the site itself: as the browser says, or from an origin of the issuer's

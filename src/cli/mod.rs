@@ -1,9 +1,11 @@
 //! The command line: one file a command.
 
 mod check;
+mod dev;
 mod log;
 mod serve;
 mod test;
+mod token;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -31,6 +33,10 @@ enum Command {
     Check(check::Check),
     /// Run a policy's own tests
     Test(test::Test),
+    /// Run a gateway, portcullis, an issuer and an application on this machine, with a sample policy and requests to try
+    Dev(dev::Dev),
+    /// Print a token of the issuer that `dev` runs
+    Token(token::Token),
 }
 
 /// Where the policy is.
@@ -48,6 +54,8 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Test(command) => command.run(),
+        Command::Dev(command) => command.run(),
+        Command::Token(command) => command.run(),
     }
 }
 
@@ -82,6 +90,13 @@ fn tell(path: &Path, problems: &Problems) {
     let rendered = problems.render(&source, stderr.is_terminal());
     // Nobody is left to tell where this fails.
     let _ = writeln!(stderr.lock(), "{rendered}");
+}
+
+/// Says on standard error why a command failed.
+fn fail(why: impl Display) -> ExitCode {
+    // Nobody is left to tell where this fails.
+    let _ = writeln!(std::io::stderr().lock(), "{why}");
+    ExitCode::FAILURE
 }
 
 /// Prints on standard output; a reader that went away is no error.

@@ -31,7 +31,7 @@ impl Serve {
     /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reloads the policy.
     pub fn run(self) -> ExitCode {
         let Some((file, compiled)) = self.policy.open() else { return ExitCode::FAILURE };
-        log::start(compiled.settings.log);
+        log::start(compiled.settings.log, "info");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         match runtime {
             Ok(runtime) => runtime.block_on(self.serve(file, compiled)),

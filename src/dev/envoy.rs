@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use std::{env, fs, io};
 
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::folder::Folder;
 use super::wire::{Answer, exchange};
 
 /// `deploy/envoy/envoy.yaml`, as shipped.
@@ -189,6 +189,19 @@ impl Envoy {
         self.child.wait().await
     }
 
+    /// Asks it to end and waits until it has; kills it where it does not.
+    pub async fn stop(mut self) {
+        let request = format!(
+            "POST /quitquitquit HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.admin
+        );
+        // Where it cannot be asked it is ending already, or is killed below.
+        let _ = exchange(self.admin, request.as_bytes(), ADMIN_DEADLINE).await;
+        if timeout(ADMIN_DEADLINE, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+
     async fn wait_until_live(&mut self) -> Result<(), EnvoyError> {
         let deadline = Instant::now().checked_add(START_DEADLINE);
         loop {
@@ -227,48 +240,33 @@ async fn ask(admin: SocketAddr, path: &str) -> Option<Answer> {
     timeout(ADMIN_DEADLINE, exchange(admin, request.as_bytes(), ADMIN_DEADLINE)).await.ok()?.ok()
 }
 
-/// A directory of its own for one Envoy's files, removed when dropped.
+/// One Envoy's files.
 #[derive(Debug)]
-struct Files(PathBuf);
+struct Files(Folder);
 
 impl Files {
     fn create(config: &str) -> io::Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = env::temp_dir().join(format!("portcullis-envoy-{}-{number}", std::process::id()));
-        let mut builder = fs::DirBuilder::new();
-        // Others on the machine neither read nor plant a configuration here: creation fails where something exists.
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&dir)?;
-        let files = Self(dir);
+        let files = Self(Folder::create("envoy")?);
         fs::write(files.config(), config)?;
         Ok(files)
     }
 
     fn config(&self) -> PathBuf {
-        self.0.join("envoy.yaml")
+        self.0.path().join("envoy.yaml")
     }
 
     fn admin(&self) -> PathBuf {
-        self.0.join("admin.txt")
+        self.0.path().join("admin.txt")
     }
 
     fn log(&self) -> PathBuf {
-        self.0.join("envoy.log")
+        self.0.path().join("envoy.log")
     }
 
     fn log_tail(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let tail = log.get(log.len().saturating_sub(LOG_TAIL_BYTES)..).unwrap_or_default();
         String::from_utf8_lossy(tail).into_owned()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        // A directory that stays in the temporary directory harms nobody.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -314,7 +312,7 @@ mod tests {
     #[test]
     fn the_virtual_environment_comes_before_the_path() {
         let files = Files::create("").unwrap();
-        let (venv, path) = (files.0.join("venv"), files.0.join("path"));
+        let (venv, path) = (files.0.path().join("venv"), files.0.path().join("path"));
         for dir in [&venv, &path] {
             fs::create_dir(dir).unwrap();
         }
@@ -335,14 +333,5 @@ mod tests {
     async fn a_program_that_does_not_exist_is_an_error_that_names_it() {
         let error = Envoy::start(Path::new("/nowhere/envoy"), "").await.unwrap_err();
         assert!(error.to_string().starts_with("cannot start /nowhere/envoy: "));
-    }
-
-    #[test]
-    fn its_files_go_with_it() {
-        let files = Files::create("x").unwrap();
-        let dir = files.0.clone();
-        assert_eq!(fs::read_to_string(files.config()).unwrap(), "x");
-        drop(files);
-        assert!(!dir.exists());
     }
 }

@@ -66,8 +66,9 @@ pub struct Fetches {
 ///
 /// - `GET /.well-known/openid-configuration`, `GET /jwks.json`.
 /// - `POST /token`: a form such as `sub=u1&roles=admin,premium&tenant=t1`, or a JSON object of claims as for [`Issuer::token`], gives
-///   `{"access_token", "token_type", "expires_in"}`. In a form `roles` and `groups` are lists with commas, `expires_in` is seconds
+///   `{"access_token", "token_type", "expires_in"}`. In a form `roles` (empty if absent) and `groups` are lists with commas, `expires_in` is seconds
 ///   (negative: already expired), and every other field is a claim of text.
+/// - `POST /token.txt`: the same, but the answer is the token alone, for a shell to take in.
 /// - `POST /rotate`: a new key signs from now on; the old ones are dropped from the key set after [`Settings::keep_old`].
 pub struct Issuer {
     listener: Listener,
@@ -186,7 +187,16 @@ impl Shared {
                 let count = |fetches: &mut Fetches| fetches.keys = fetches.keys.saturating_add(1);
                 self.document(count, Self::key_set).await
             }
-            (&Method::POST, "/token") => Some(self.token_response(request).await),
+            (&Method::POST, "/token") => Some(match self.token_for(request).await {
+                Ok((token, expires_in)) => {
+                    listen::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": expires_in}))
+                }
+                Err(refused) => refused,
+            }),
+            (&Method::POST, "/token.txt") => Some(match self.token_for(request).await {
+                Ok((token, _)) => listen::respond(200, "text/plain", token),
+                Err(refused) => refused,
+            }),
             (&Method::POST, "/rotate") => Some(listen::json(200, &json!({"kid": self.rotate()}))),
             _ => Some(listen::json(404, &json!({"error": "not_found"}))),
         }
@@ -266,21 +276,20 @@ impl Shared {
         (state.current.signing.token(Some(&state.current.kid), &Value::Object(all)), expires_in)
     }
 
-    async fn token_response(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// The token that a request asks for and the seconds until it expires, or why there is none.
+    async fn token_for(&self, request: Request<Incoming>) -> std::result::Result<(String, i64), Response<Full<Bytes>>> {
         let is_json = request.headers().get(http::header::CONTENT_TYPE).is_some_and(|value| {
             value.as_bytes().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"))
         });
         let refused = |why: &str| listen::json(400, &json!({"error": "invalid_request", "error_description": why}));
         let Ok(body) = Limited::new(request.into_body(), MAX_FORM_BYTES).collect().await else {
-            return refused("the body is cut short, or over 64 KiB");
+            return Err(refused("the body is cut short, or over 64 KiB"));
         };
         let body = body.to_bytes();
         let claims = if is_json { serde_json::from_slice(&body).ok() } else { claims_of_form(&body) };
-        let Some(claims) = claims else {
-            return refused("want a form such as sub=u1&roles=admin,premium, or a JSON object of claims");
-        };
-        let (token, expires_in) = self.token(claims);
-        listen::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": expires_in}))
+        let claims = claims
+            .ok_or_else(|| refused("want a form such as sub=u1&roles=admin,premium, or a JSON object of claims"))?;
+        Ok(self.token(claims))
     }
 }
 
@@ -301,6 +310,8 @@ fn claims_of_form(form: &[u8]) -> Option<Map<String, Value>> {
             _ => _ = claims.insert(name.into_owned(), value.into_owned().into()),
         }
     }
+    // A provider that knows of roles says so of a subject that has none, too.
+    claims.entry("roles").or_insert_with(|| json!([]));
     claims.contains_key("sub").then_some(claims)
 }
 
@@ -388,6 +399,14 @@ mod tests {
         let answer = ask(&issuer, start, r#"{"sub": "u1", "jti": null, "realm": {"roles": ["a"]}}"#).await.unwrap();
         let claims = verified(&issuer, answer.json().unwrap()["access_token"].as_str().unwrap()).await;
         assert_eq!((&claims["realm"], claims.get("jti")), (&json!({"roles": ["a"]}), None));
+    }
+
+    #[tokio::test]
+    async fn a_shell_gets_the_token_alone() {
+        let issuer = issuer(DEADLINE).await;
+        let answer = ask(&issuer, "POST /token.txt HTTP/1.1", "sub=u1&roles=premium").await.unwrap();
+        assert_eq!(verified(&issuer, &answer.text()).await["roles"], json!(["premium"]));
+        assert_eq!(ask(&issuer, "POST /token.txt HTTP/1.1", "roles=premium").await.unwrap().status, 400);
     }
 
     #[tokio::test]

@@ -2,8 +2,11 @@
 //!
 //! Every answer is a `CheckResponse`, whatever happens: an RPC error hands the verdict to `failure_mode_allow`.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -72,6 +75,17 @@ pub async fn check(
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
+    caught(answer(authorizer, asker, message, deadline))
+        .await
+        .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
+}
+
+async fn answer(
+    authorizer: &Authorizer,
+    asker: Asker,
+    message: Result<Bytes, Malformed>,
+    deadline: Option<Duration>,
+) -> Bytes {
     let check =
         message.and_then(|message| catch(|| CheckRequest::decode(message)).ok_or(UNREADABLE)?.map_err(|_| UNREADABLE));
     let asked = check.as_ref().map_err(|malformed| *malformed).and_then(|check| decode(check, asker));
@@ -81,6 +95,16 @@ pub async fn check(
 }
 
 const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
+
+/// What a future comes to; `None` where it panics. A panic that leaves a stream resets it, which is an RPC error.
+async fn caught<F: Future>(work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|context| match catch(|| work.as_mut().poll(context)) {
+        Some(poll) => poll.map(Some),
+        None => Poll::Ready(None),
+    })
+    .await
+}
 
 fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
@@ -252,5 +276,71 @@ const fn grpc_status(status: u16) -> &'static str {
         401 | 302 => "16",
         503 => "14",
         _ => "7",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::service::auth::v3 as theirs;
+
+    use super::*;
+    use crate::authz::reason::Challenge;
+
+    fn read(frame: &[u8]) -> theirs::CheckResponse {
+        let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]);
+        assert_eq!((frame[0], length as usize), (0, frame.len().saturating_sub(5)));
+        theirs::CheckResponse::decode(&frame[5..]).unwrap()
+    }
+
+    fn denied(response: theirs::CheckResponse) -> theirs::DeniedHttpResponse {
+        match response.http_response {
+            Some(theirs::check_response::HttpResponse::DeniedResponse(denied)) => denied,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_reason_is_a_denial_in_all_three_places_and_tells_no_more_than_its_status() {
+        for reason in Reason::ALL.iter().copied() {
+            let response = read(&encode(&Answered { decision: Decision::denied(reason), id: None }));
+            let code = response.status.as_ref().unwrap().code;
+            assert!(matches!(code, PERMISSION_DENIED | UNAUTHENTICATED), "{reason:?}");
+            let denied = denied(response);
+            assert_eq!(denied.status.unwrap().code, i32::from(reason.status()), "{reason:?}");
+            let value = |name: &str| {
+                let mut headers = denied.headers.iter().filter_map(|option| option.header.as_ref());
+                headers.find(|header| header.key == name).map(|header| &*header.value)
+            };
+            assert_eq!(value("www-authenticate").is_some(), reason.challenge() != Challenge::None, "{reason:?}");
+            assert_eq!(value("cache-control"), Some("no-store"), "{reason:?}");
+            let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
+            assert_eq!(body["status"], reason.status(), "{reason:?}");
+            assert_eq!(body["title"], title(reason.status()), "{reason:?}");
+            assert!(reason.status() == 403 || title(reason.status()) != "Forbidden", "{reason:?} has no title");
+            assert!(!denied.body.contains(reason.code()), "{reason:?} is told to the caller");
+        }
+    }
+
+    #[test]
+    fn the_answer_of_last_resort_is_a_denial() {
+        assert_eq!(read(&DENY_ALL).status.unwrap().code, PERMISSION_DENIED);
+    }
+
+    #[test]
+    fn a_panic_is_caught() {
+        assert_eq!(catch(|| panic!("of ours")), None::<()>);
+    }
+
+    #[tokio::test] // D06
+    async fn a_panic_in_a_check_is_caught_wherever_it_waits() {
+        assert_eq!(caught(async { 7 }).await, Some(7));
+        let late = async {
+            tokio::task::yield_now().await;
+            assert!(std::hint::black_box(false), "on purpose");
+        };
+        assert_eq!(caught(late).await, None);
+        let denied = encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None });
+        let response = CheckResponse::decode(denied.slice(5..)).unwrap();
+        assert_eq!(response.status.unwrap().code, PERMISSION_DENIED);
     }
 }

@@ -224,15 +224,24 @@ fn member(to: &mut Vec<u8>, name: &str, text: Option<&[u8]>) {
     }
 }
 
-/// A JSON string; what is not UTF-8 in it is replaced.
+/// A JSON string in ASCII, for terminals and readers of lines obey more than controls of ASCII: C1 controls, line
+/// separators, marks that turn the direction of text. What is not UTF-8 in it is replaced.
 fn string(to: &mut Vec<u8>, text: &[u8]) {
     if text.iter().all(|byte| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
         to.push(b'"');
         to.extend_from_slice(text);
         to.push(b'"');
     } else {
-        // A string into memory cannot fail.
-        let _ = serde_json::to_writer(to, &String::from_utf8_lossy(text));
+        to.push(b'"');
+        for c in String::from_utf8_lossy(text).chars() {
+            match c {
+                '"' => to.extend_from_slice(b"\\\""),
+                '\\' => to.extend_from_slice(b"\\\\"),
+                ' '..='~' => _ = write!(to, "{c}"),
+                c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| _ = write!(to, "\\u{unit:04x}")),
+            }
+        }
+        to.push(b'"');
     }
 }
 
@@ -337,6 +346,22 @@ mod tests {
                 (&"GET".into(), &"h".into(), &"allow".into())
             );
             assert_eq!((&line["request"], &line["reason"], &line["snapshot"]), (&().into(), &().into(), &9.into()));
+        }
+    }
+
+    #[test] // S03
+    fn no_character_of_a_callers_steers_a_terminal_or_ends_a_line() {
+        for text in [
+            "\u{2028}\u{2029}\u{85}",
+            "\u{9b}2J\x1b[2J\x7f",
+            "\u{202e}\u{2066}\u{200b}",
+            "a\"\\\r\n\t\0b",
+            "J\u{f6}rg \u{1f600}",
+        ] {
+            let mut written = Vec::new();
+            string(&mut written, text.as_bytes());
+            assert!(written.iter().all(|byte| matches!(byte, b' '..=b'~')), "{text:?}");
+            assert_eq!(serde_json::from_slice::<String>(&written).unwrap(), text);
         }
     }
 

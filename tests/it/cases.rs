@@ -196,10 +196,11 @@ fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
                     return Err(format!("{name} is neither set nor removed"));
                 }
             }
-            for name in case.removed.iter().filter(|name| !removed.contains(&**name)) {
+            if let Some(name) = case.removed.iter().find(|name| !removed.contains(&**name)) {
                 return Err(format!("{name} is not removed"));
             }
-            for name in case.untouched.iter().filter(|name| removed.contains(&**name) || set.contains_key(*name)) {
+            if let Some(name) = case.untouched.iter().find(|name| removed.contains(&**name) || set.contains_key(*name))
+            {
                 return Err(format!("{name} does not pass as it came"));
             }
             Ok(())

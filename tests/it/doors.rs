@@ -13,6 +13,7 @@ use portcullis::authz::reason::Reason;
 use portcullis::authz::request::{Asker, Header, Malformed, Raw};
 use portcullis::authz::rule::Words;
 use portcullis::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step, Witness};
+use portcullis::authz::time::Timestamp;
 use portcullis::clock;
 use portcullis::gateway::envoy;
 use prost::Message as _;
@@ -69,16 +70,16 @@ impl Witness for Everything {
 
 /// Straight to the core.
 pub fn straight(site: &Site, asked: &Asked) -> Answer {
-    of_decision(&decide(&site.snapshot(), asked, &mut ()))
+    of_decision(&decide(&site.snapshot(), asked, clock::now(), &mut ()))
 }
 
 /// To the core before a witness, as `explain` asks.
 pub fn watched(site: &Site, asked: &Asked) -> Answer {
-    of_decision(&decide(&site.snapshot(), asked, &mut Everything::default()))
+    of_decision(&decide(&site.snapshot(), asked, clock::now(), &mut Everything::default()))
 }
 
 /// Decides; what the core asks for is not to be had, because it was asked for a moment ago.
-pub fn decide(snapshot: &Snapshot, asked: &Asked, witness: &mut impl Witness) -> Decision {
+pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut impl Witness) -> Decision {
     let raw = asked.http.as_ref().map(|http| Raw {
         asker: asked.asker,
         source: asked.source,
@@ -91,7 +92,7 @@ pub fn decide(snapshot: &Snapshot, asked: &Asked, witness: &mut impl Witness) ->
     let request = read.as_ref().map_err(|malformed| *malformed);
     let mut facts = Facts::default();
     loop {
-        match snapshot.decide_before(request, &facts, clock::now(), witness) {
+        match snapshot.decide_before(request, &facts, now, witness) {
             Step::Decided(decision) => return decision,
             Step::Needs(Question::Keys(id)) => {
                 assert_eq!(facts.keys, None, "the same question twice");
@@ -101,7 +102,8 @@ pub fn decide(snapshot: &Snapshot, asked: &Asked, witness: &mut impl Witness) ->
     }
 }
 
-fn of_decision(decision: &Decision) -> Answer {
+/// A decision as an answer.
+pub fn of_decision(decision: &Decision) -> Answer {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     match decision.verdict() {
         Verdict::Allow(grant) => Answer::Allow {

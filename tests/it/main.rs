@@ -3,14 +3,20 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test that cannot go on has failed"
 )]
 
 mod architecture;
 mod cases;
+mod dev;
+mod docs;
 mod doors;
 mod envoy_smoke;
+mod properties;
 mod reload;
+mod semantics;
 mod site;
 mod support;
+mod wire;

@@ -14,6 +14,7 @@ use portcullis::authz::snapshot::Snapshot;
 use portcullis::authz::time::Timestamp;
 use portcullis::clock;
 use portcullis::config::compile::compile;
+use portcullis::config::error::Problems;
 use portcullis::dev::mint::SigningKey;
 use portcullis::live::{Live, Publisher};
 use portcullis::observe::Recorder;
@@ -68,9 +69,14 @@ pub struct Recipe {
 impl Site {
     /// Compiles a policy, which must have no errors, and makes keys for its issuers that fetch theirs.
     pub fn open(policy: &str, keys: &BTreeMap<String, Keys>) -> Self {
+        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(policy, false)))
+    }
+
+    /// The same for a policy that may have errors.
+    pub fn try_open(policy: &str, keys: &BTreeMap<String, Keys>) -> Result<Self, Problems> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let (compiled, problems) = compile("policy.yaml", policy, &|file| std::fs::read(tests.join(file)));
-        let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(policy, false)));
+        let compiled = compiled.ok_or(problems)?;
         let mut states: HashMap<Arc<str>, KeyState> = compiled.fixed;
         let mut signers = BTreeMap::new();
         for issuer in compiled.policy.issuers.iter().filter(|issuer| issuer.fed) {
@@ -87,7 +93,7 @@ impl Site {
         let sealing = Arc::new(SealingKey::new(b"0123456789abcdef0123456789abcdef").unwrap());
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
         let authorizer = Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), 1));
-        Self { live, authorizer, sealing, publisher, signers }
+        Ok(Self { live, authorizer, sealing, publisher, signers })
     }
 
     /// What is published.

@@ -123,6 +123,12 @@ impl Process {
         }
     }
 
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        assert!(std::process::Command::new("/bin/kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
     /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         tokio::time::timeout(DEADLINE, self.child.wait()).await.expect("it did not end in time").unwrap()

@@ -61,6 +61,15 @@ impl Compiler<'_> {
         }
     }
 
+    /// What the subjects of an issuer without a prefix must not begin with, or they would pass for another issuer's.
+    fn foreign_prefixes(&self, issuer: &file::Issuer) -> Box<[Box<str>]> {
+        if issuer.subject_prefix.is_some() {
+            return Box::default();
+        }
+        let prefixes = self.file.issuers.iter().filter_map(|(_, other)| other.subject_prefix.as_ref());
+        prefixes.map(|prefix| prefix.value.clone()).collect()
+    }
+
     fn made(
         &mut self,
         at: usize,
@@ -112,6 +121,7 @@ impl Compiler<'_> {
             require: require.map_or(Some(None), |require| require.map(Some))?,
             derived: derived.into(),
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
+            foreign_prefixes: self.foreign_prefixes(issuer),
             fed: matches!(keys, Keys::Fed { .. }),
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
