@@ -152,8 +152,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
         Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 
+    // `h2` chains a payload of 256 bytes and more to a vectored writer, and then flushes answer by answer; to any other
+    // it copies those of up to 1,024 bytes, so that one write carries many answers.
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        false
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
