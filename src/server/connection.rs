@@ -206,7 +206,7 @@ mod tests {
                 Some(mut rest) => {
                     header.push(127);
                     while rest >= 128 {
-                        header.push(u8::try_from(rest % 128 | 128).unwrap());
+                        header.push(u8::try_from((rest % 128) | 128).unwrap());
                         rest /= 128;
                     }
                     header.push(u8::try_from(rest).unwrap());

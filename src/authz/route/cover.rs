@@ -169,6 +169,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_types, reason = "it is about time spent, which no decision reads")]
     fn what_many_patterns_ask_of_a_long_path_is_found_out_once() {
         let keys: Vec<String> = (0..1_000).map(|at| format!("/Key{at}/x")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
