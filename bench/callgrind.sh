@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Counts the instructions of one decision: the same everywhere and at any load, unlike times. Needs valgrind.
 #   decide_*   Request::read and Snapshot::decide
-#   check_*    the whole message: decoded, decided, sealed, recorded, encoded; without HTTP/2
+#   check_*    the whole message: decoded, decided, sealed, recorded, encoded; without HTTP/2 and the audit writer
 #   bench/callgrind.sh [PROFILE]
 # With ANNOTATE=1 it also lists the functions that cost most in each case.
 set -euo pipefail
@@ -18,7 +18,7 @@ trap 'rm -rf "$folder"' EXIT
 export OPENSSL_ia32cap='~0x0:~0xdc230000'
 
 count() {
-    valgrind --tool=callgrind --callgrind-out-file="$folder/$1.$2" "$target/$profile/examples/hot_path" "$1" "$2" 2>&1 |
+    valgrind --tool=callgrind --toggle-collect='*repeat_counted*' --callgrind-out-file="$folder/$1.$2" "$target/$profile/examples/hot_path" "$1" "$2" 2>&1 |
         sed -n 's/.*Collected : *//p'
 }
 
@@ -28,6 +28,6 @@ for case in decide decide_10000 decide_deny decide_10000_deny decide_first_seen 
     many=$(count "$case" 1100)
     printf '| %s | %d |\n' "$case" $(((many - few) / 1000))
     if [ -n "${ANNOTATE-}" ]; then
-        callgrind_annotate --auto=no "$folder/$case.1100" | sed -n '/Ir/,$p' | head -45
+        callgrind_annotate --auto=no "$folder/$case.1100" | sed -n '/^Ir .*file:function/,$p' | awk 'NR <= 40' 
     fi
 done

@@ -42,14 +42,7 @@ impl Server {
     /// Tells the CPU time that all its threads have used.
     pub fn cpu_probe(&self) -> impl Fn() -> Duration + use<> {
         let folder = format!("/proc/{}/task", self.child.id());
-        move || {
-            let tasks = read_dir(&folder).into_iter().flatten().flatten();
-            let used = tasks.filter_map(|task| -> Option<u64> {
-                let text = read_to_string(task.path().join("schedstat")).ok()?;
-                text.split(' ').next()?.parse().ok()
-            });
-            Duration::from_nanos(used.sum())
-        }
+        move || cpu_of(&folder)
     }
 
     /// The memory that it holds, in MiB.
@@ -67,6 +60,17 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The CPU time that the threads in such a folder have used.
+#[must_use]
+pub fn cpu_of(folder: &str) -> Duration {
+    let tasks = read_dir(folder).into_iter().flatten().flatten();
+    let used = tasks.filter_map(|task| -> Option<u64> {
+        let text = read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    });
+    Duration::from_nanos(used.sum())
 }
 
 /// A loopback address that nothing listens on.

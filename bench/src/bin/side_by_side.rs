@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis::authz::algorithm::Algorithm;
+use portcullis::authz::keys::{Found, KeySet, Origin};
+use portcullis::dev::mint::SigningKey;
 use portcullis_bench::load::{Failure, Measured, Shape, Verdict, each, first, measure};
-use portcullis_bench::server::{Server, free_address};
+use portcullis_bench::server::{Server, cpu_of, free_address};
 use portcullis_bench::traffic::{Ask, anonymous, key_set, signed};
 
 #[global_allocator]
@@ -37,7 +39,7 @@ struct Bench {
 enum Bar {
     /// So much of the ceiling's rate.
     Share(f64),
-    /// 0.9 of what is left when a signature costs so much beside the ceiling's work.
+    /// 0.9 of what is left where a signature costs so much beside the ceiling's own work.
     Signature(Duration),
     /// So much of the ceiling's p99, at most.
     P99(f64),
@@ -96,11 +98,14 @@ impl Bench {
         let same: Asks = Arc::new([rs256[0].clone()]);
         let none: Asks = Arc::new([anonymous()]);
         eprintln!("minted in {:?}", begun.elapsed());
-        println!("{} rounds of {:?} each, turn by turn; medians.\n", self.rounds, self.time);
-        println!("| scenario | ceiling | portcullis | ratio | bar | | CPU a check | ratio | p50 | p99 |");
-        println!("|---|---:|---:|---:|---:|---|---:|---:|---:|---:|");
+        let signature = (signature_cost(Algorithm::Rs256)?, signature_cost(Algorithm::Es256)?);
+        println!("{} rounds of {:?} each, turn by turn; medians.", self.rounds, self.time);
+        println!("One RS256 signature alone: {:.1?}; one ES256 signature: {:.1?}.\n", signature.0, signature.1);
+        println!(
+            "| scenario | ceiling, checks/s | portcullis | ratio | CPU a check | ceiling's share of it | bar | | p50 | p99 |"
+        );
+        println!("|---|---:|---:|---:|---:|---:|---:|---|---:|---:|");
         let scenario = |name, asks, expected, bar| Scenario { name, shape: BUSY, asks, expected, bar: Some(bar) };
-        let signature = |micros| Bar::Signature(Duration::from_micros(micros));
 
         let ceiling = self.ceiling("0", 1)?;
         first(ceiling.address, &none[0], Verdict::Allow).await?;
@@ -122,8 +127,10 @@ impl Bench {
         if self.wants("uncached") {
             let forgetful = self.portcullis("0", 1, "cache: {tokens: 1KiB}\n")?;
             first(forgetful.address, &none[0], Verdict::Deny).await?;
-            self.pair(&ceiling, &forgetful, &scenario("uncached RS256", &rs256, allow, signature(16))).await?;
-            self.pair(&ceiling, &forgetful, &scenario("uncached ES256", &es256, allow, signature(55))).await?;
+            self.pair(&ceiling, &forgetful, &scenario("uncached RS256", &rs256, allow, Bar::Signature(signature.0)))
+                .await?;
+            self.pair(&ceiling, &forgetful, &scenario("uncached ES256", &es256, allow, Bar::Signature(signature.1)))
+                .await?;
         }
         if self.wants("routes") {
             let routes: String =
@@ -161,23 +168,26 @@ impl Bench {
         let ratio = middle(rounds.iter().map(|(one, other)| other.rate / one.rate));
         let cpu = middle(rounds.iter().map(|(one, other)| other.cpu.as_secs_f64() / one.cpu.as_secs_f64()));
         let tail = middle(rounds.iter().map(|(one, other)| other.p99.as_secs_f64() / one.p99.as_secs_f64()));
+        // A load that cannot keep up makes rates alike; CPU time shows what the answers cost all the same.
+        let share = ratio.min(1.0 / cpu);
         let (bar, met) = match scenario.bar {
             None => (String::new(), true),
-            Some(Bar::Share(share)) => (format!("≥ {share:.2}"), ratio >= share),
+            Some(Bar::Share(least)) => (format!("≥ {least:.2}"), share >= least),
             Some(Bar::Signature(cost)) => {
-                let share = 0.9 / (1.0 + one.rate * cost.as_secs_f64());
-                (format!("≥ {share:.2}"), ratio >= share)
+                let least = 0.9 / (1.0 + cost.as_secs_f64() / one.cpu.as_secs_f64());
+                (format!("≥ {least:.2}"), share >= least)
             }
             Some(Bar::P99(most)) => (format!("p99 ≤ {most} × (is {tail:.2})"), tail <= most),
         };
         println!(
-            "| {} | {:.0} | {:.0} | {ratio:.2} | {bar} | {} | {:.1?} / {:.1?} | {cpu:.2} | {:.0?} / {:.0?} | {:.0?} / {:.0?} |",
+            "| {} | {:.0} | {:.0} | {ratio:.2} | {:.1?} / {:.1?} | {:.2} | {bar} | {} | {:.0?} / {:.0?} | {:.0?} / {:.0?} |",
             scenario.name,
             one.rate,
             other.rate,
-            if met { "met" } else { "**missed**" },
             one.cpu,
             other.cpu,
+            1.0 / cpu,
+            if met { "met" } else { "**missed**" },
             one.p50,
             other.p50,
             one.p99,
@@ -194,7 +204,9 @@ impl Bench {
     ) -> Result<Vec<(Measured, Measured)>, Failure> {
         let Scenario { shape, asks, expected, .. } = *scenario;
         // Every token is verified once, and its answer must name its subject.
-        each(other.address, asks, expected).await?;
+        if !other.says_yes {
+            each(other.address, asks, expected).await?;
+        }
         let yes = if one.says_yes { Verdict::Allow } else { expected };
         let mut rounds = Vec::new();
         for round in 0..self.rounds {
@@ -228,7 +240,7 @@ impl Bench {
         let gain = |of: fn(&(Measured, Measured)) -> f64| middle(both.iter().map(of)) / middle(narrow.iter().map(of));
         let (theirs, ours) = (gain(|round| round.0.rate), gain(|round| round.1.rate));
         println!(
-            "| gain of a second core, shared with the load | × {theirs:.2} | × {ours:.2} | {:.2} | ≥ 0.95 | {} | | | | |",
+            "| gain of a second core, shared with the load | × {theirs:.2} | × {ours:.2} | {:.2} | | | ≥ 0.95 | {} | | |",
             ours / theirs,
             if ours / theirs >= 0.95 { "met" } else { "**missed**" },
         );
@@ -280,6 +292,19 @@ impl Bench {
     fn log(&self) -> PathBuf {
         Path::new(&self.folder).join("portcullis.log")
     }
+}
+
+/// The CPU time that the verification of one signature takes here and now.
+fn signature_cost(algorithm: Algorithm) -> Result<Duration, Failure> {
+    const COUNT: u32 = 4_000;
+    let keys = KeySet::from_jwks(key_set().as_bytes(), Origin::Local)?.keys;
+    let Found::One(key) = keys.find(Some(algorithm.name()), algorithm) else { return Err("no key".into()) };
+    let message = [b'x'; 400];
+    let signature = SigningKey::shared(algorithm).signature(&message);
+    let before = cpu_of("/proc/self/task");
+    let verified = (0..COUNT).filter(|_| key.verify(&message, &signature)).count();
+    let used = cpu_of("/proc/self/task") - before;
+    if verified == 0 { Err("a signature of our own is refused".into()) } else { Ok(used / COUNT) }
 }
 
 fn median(rounds: &[(Measured, Measured)], of: impl Fn(&(Measured, Measured)) -> &Measured) -> Measured {
