@@ -92,7 +92,7 @@ async fn every_line_that_dev_prints_does_what_it_says() {
     {
         dev.line_with(told).await;
     }
-    // S03: a path is not shown, for it may hold a secret.
+    // S01: a path may hold a secret.
     assert!(!dev.log().split(READY).nth(1).unwrap().contains("/t/acme"));
 
     let token = dev.line_with(" token --issuer-url").await;

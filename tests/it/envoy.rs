@@ -192,7 +192,7 @@ async fn each_verdict_reaches_the_caller_as_it_is() {
     }
 }
 
-#[tokio::test] // H01
+#[tokio::test] // N10
 async fn no_spelling_of_a_forged_identity_reaches_the_application() {
     let Some(program) = envoy_program() else { return };
     let underscores = "headers_with_underscores_action: REJECT_REQUEST";
@@ -221,7 +221,7 @@ async fn no_spelling_of_a_forged_identity_reaches_the_application() {
     }
 }
 
-#[tokio::test]
+#[tokio::test] // N10
 async fn a_caller_cannot_have_the_identity_dropped_on_the_way() {
     let Some(program) = envoy_program() else { return };
     let site = Site::start(&program, &shipped()).await;
@@ -232,7 +232,7 @@ async fn a_caller_cannot_have_the_identity_dropped_on_the_way() {
     assert_eq!(seen(&site.ask(raw).await, "x-user-id"), ["u1"]);
 }
 
-#[tokio::test]
+#[tokio::test] // N11
 async fn many_and_large_headers_are_passed_on_or_refused_but_never_our_failure() {
     let Some(program) = envoy_program() else { return };
     let site = Site::start(&program, &failing_open()).await;
@@ -261,7 +261,7 @@ async fn many_and_large_headers_are_passed_on_or_refused_but_never_our_failure()
     assert_eq!((allowed.status, seen(&allowed, "x-user-id")), (200, vec!["u1".to_owned()]));
 }
 
-#[tokio::test]
+#[tokio::test] // N01, N03, N06, N08, N11
 async fn nothing_that_a_caller_sends_makes_envoy_fail_open() {
     let Some(program) = envoy_program() else { return };
     let site = Site::start(&program, &failing_open()).await;
@@ -308,7 +308,7 @@ async fn nothing_that_a_caller_sends_makes_envoy_fail_open() {
     assert_eq!(site.upstream.seen(), 0);
 }
 
-#[tokio::test] // E05
+#[tokio::test] // D03, D04
 async fn a_body_of_any_size_in_the_check_does_not_open_the_door() {
     let Some(program) = envoy_program() else { return };
     let buffered = "encode_raw_headers: true\n                      with_request_body: { max_request_bytes: 8388608, pack_as_bytes: true }";
@@ -360,7 +360,7 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test] // F08
 async fn a_websocket_opens_for_whom_it_may_and_carries_both_ways() {
     let Some(program) = envoy_program() else { return };
     let portcullis = Portcullis::start().await;
@@ -442,7 +442,7 @@ async fn callers_who_leave_in_the_middle_of_a_check_leave_nothing_behind() {
     assert_eq!(site.upstream.seen(), allowed);
 }
 
-#[tokio::test] // K02
+#[tokio::test] // K04, K07
 async fn an_issuer_that_is_down_or_talks_nonsense_opens_no_door() {
     let Some(program) = envoy_program() else { return };
     let issuer = issuer().await;
@@ -476,7 +476,7 @@ async fn an_issuer_that_is_down_or_talks_nonsense_opens_no_door() {
     assert_eq!(ask(envoy.address(), get("/secret-data", &portcullis.premium())).await.status, 503);
 }
 
-#[tokio::test]
+#[tokio::test] // K08
 async fn keys_rotate_while_traffic_flows_and_nobody_is_refused() {
     let Some(program) = envoy_program() else { return };
     let site = Site::start(&program, &shipped()).await;
