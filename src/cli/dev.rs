@@ -166,6 +166,7 @@ async fn start_portcullis(policy: &Path, ports: Ports) -> Result<Running, String
         admin: Some(local(ports.admin)),
         cores: Some(2),
         audit: Some(|| Box::new(Narrator::new(io::stdout()))),
+        ..Overrides::default()
     };
     app::start(file, compiled, &overrides).await.map_err(|failure| failure.to_string())
 }

@@ -168,27 +168,6 @@ mod tests {
         assert_eq!(covering(&["/t/{t}"], "GET a.com/ /t/Acme?q"), ["/t/{t} t=Acme?q"]);
     }
 
-    #[test]
-    #[expect(clippy::disallowed_types, reason = "it is about time spent, which no decision reads")]
-    fn what_many_patterns_ask_of_a_long_path_is_found_out_once() {
-        let keys: Vec<String> = (0..1_000).map(|at| format!("/Key{at}/x")).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let cover = cover(&keys);
-        let time = |cover: &Cover, path: &str| {
-            let round = |_| {
-                let began = std::time::Instant::now();
-                cover.for_each("a.com", "GET", path, |index, _| panic!("{index} covers it"));
-                began.elapsed()
-            };
-            // The quickest round is the one that nothing else disturbed.
-            (0..10).map(round).min().unwrap()
-        };
-        let long = "/A. ".repeat(2_000);
-        let one = time(&Cover::build(vec![(0, Pattern::parse("/Key0/x").unwrap())]), &long);
-        let all = time(&cover, &long).saturating_sub(time(&cover, "/short"));
-        assert!(all < one.saturating_mul(100), "{all:?} for a thousand, {one:?} for one");
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -10,6 +10,7 @@ use crate::authz::algorithm::Algorithm;
 use crate::authz::decision_id::{SealingKey, Told};
 use crate::authz::policy::PolicyId;
 use crate::config::compile;
+use crate::config::compile::Secret;
 use crate::dev::mint::SigningKey;
 
 const POLICY: &str = r"
@@ -518,7 +519,7 @@ fn json_tells_the_same() {
 fn a_decision_id_is_opened_by_the_policy_s_key() {
     let mut policy = compiled(POLICY);
     assert!(matches!(try_told(&policy, &[&"A".repeat(76)]), Err(Fault::Untold(told::Untold::NoKey))));
-    policy.settings.decision_key = Some(b"a secret of the operator's".to_vec());
+    policy.settings.decision_key = Some(Secret(b"a secret of the operator's".to_vec()));
     let now = Timestamp::from_secs(NOW);
     let key = SealingKey::new(b"a secret of the operator's").unwrap();
     let claims = Who::Token { issuer: None, roles: None, claims: Map::new() };
@@ -544,7 +545,7 @@ fn a_decision_id_is_opened_by_the_policy_s_key() {
     assert!(try_told(&policy, &[&id_of("GET", "/health", of)]).unwrap().1);
     let other = id_of("GET", "/in", PolicyId(*b"another1"));
     has(&try_told(&policy, &[&other]).unwrap().0, &["policy 616e6f7468657231", "not the policy of this file"]);
-    policy.settings.decision_key = Some(b"another secret of another".to_vec());
+    policy.settings.decision_key = Some(Secret(b"another secret of another".to_vec()));
     assert!(try_told(&policy, &[&id]).err().unwrap().to_string().contains("another `decision_key`"));
     assert!(try_told(&policy, &["abc"]).err().unwrap().to_string().contains("not a decision id"));
 }

@@ -42,7 +42,7 @@ pub(super) enum Untold {
 
 /// Opens an id by a policy's `decision_key`.
 pub(super) fn open(compiled: &Compiled, id: &str) -> Result<Opened, Untold> {
-    let secret = compiled.settings.decision_key.as_deref().ok_or(Untold::NoKey)?;
+    let secret = &compiled.settings.decision_key.as_ref().ok_or(Untold::NoKey)?.0;
     let told = SealingKey::new(secret).ok_or(Untold::NoKey)?.open(id)?;
     Ok(opened(&compiled.policy, &told))
 }
