@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, read_dir, read_to_string};
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +13,8 @@ pub struct Server {
     child: Child,
     /// Where it answers.
     pub address: SocketAddr,
+    /// Where it tells its metrics.
+    pub admin: Option<SocketAddr>,
     /// Whether it says yes to whatever is asked.
     pub says_yes: bool,
 }
@@ -36,13 +38,24 @@ impl Server {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok(Self { child, address, says_yes })
+        Ok(Self { child, address, admin: None, says_yes })
     }
 
     /// Tells the CPU time that all its threads have used.
     pub fn cpu_probe(&self) -> impl Fn() -> Duration + use<> {
         let folder = format!("/proc/{}/task", self.child.id());
         move || cpu_of(&folder)
+    }
+
+    /// The value of one of its metrics.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.admin?).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let line = text.lines().find(|line| !line.starts_with('#') && line.contains(name))?;
+        line.rsplit(' ').next().map(str::to_owned)
     }
 
     /// The memory that it holds, in MiB.

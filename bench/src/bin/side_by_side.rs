@@ -143,6 +143,7 @@ impl Bench {
         if self.wants("cores") {
             self.two_cores(&ceiling, &ours, &rs256).await?;
         }
+        let dropped = ours.metric("audit_dropped_total");
         drop((ceiling, ours));
         let ready = (self.ready(&none[0], Verdict::Allow).await?, self.ready(&none[0], Verdict::Deny).await?);
         println!("\n| | ceiling | portcullis | bar |\n|---|---:|---:|---:|");
@@ -150,6 +151,7 @@ impl Bench {
         println!("| memory after 5,000 tokens | {:.1} MiB | {:.1} MiB | 60 MiB |", warm.0, warm.1);
         println!("| memory after 70,000 tokens | {:.1} MiB | {:.1} MiB | |", full.0, full.1);
         println!("| first answer after start | {:.1?} | {:.1?} | 50 ms |", ready.0, ready.1);
+        println!("| audit lines dropped | – | {} | |", dropped.as_deref().unwrap_or("not told"));
         eprintln!("{:?} in all", begun.elapsed());
         Ok(())
     }
@@ -286,7 +288,9 @@ impl Bench {
         let count = count.to_string();
         let arguments: Vec<_> = arguments.into_iter().chain([count.as_ref()]).collect();
         let program = self.programs.join("portcullis");
-        Ok(Server::start(cores, &program, &arguments, address, &self.log(), false)?)
+        let mut server = Server::start(cores, &program, &arguments, address, &self.log(), false)?;
+        server.admin = Some(admin);
+        Ok(server)
     }
 
     fn log(&self) -> PathBuf {
