@@ -1,152 +1,18 @@
 //! The real Envoy with the shipped file, asking the real portcullis: what callers get, and what the application sees.
 //!
-//! Everything is asked of the shipped file and of the same with `failure_mode_allow: true`, where an answer of ours that
-//! Envoy took for an error would be an open door.
+//! What is asked to break it is asked of the same file with `failure_mode_allow: true`, where an answer of ours that Envoy
+//! took for an error would be an open door.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
-use portcullis::app::{self, Overrides, Running};
-use portcullis::authz::algorithm::Algorithm;
-use portcullis::dev::envoy::{self, Envoy, Ports};
-use portcullis::dev::issuer::{Behaviour, Issuer, Settings};
-use portcullis::dev::upstream::Upstream;
-use portcullis::dev::wire::{Answer, Connection, exchange};
-use portcullis::feed::config::PolicyFile;
-use portcullis::server::Endpoint;
-use serde_json::{Value, json};
+use portcullis::dev::wire::{Connection, exchange};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 
-use crate::support::{ANY_PORT, DEADLINE, Process, TempDir, ask, deserted_address, envoy_program};
-
-const POLICY: &str = "
-issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles}}
-headers: {X-User-ID: sub, X-User-Roles: roles}
-routes:
-  GET /health: public
-  /secret-data: role:premium
-  /chat: role:premium
-  /shop.Orders/**: role:premium
-public_url: https://shop.example.com
-sign_in: https://login.example.com/?return_to={url}
-audit: none
-";
+use crate::edge::{Portcullis, Site, failing_open, get, replaced, request, seen, shipped, upgrade};
+use crate::support::{ANY_PORT, DEADLINE, ask, envoy_program, start_envoy_with};
 
 /// What may stand in a header's name (RFC 9110 §5.6.2) besides letters and digits.
 const PUNCTUATION: &str = "!#$%&'*+-.^_`|~";
-
-fn replaced(template: &str, from: &str, to: &str) -> String {
-    assert!(template.contains(from), "{from}");
-    template.replace(from, to)
-}
-
-/// The shipped file, patient: on a machine that compiles and tests at once, 0.2 s is no time.
-fn shipped() -> String {
-    replaced(envoy::TEMPLATE, "timeout: 0.2s", "timeout: 5s")
-}
-
-/// The same, where an error lets pass.
-fn failing_open() -> String {
-    replaced(&shipped(), "failure_mode_allow: false", "failure_mode_allow: true")
-}
-
-/// Portcullis and its issuer, in this process.
-struct Portcullis {
-    issuer: Issuer,
-    running: Running,
-    _dir: TempDir,
-}
-
-impl Portcullis {
-    async fn start() -> Self {
-        Self::behind(issuer().await).await
-    }
-
-    async fn behind(issuer: Issuer) -> Self {
-        let dir = TempDir::new();
-        let policy = dir.file("portcullis.yaml", POLICY.replace("ISSUER", issuer.url()));
-        let (file, compiled) = PolicyFile::open(policy).unwrap();
-        let listen = vec![Endpoint::Tcp(ANY_PORT)];
-        let overrides = Overrides { listen, admin: Some(ANY_PORT), cores: Some(1), ..Overrides::default() };
-        let running = app::start(file, compiled, &overrides).await.unwrap();
-        running.feeds.attempted().await;
-        Self { issuer, running, _dir: dir }
-    }
-
-    fn bearer(&self, claims: &Value) -> String {
-        bearer(&self.issuer, claims)
-    }
-
-    fn premium(&self) -> String {
-        self.bearer(&json!({"sub": "u1", "roles": ["premium"]}))
-    }
-}
-
-async fn issuer() -> Issuer {
-    let settings = Settings { audience: "shop-api".into(), algorithm: Algorithm::Es256, keep_old: DEADLINE };
-    Issuer::start(ANY_PORT, settings).await.unwrap()
-}
-
-fn bearer(issuer: &Issuer, claims: &Value) -> String {
-    format!("Authorization: Bearer {}\r\n", issuer.token(claims))
-}
-
-async fn start_envoy(program: &Path, template: &str, portcullis: SocketAddr, upstream: SocketAddr) -> Envoy {
-    let ports = Ports { listener: 0, portcullis: portcullis.port(), upstream: upstream.port(), admin: 0 };
-    let config = envoy::configure(template, ports).unwrap();
-    Envoy::start(program, &config).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// An Envoy, what it asks, and a mirror behind it.
-struct Site {
-    envoy: Envoy,
-    upstream: Upstream,
-    portcullis: Portcullis,
-}
-
-impl Site {
-    async fn start(program: &Path, template: &str) -> Self {
-        let portcullis = Portcullis::start().await;
-        let upstream = Upstream::start(ANY_PORT).await.unwrap();
-        let envoy = start_envoy(program, template, portcullis.running.grpc[0], upstream.address()).await;
-        Self { envoy, upstream, portcullis }
-    }
-
-    async fn ask(&self, raw: impl AsRef<[u8]>) -> Answer {
-        ask(self.envoy.address(), raw).await
-    }
-}
-
-fn request(method: &str, target: &str, headers: &str) -> String {
-    format!("{method} {target} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{headers}\r\n")
-}
-
-fn get(target: &str, headers: &str) -> String {
-    request("GET", target, headers)
-}
-
-fn upgrade(target: &str, headers: &str) -> String {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-    )
-}
-
-/// The values that the application saw under a name, in any spelling that some server reads as that name.
-fn seen(answer: &Answer, name: &str) -> Vec<String> {
-    let fold = |name: &str| {
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect::<String>()
-    };
-    let mirrored = answer.json().unwrap();
-    let headers = mirrored["headers"].as_array().unwrap().iter();
-    let named = headers.filter(|header| fold(header[0].as_str().unwrap()) == name);
-    named.map(|header| header[1].as_str().unwrap().to_owned()).collect()
-}
 
 #[tokio::test]
 async fn each_verdict_reaches_the_caller_as_it_is() {
@@ -365,7 +231,8 @@ async fn a_websocket_opens_for_whom_it_may_and_carries_both_ways() {
     let Some(program) = envoy_program() else { return };
     let portcullis = Portcullis::start().await;
     let application = TcpListener::bind(ANY_PORT).await.unwrap();
-    let envoy = start_envoy(&program, &shipped(), portcullis.running.grpc[0], application.local_addr().unwrap()).await;
+    let envoy =
+        start_envoy_with(&program, &shipped(), portcullis.running.grpc[0], application.local_addr().unwrap()).await;
     let mut caller = TcpStream::connect(envoy.address()).await.unwrap();
     let raw = upgrade("/chat", &format!("x-user-id: root\r\n{}", portcullis.premium()));
     caller.write_all(raw.as_bytes()).await.unwrap();
@@ -395,7 +262,8 @@ async fn an_application_that_is_slow_holds_up_nobody_elses_check() {
     let Some(program) = envoy_program() else { return };
     let portcullis = Portcullis::start().await;
     let application = TcpListener::bind(ANY_PORT).await.unwrap();
-    let envoy = start_envoy(&program, &shipped(), portcullis.running.grpc[0], application.local_addr().unwrap()).await;
+    let envoy =
+        start_envoy_with(&program, &shipped(), portcullis.running.grpc[0], application.local_addr().unwrap()).await;
     let mut slow = Connection::open(envoy.address()).await.unwrap();
     slow.send(get("/secret-data", &portcullis.premium()).as_bytes()).await.unwrap();
     let (mut served, _) = application.accept().await.unwrap();
@@ -405,183 +273,4 @@ async fn an_application_that_is_slow_holds_up_nobody_elses_check() {
     }
     served.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate").await.unwrap();
     assert_eq!(slow.answer(false).await.unwrap().text(), "late");
-}
-
-#[tokio::test]
-async fn callers_who_leave_in_the_middle_of_a_check_leave_nothing_behind() {
-    let Some(program) = envoy_program() else { return };
-    let site = Site::start(&program, &failing_open()).await;
-    let issuer = &site.portcullis.issuer;
-    issuer.behave(Behaviour::Slow(Duration::from_millis(100)));
-    let mut status = site.portcullis.running.feeds.status();
-    let mut fetches = status.borrow()["main"].fetches;
-    for _ in 0..3 {
-        let before = issuer.fetches().discovery;
-        issuer.rotate();
-        let mut leaving = Connection::open(site.envoy.address()).await.unwrap();
-        leaving.send(get("/secret-data", &site.portcullis.premium()).as_bytes()).await.unwrap();
-        let asked = async {
-            while issuer.fetches().discovery == before {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, asked).await.unwrap();
-        drop(leaving);
-        // The fetch goes on for the next caller.
-        let fetched = status.wait_for(|statuses| statuses.values().all(|status| status.fetches > fetches));
-        fetches = tokio::time::timeout(DEADLINE, fetched).await.unwrap().unwrap()["main"].fetches;
-    }
-    issuer.behave(Behaviour::Normal);
-    let mut allowed = 0;
-    let back = async {
-        while site.ask(get("/secret-data", &site.portcullis.premium())).await.status != 200 {}
-        allowed += 1;
-    };
-    tokio::time::timeout(DEADLINE, back).await.unwrap();
-    assert_eq!(site.ask(get("/secret-data", "")).await.status, 401);
-    assert_eq!(site.upstream.seen(), allowed);
-}
-
-#[tokio::test] // K04, K07
-async fn an_issuer_that_is_down_or_talks_nonsense_opens_no_door() {
-    let Some(program) = envoy_program() else { return };
-    let issuer = issuer().await;
-    issuer.behave(Behaviour::Down);
-    let portcullis = Portcullis::behind(issuer).await;
-    let upstream = Upstream::start(ANY_PORT).await.unwrap();
-    let envoy = start_envoy(&program, &failing_open(), portcullis.running.grpc[0], upstream.address()).await;
-    for behaviour in [
-        Behaviour::Down,
-        Behaviour::Garbage,
-        Behaviour::Huge,
-        Behaviour::Status(500),
-        Behaviour::Status(200),
-        Behaviour::Slow(Duration::from_secs(2)),
-    ] {
-        portcullis.issuer.behave(behaviour);
-        let answer = ask(envoy.address(), get("/secret-data", &portcullis.premium())).await;
-        assert_eq!((answer.status, answer.json().unwrap()["status"].as_u64()), (503, Some(503)), "{behaviour:?}");
-        assert_eq!(ask(envoy.address(), get("/secret-data", "")).await.status, 401, "{behaviour:?}");
-    }
-    assert_eq!(upstream.seen(), 0);
-    assert_eq!(ask(envoy.address(), get("/health", "")).await.status, 200);
-    portcullis.issuer.behave(Behaviour::Normal);
-    let back = async { while ask(envoy.address(), get("/secret-data", &portcullis.premium())).await.status != 200 {} };
-    tokio::time::timeout(DEADLINE, back).await.unwrap();
-
-    // Down again: what is known stays known.
-    portcullis.issuer.behave(Behaviour::Down);
-    assert_eq!(ask(envoy.address(), get("/secret-data", &portcullis.premium())).await.status, 200);
-    portcullis.issuer.rotate();
-    assert_eq!(ask(envoy.address(), get("/secret-data", &portcullis.premium())).await.status, 503);
-}
-
-#[tokio::test] // K08
-async fn keys_rotate_while_traffic_flows_and_nobody_is_refused() {
-    let Some(program) = envoy_program() else { return };
-    let site = Site::start(&program, &shipped()).await;
-    let first = site.portcullis.premium();
-    for _ in 0..5 {
-        let old = site.portcullis.premium();
-        site.portcullis.issuer.rotate();
-        let new = site.portcullis.premium();
-        let (a, b, c, d) = tokio::join!(
-            site.ask(get("/secret-data", &old)),
-            site.ask(get("/secret-data", &new)),
-            site.ask(get("/secret-data", &new)),
-            site.ask(get("/secret-data", &first)),
-        );
-        assert_eq!([a.status, b.status, c.status, d.status], [200; 4]);
-    }
-    site.portcullis.issuer.drop_old_keys();
-    let dropped = async {
-        while site.ask(get("/secret-data", &first)).await.status != 401 {
-            // A token of an unknown key has the key set fetched again, in which the dropped key is no more.
-            site.portcullis.issuer.rotate();
-            site.portcullis.issuer.drop_old_keys();
-            site.ask(get("/secret-data", &site.portcullis.premium())).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, dropped).await.unwrap();
-}
-
-/// Asks without end and counts the answers.
-struct Load {
-    stop: Arc<AtomicBool>,
-    allowed: Arc<AtomicUsize>,
-    down: Arc<AtomicUsize>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(envoy: SocketAddr, premium: &str) -> Self {
-        let (stop, allowed, down) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
-        let tasks = (0..4).map(|task| {
-            let (stop, allowed, down) = (Arc::clone(&stop), Arc::clone(&allowed), Arc::clone(&down));
-            let good = task % 2 == 0;
-            let raw = get("/secret-data", if good { premium } else { "" });
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    match ask(envoy, &raw).await.status {
-                        200 if good => _ = allowed.fetch_add(1, Ordering::Relaxed),
-                        503 => _ = down.fetch_add(1, Ordering::Relaxed),
-                        401 if !good => {}
-                        status => panic!("{status}, with a good token: {good}"),
-                    }
-                }
-            })
-        });
-        let tasks = tasks.collect();
-        Self { stop, allowed, down, tasks }
-    }
-
-    /// Waits for so many more.
-    async fn more(&self, counter: &AtomicUsize) {
-        let goal = counter.load(Ordering::Relaxed) + 20;
-        let reached = async {
-            while counter.load(Ordering::Relaxed) < goal {
-                assert!(!self.tasks.iter().any(tokio::task::JoinHandle::is_finished), "an answer was wrong");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, reached).await.unwrap();
-    }
-
-    /// How many were allowed.
-    async fn end(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        self.allowed.load(Ordering::Relaxed)
-    }
-}
-
-#[tokio::test]
-async fn a_portcullis_killed_under_load_and_started_again_lets_nothing_wrong_pass() {
-    let Some(program) = envoy_program() else { return };
-    let (issuer, dir, grpc) = (issuer().await, TempDir::new(), deserted_address());
-    let policy = dir.file("portcullis.yaml", POLICY.replace("ISSUER", issuer.url()));
-    let serve = || {
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        serve.arg("serve").arg("-c").arg(&policy).args(["--listen", &grpc.to_string(), "--admin", "127.0.0.1:0"]);
-        Process::start(&mut serve)
-    };
-    let mut portcullis = serve();
-    portcullis.line_with("answering gateways").await;
-    let upstream = Upstream::start(ANY_PORT).await.unwrap();
-    let envoy = start_envoy(&program, &shipped(), grpc, upstream.address()).await;
-    let premium = bearer(&issuer, &json!({"sub": "u1", "roles": ["premium"]}));
-    let load = Load::start(envoy.address(), &premium);
-    for _ in 0..2 {
-        load.more(&load.allowed).await;
-        portcullis.signal("KILL");
-        portcullis.ended().await;
-        load.more(&load.down).await;
-        portcullis = serve();
-    }
-    load.more(&load.allowed).await;
-    // Each that reached the application is one that was answered with 200, and those had a good token.
-    let allowed = load.end().await;
-    assert_eq!(upstream.seen(), u64::try_from(allowed).unwrap());
 }
