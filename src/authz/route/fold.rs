@@ -10,7 +10,7 @@ pub(super) type Folded<'p> = (&'p str, Cow<'p, str>);
 /// One way to read a path loosely. Case is ignored in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// Dots and spaces at the end of a segment are dropped, and a segment that was nothing else with them.
+    /// Parameters, and dots and spaces at the end of a segment, are dropped, and a segment that was nothing else with them.
     trim: bool,
     /// The path ends at its first `?` or `#`.
     cut: bool,
@@ -33,7 +33,7 @@ pub(super) fn may_change(path: &str) -> bool {
     let changes = path.bytes().any(|byte| {
         let ends = matches!(before, b'.' | b' ') && byte == b'/';
         before = byte;
-        ends || byte.is_ascii_uppercase() || !byte.is_ascii() || matches!(byte, b'?' | b'#')
+        ends || byte.is_ascii_uppercase() || !byte.is_ascii() || matches!(byte, b'?' | b'#' | b';')
     });
     changes || matches!(before, b'.' | b' ')
 }
@@ -56,8 +56,10 @@ pub(super) fn is_loose(literal: &str) -> bool {
     literal.contains(is_cut) || trimmed(literal).len() < literal.len()
 }
 
+/// A segment without its parameters (`;a=b`, there only where `paths:` lets a semicolon pass), and without dots and
+/// spaces at its end.
 fn trimmed(text: &str) -> &str {
-    text.trim_end_matches(['.', ' '])
+    text.split(';').next().unwrap_or_default().trim_end_matches(['.', ' '])
 }
 
 fn is_cut(c: char) -> bool {
@@ -127,6 +129,7 @@ mod tests {
         assert_eq!(all("/ /ADMIN"), ["/ /admin", "/admin"]);
         assert_eq!(all("/..."), ["/...", "/"]);
         assert_eq!(all("/?"), ["/?", "/"]);
+        assert_eq!(all("/Admin;x=1/Y"), ["/admin;x=1/y", "/admin/y"]);
     }
 
     #[test]
