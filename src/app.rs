@@ -46,6 +46,8 @@ pub struct Overrides {
     pub cores: Option<usize>,
     /// Makes what audit lines are written to, in place of what the policy says.
     pub audit: Option<fn() -> Box<dyn Write + Send>>,
+    /// How long to go on answering, not ready any more, before connections are closed: until gateways have noticed.
+    pub drain_delay: Duration,
 }
 
 /// Why it did not start.
@@ -92,6 +94,7 @@ pub struct Running {
     tasks: JoinSet<()>,
     audit: Audit,
     writer: Option<Writer>,
+    drain_delay: Duration,
 }
 
 /// Starts everything. The runtime that this is called on does the background work.
@@ -138,16 +141,30 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
             tracing::error!(%error, "the admin listener ended");
         }
     });
-    Ok(Running { grpc, admin: running_admin, feeds, reloads, cores, health, draining, ended, tasks, audit, writer })
+    Ok(Running {
+        grpc,
+        admin: running_admin,
+        feeds,
+        reloads,
+        cores,
+        health,
+        draining,
+        ended,
+        tasks,
+        audit,
+        writer,
+        drain_delay: overrides.drain_delay,
+    })
 }
 
 impl Running {
     /// Ends in good order: not ready any more, no new connections, what is in flight answered, every audit line
     /// written.
     pub async fn drain(self) {
-        let Self { cores, health, draining, ended, mut tasks, audit, writer, .. } = self;
+        let Self { cores, health, draining, ended, mut tasks, audit, writer, drain_delay, .. } = self;
         let _ = draining.send(true);
         serving(&health, ServingStatus::NotServing).await;
+        tokio::time::sleep(drain_delay).await;
         cores.drain(DRAIN).await;
         let _ = ended.send(true);
         tasks.shutdown().await;
@@ -246,6 +263,6 @@ fn sealing_key(settings: &Settings) -> Result<SealingKey, Failure> {
         let mut secret = vec![0; 32];
         aws_lc_rs::rand::fill(&mut secret).map(|()| secret).map_err(|_| Failure::DecisionKey)
     };
-    let secret = settings.decision_key.clone().map_or_else(random, Ok)?;
+    let secret = settings.decision_key.clone().map_or_else(random, |secret| Ok(secret.0))?;
     SealingKey::new(&secret).ok_or(Failure::DecisionKey)
 }

@@ -109,7 +109,7 @@ impl Scrape {
         let bounded = self.totals.buckets.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
         let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6);
         let mut buckets: Vec<(f64, u64)> = bounds.zip(self.totals.buckets).collect();
-        buckets.push((f64::MAX, answered.saturating_sub(bounded)));
+        buckets.push((f64::INFINITY, answered.saturating_sub(bounded)));
         latency.encode_histogram::<NoLabelSet>(self.totals.elapsed_micros as f64 / 1e6, answered, &buckets, None)
     }
 
@@ -157,5 +157,28 @@ impl Scrape {
         encoder
             .encode_descriptor("policy", "The policy in force", None, MetricType::Info)?
             .encode_info(&[("id", &*self.policy)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bucket_of_a_histogram_is_infinite_and_holds_everything() {
+        let totals = Totals { allowed: 3, elapsed_micros: 900_000, ..Totals::default() };
+        let scrape = Scrape {
+            totals,
+            audit_dropped: 0,
+            version: 0,
+            policy: String::new(),
+            issuers: Vec::new(),
+            reloads: ReloadStatus::default(),
+        };
+        let mut registry = Registry::with_prefix("portcullis");
+        registry.register_collector(Box::new(scrape));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("portcullis_check_duration_seconds_bucket{le=\"+Inf\"} 3\n"), "{text}");
     }
 }

@@ -130,7 +130,8 @@ impl Issuer {
     /// An issuer with nothing verified yet.
     #[must_use]
     pub fn new(policy: Arc<IssuerPolicy>, state: KeyState) -> Self {
-        let items = usize::try_from(policy.memory / 1_024).unwrap_or(usize::MAX);
+        // Only a guess, for which room is made at once: too small a one costs a little when the tables grow.
+        let items = usize::try_from(policy.memory / 16_384).unwrap_or(usize::MAX);
         let verified =
             Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
         Self { policy, state, verified: Arc::new(verified) }

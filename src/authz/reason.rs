@@ -61,7 +61,7 @@ reasons! {
     RequestMissing = "request_missing", 400, None;
     /// The request has no path (CONNECT).
     PathMissing = "path_missing", 400, None;
-    /// The path has a bad escape, a control character, bytes that are not UTF-8, or no leading slash.
+    /// The path has a bad escape, a control character, bytes that are not UTF-8, no leading slash, or over 8 KiB.
     PathMalformed = "path_malformed", 400, None;
     /// The path has a `.` or `..` segment, written plainly or escaped.
     PathDotSegment = "path_dot_segment", 400, None;

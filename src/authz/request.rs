@@ -6,6 +6,10 @@ use std::net::IpAddr;
 use super::header::worth_folding;
 use super::reason::Reason;
 
+/// The longest path, in bytes, still escaped and without its query: what servers take by default for a whole line.
+/// A path is read in several ways, so its length is what a caller can make a check cost.
+const MAX_PATH: usize = 8 * 1024;
+
 /// Why a request could not be read one way only. Always a [`Reason`] whose status is 400 (or 503 where the gateway hid
 /// a part of it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +295,7 @@ fn read_port(port: Option<&str>, absent: bool) -> Result<(), Malformed> {
 
 /// Decodes a path once and refuses what an upstream could read another way.
 fn read_path(path: &[u8], relaxed: Relaxed) -> Result<Cow<'_, str>, Malformed> {
-    if path.first() != Some(&b'/') {
+    if path.first() != Some(&b'/') || path.len() > MAX_PATH {
         return Err(Malformed(Reason::PathMalformed));
     }
     let plain = path.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';' | b'#'));
@@ -552,6 +556,20 @@ mod tests {
         assert_eq!(path_relaxed("/a%5Cb", relaxed(|r| r.backslash = true)).as_deref(), Ok("/a\\b"));
         assert_eq!(path_relaxed("/a%252f", relaxed(|r| r.double_encoding = true)).as_deref(), Ok("/a%2f"));
         assert_eq!(path_relaxed("/a;/../b", relaxed(|r| r.semicolon = true)), Err(Reason::PathDotSegment));
+    }
+
+    #[test] // N11
+    fn a_path_has_a_longest_length_and_its_query_does_not_count() {
+        let longest = format!("/{}", "a".repeat(MAX_PATH - 1));
+        assert_eq!(path(&longest).as_deref(), Ok(&*longest));
+        assert_eq!(path(&format!("{longest}a")), Err(Reason::PathMalformed));
+        assert_eq!(
+            path(&format!("/{}", "%41".repeat(MAX_PATH.div_ceil(3)))),
+            Err(Reason::PathMalformed),
+            "as it was sent"
+        );
+        let target: &'static str = Box::leak(format!("{longest}?{}", "q".repeat(MAX_PATH)).into_boxed_str());
+        assert!(read(raw("GET", target, "h", &[])).is_ok());
     }
 
     #[test] // N05

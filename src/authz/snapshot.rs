@@ -71,14 +71,14 @@ impl From<Reason> for Stop {
 pub trait Witness {
     /// Sees the words of a rule.
     type Words: Watch;
-    /// A rule is about to be evaluated.
-    fn words(&mut self, rule: RuleRef) -> &mut Self::Words;
+    /// A rule is about to be evaluated over this scene.
+    fn words(&mut self, rule: RuleRef, scene: &Scene<'_>) -> &mut Self::Words;
 }
 
 impl Witness for () {
     type Words = ();
 
-    fn words(&mut self, _: RuleRef) -> &mut () {
+    fn words(&mut self, _: RuleRef, _: &Scene<'_>) -> &mut () {
         self
     }
 }
@@ -243,7 +243,7 @@ impl Snapshot {
         for (at, forbid) in (0_u32..).zip(&self.policy.forbids) {
             *decided = Some(RuleRef::Forbid(at));
             // What cannot be told not to hold is forbidden.
-            if forbid.rule.eval(scene, witness.words(RuleRef::Forbid(at))) != Truth::False {
+            if forbid.rule.eval(scene, witness.words(RuleRef::Forbid(at), scene)) != Truth::False {
                 return Err(Reason::Forbidden);
             }
         }
@@ -253,14 +253,16 @@ impl Snapshot {
             if unmet.is_ok() {
                 *decided = Some(RuleRef::Guard(place));
                 let scene = Scene { captures, ..*scene };
-                unmet = require(&guard.rule, &scene, Reason::GuardUnmet, witness.words(RuleRef::Guard(place)));
+                unmet = require(&guard.rule, &scene, Reason::GuardUnmet, witness.words(RuleRef::Guard(place), &scene));
             }
         });
         unmet?;
         *decided = Some(RuleRef::Route(route.id));
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
-            Rule::Where(rule) => require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id))),
+            Rule::Where(rule) => {
+                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))
+            }
         }
     }
 

@@ -166,6 +166,7 @@ async fn start_portcullis(policy: &Path, ports: Ports) -> Result<Running, String
         admin: Some(local(ports.admin)),
         cores: Some(2),
         audit: Some(|| Box::new(Narrator::new(io::stdout()))),
+        ..Overrides::default()
     };
     app::start(file, compiled, &overrides).await.map_err(|failure| failure.to_string())
 }
@@ -217,7 +218,7 @@ impl Stage {
             }
         }
         let (exe, issuer) = (std::env::current_exe(), self.issuer.url());
-        let exe = exe.map_or_else(|_| "portcullis".to_owned(), |path| path.display().to_string());
+        let exe = exe.map_or_else(|_| "portcullis".to_owned(), |path| quoted(&path));
         let _ =
             writeln!(told, "A token of your own making\n  {exe} token --issuer-url {issuer} --sub u2 --roles admin\n");
         let _ =
@@ -293,10 +294,28 @@ async fn ended(envoy: &mut Option<Envoy>) {
     }
 }
 
+/// A path as a shell takes it in.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
 fn cannot(what: &'static str) -> impl Fn(io::Error) -> String {
     move |error| format!("cannot start {what}: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_can_be_pasted_whatever_is_in_it() {
+        assert_eq!(quoted(Path::new("/opt/a-b/portcullis")), "/opt/a-b/portcullis");
+        assert_eq!(quoted(Path::new("/o p/it's")), r"'/o p/it'\''s'");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod dev;
+mod explain;
 mod log;
 mod serve;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Serve(serve::Serve),
     /// Read a policy, say all that is wrong with it, and show what each route asks for
     Check(check::Check),
+    /// Say what a policy decides about one request, and why
+    Explain(explain::Explain),
     /// Run a policy's own tests
     Test(test::Test),
     /// Run a gateway, portcullis, an issuer and an application on this machine, with a sample policy and requests to try
@@ -53,6 +56,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Explain(command) => command.run(),
         Command::Test(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),

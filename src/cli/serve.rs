@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,9 @@ pub(super) struct Serve {
     /// How many cores answer: all by default, but four at most
     #[arg(long, value_name = "N")]
     cores: Option<usize>,
+    /// How many seconds to go on answering after SIGTERM, not ready any more, before connections are closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain_delay: u64,
 }
 
 impl Serve {
@@ -40,15 +44,17 @@ impl Serve {
     }
 
     async fn serve(self, file: Followed, compiled: Compiled) -> ExitCode {
-        let Self { listen, admin, cores, .. } = self;
+        let Self { listen, admin, cores, drain_delay, .. } = self;
+        let drain_delay = Duration::from_secs(drain_delay);
         let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             (Err(error), _) | (_, Err(error)) => return fail(&error),
         };
-        let running = match app::start(file, compiled, &Overrides { listen, admin, cores, audit: None }).await {
-            Ok(running) => running,
-            Err(error) => return fail(&error),
-        };
+        let running =
+            match app::start(file, compiled, &Overrides { listen, admin, cores, audit: None, drain_delay }).await {
+                Ok(running) => running,
+                Err(error) => return fail(&error),
+            };
         for address in &running.grpc {
             tracing::info!(%address, "answering gateways");
         }

@@ -78,6 +78,16 @@ pub enum KeySource {
     Jwks(Box<str>),
 }
 
+/// Bytes that no log and no `Debug` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
 /// What a policy file says beside the policy.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -88,7 +98,7 @@ pub struct Settings {
     /// How the log is written.
     pub log: Log,
     /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
-    pub decision_key: Option<Vec<u8>>,
+    pub decision_key: Option<Secret>,
     /// Where browsers find the site, without a slash at its end.
     pub public_url: Option<Box<str>>,
 }

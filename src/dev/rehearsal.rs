@@ -46,6 +46,7 @@ const PREFERRED: &[Algorithm] = &[
 pub struct Rehearsal {
     snapshot: Snapshot,
     signers: Vec<&'static SigningKey>,
+    now: Timestamp,
     defaults: Vec<IssuerId>,
     host: Box<str>,
 }
@@ -83,17 +84,24 @@ pub enum Impossible {
 }
 
 impl Rehearsal {
-    /// Gives each issuer a throw-away key.
+    /// Gives each issuer a throw-away key. It is [`NOW`].
     #[must_use]
     pub fn new(compiled: &Compiled) -> Self {
+        Self::at(compiled, NOW)
+    }
+
+    /// Gives each issuer a throw-away key, at another time.
+    #[must_use]
+    pub fn at(compiled: &Compiled, now: Timestamp) -> Self {
         let policy = &compiled.policy;
         let signers: Vec<&SigningKey> =
             policy.issuers.iter().map(|issuer| SigningKey::shared(preferred(issuer.tokens.algorithms))).collect();
         let issuers = policy.issuers.iter().zip(&signers);
-        let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key)))).collect();
+        let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key, now)))).collect();
         Self {
             snapshot: Snapshot::new(1, Arc::clone(policy), issuers),
             signers,
+            now,
             defaults: compiled.defaults.clone(),
             host: host(compiled),
         }
@@ -111,6 +119,17 @@ impl Rehearsal {
     /// Where no issuer can be told, or a claim has no place.
     pub fn token(&self, who: &Who) -> Result<Option<String>, Impossible> {
         Ok(self.credential(who)?.map(|(_, token)| token))
+    }
+
+    /// A token of exactly these claims, signed by an issuer's throw-away key.
+    #[must_use]
+    pub fn sign(&self, issuer: IssuerId, typ: Option<&str>, claims: &str) -> Option<String> {
+        let key = self.signers.get(usize::from(issuer.0))?;
+        let mut header = json!({"alg": key.algorithm().name(), "kid": KID});
+        if let (Some(typ), Some(members)) = (typ, header.as_object_mut()) {
+            members.insert("typ".into(), typ.into());
+        }
+        Some(key.sign(&header.to_string(), claims))
     }
 
     /// What the policy decides.
@@ -165,7 +184,7 @@ impl Rehearsal {
     fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
         let mut facts = Facts::default();
         for _ in 0..2 {
-            match self.snapshot.decide(request, &facts, NOW) {
+            match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
                 Step::Needs(Question::Keys(issuer)) => facts.keys = Some((issuer, NoNews::Unknown)),
             }
@@ -189,7 +208,7 @@ impl Rehearsal {
     fn credential(&self, who: &Who) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
         let Who::Token { issuer, roles, claims } = who else { return Ok(None) };
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
-        let claims = claims_of(issuer, roles.as_deref(), claims)?;
+        let claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
         let header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
@@ -238,8 +257,9 @@ fn claims_of(
     issuer: &IssuerPolicy,
     roles: Option<&[Box<str>]>,
     given: &Map<String, Value>,
+    now: Timestamp,
 ) -> Result<Map<String, Value>, Impossible> {
-    let now = u64::try_from(NOW.as_millis().div_euclid(1_000)).unwrap_or_default();
+    let now = u64::try_from(now.as_millis().div_euclid(1_000)).unwrap_or_default();
     let lifetime = issuer.tokens.max_lifetime.map_or(LIFETIME, |most| LIFETIME.min(most.as_secs()));
     let mut claims = Map::new();
     claims.insert("iss".into(), Value::from(&*issuer.tokens.issuer));
@@ -306,13 +326,13 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 }
 
 /// Keys that were fetched this very moment, so that none are asked for.
-fn state(key: &SigningKey) -> KeyState {
+fn state(key: &SigningKey, now: Timestamp) -> KeyState {
     let set = json!({"keys": [key.public_jwk(Some(KID))]});
     let keys = KeySet::from_jwks(set.to_string().as_bytes(), Origin::Local);
     KeyState {
         keys: keys.map(|report| report.keys).unwrap_or_default(),
-        fetched: Some(NOW),
-        attempted: Some(NOW),
+        fetched: Some(now),
+        attempted: Some(now),
         failed: false,
     }
 }

@@ -24,6 +24,9 @@ use crate::authz::request::Asker;
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a peer may take to begin. Neither hyper nor tonic closes a silent connection.
 const PREFACE_TIME: Duration = Duration::from_secs(5);
+/// How large a stream's headers may be. Envoy hands on what its tracer propagates, and so a caller's `tracestate` of as
+/// many bytes as a request may have (60 KiB by default). A stream that is refused for it is an RPC error.
+const MAX_HEADERS: u32 = 128 * 1024;
 /// After how long a connection is asked to close, so that new replicas get traffic; spread by ± 20 %.
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// How long what is in flight may take once a connection was asked to close.
@@ -84,7 +87,7 @@ fn builder() -> http2::Builder<Local> {
         .timer(TokioTimer::new())
         // One connection is one core: a low limit makes a busy gateway open more of them.
         .max_concurrent_streams(256)
-        .max_header_list_size(16 * 1024)
+        .max_header_list_size(MAX_HEADERS)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_frame_size(16 * 1024)
@@ -161,5 +164,109 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use tokio::io::AsyncWriteExt;
+    use tonic_health::server::{HealthReporter, HealthService};
+
+    use super::*;
+    use crate::authorizer::Sealer;
+    use crate::authz::decision_id::SealingKey;
+    use crate::gateway::envoy;
+    use crate::live::Live;
+    use crate::observe::Recorder;
+    use crate::observe::audit::Audit;
+    use crate::observe::metrics::Metrics;
+
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GO_AWAY: u8 = 7;
+    const CONTINUATION: u8 = 9;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.put_u32(stream);
+        frame.extend(payload);
+        frame
+    }
+
+    /// A header that is not indexed and not compressed (RFC 7541 §6.2.2).
+    fn header(name: &str, value: &str) -> Vec<u8> {
+        let mut header = vec![0];
+        for text in [name, value] {
+            match text.len().checked_sub(127) {
+                None => header.push(u8::try_from(text.len()).unwrap()),
+                Some(mut rest) => {
+                    header.push(127);
+                    while rest >= 128 {
+                        header.push(u8::try_from((rest % 128) | 128).unwrap());
+                        rest /= 128;
+                    }
+                    header.push(u8::try_from(rest).unwrap());
+                }
+            }
+            header.extend(text.as_bytes());
+        }
+        header
+    }
+
+    /// A whole connection that asks with one more header, as bytes.
+    fn check(name: &str, value: &str) -> Vec<u8> {
+        let headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", envoy::CHECK),
+            (":authority", "portcullis"),
+            ("content-type", "application/grpc"),
+            (name, value),
+        ];
+        let block: Vec<u8> = headers.iter().flat_map(|(name, value)| header(name, value)).collect();
+        let mut sent = [&PREFACE[..], &frame(SETTINGS, 0, 0, &[])].concat();
+        let last = block.chunks(16 * 1024).count().saturating_sub(1);
+        for (at, piece) in block.chunks(16 * 1024).enumerate() {
+            let kind = if at == 0 { HEADERS } else { CONTINUATION };
+            sent.extend(frame(kind, if at == last { 4 } else { 0 }, 1, piece));
+        }
+        sent.extend(frame(DATA, 1, 1, &[0; 5]));
+        sent
+    }
+
+    /// The kind of frame that ended the wait for an answer on the first stream, and its payload.
+    async fn answered(sent: Vec<u8>) -> (u8, Vec<u8>) {
+        let (mut peer, io) = tokio::io::duplex(1 << 20);
+        let (live, _publisher, _questions) = Live::new();
+        let sealer = Sealer::new(Arc::new(SealingKey::new(b"a secret").unwrap()), 0);
+        let authorizer = Authorizer::new(live, Recorder::new(Audit::off(), Metrics::default().core()), sealer);
+        let health = Health::new(HealthService::from_health_reporter(HealthReporter::new()));
+        let (_stop, stopped) = watch::channel(false);
+        tokio::spawn(async move { run(io, Asker::Unix, Arc::new(authorizer), health, stopped).await });
+        peer.write_all(&sent).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            peer.read_exact(&mut head).await.unwrap();
+            let [a, b, c, kind, ..] = head;
+            let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap()];
+            peer.read_exact(&mut payload).await.unwrap();
+            if [DATA, RESET, GO_AWAY].contains(&kind) {
+                return (kind, payload);
+            }
+        }
+    }
+
+    #[tokio::test] // D02
+    async fn headers_that_a_caller_made_large_are_still_answered() {
+        let (kind, small) = answered(check("tracestate", "a=b")).await;
+        assert_eq!((kind, small.first()), (DATA, Some(&0)));
+        let (kind, large) = answered(check("tracestate", &"x".repeat(60 * 1024))).await;
+        assert_eq!((kind, large.len()), (DATA, small.len()));
+        let (kind, _) = answered(check("tracestate", &"x".repeat(1 << 19))).await;
+        assert_ne!(kind, DATA, "there is a cap all the same");
     }
 }

@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3 as auth;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::{Asker, Header, Malformed, Raw};
-use portcullis::authz::rule::Words;
+use portcullis::authz::rule::{Scene, Words};
 use portcullis::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step, Witness};
 use portcullis::authz::time::Timestamp;
 use portcullis::clock;
@@ -62,7 +62,7 @@ struct Everything(Vec<(RuleRef, Words)>);
 impl Witness for Everything {
     type Words = Words;
 
-    fn words(&mut self, rule: RuleRef) -> &mut Words {
+    fn words(&mut self, rule: RuleRef, _: &Scene<'_>) -> &mut Words {
         self.0.push((rule, Words::default()));
         &mut self.0.last_mut().unwrap().1
     }
@@ -231,7 +231,7 @@ fn headers(options: &[core::HeaderValueOption]) -> BTreeMap<String, String> {
         let header = option.header.as_ref().unwrap();
         #[expect(deprecated, reason = "the Envoy that is tested against reads this field only")]
         let append = option.append;
-        assert_eq!(append.expect("`append` is written").value, false, "{} is appended", header.key);
+        assert!(!append.expect("`append` is written").value, "{} is appended", header.key);
         assert_eq!(option.append_action, 2, "{} does not overwrite", header.key);
         assert!(header.raw_value.is_empty(), "Envoy makes an empty header of a raw value");
         assert!(http::HeaderName::from_bytes(header.key.as_bytes()).is_ok_and(|name| name.as_str() == header.key));

@@ -392,3 +392,20 @@ async fn rule_16_without_time_left_nothing_is_waited_for() {
         assert_eq!(status(&doors::read(&site, &frame)), (503, "keys_unavailable"), "{deadline:?}");
     }
 }
+
+#[tokio::test]
+async fn what_the_gateway_is_told_beside_the_headers_is_in_the_metadata() {
+    use envoy_types::pb::google::protobuf::value::Kind;
+    let policy = format!("{POLICY}metadata: {{user: principal, roles: roles, name: name}}\n");
+    let site = Site::open(&policy, &BTreeMap::new());
+    let token = bearer(&site);
+    let told = response(&site, &ask("GET", "/me", &[("authorization", &token)])).await.dynamic_metadata.unwrap();
+    assert_eq!(told.fields["user"].kind, Some(Kind::StringValue("main/u1".into())));
+    let Some(Kind::ListValue(roles)) = &told.fields["roles"].kind else { panic!("{told:?}") };
+    assert_eq!(roles.values.len(), 1);
+    assert!(!told.fields.contains_key("name"), "there is no such claim");
+    for (target, token) in [("/public/a", &*token), ("/me", "Bearer x")] {
+        let response = response(&site, &ask("GET", target, &[("authorization", token)])).await;
+        assert_eq!(response.dynamic_metadata, None, "{target}");
+    }
+}

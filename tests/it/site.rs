@@ -172,7 +172,7 @@ fn key_set(keys: &[Value]) -> KeySet {
 fn state(issuer: &IssuerPolicy, signer: &SigningKey, condition: Keys) -> KeyState {
     let now = clock::now();
     let keys = key_set(&[signer.public_jwk(Some(KID))]);
-    let too_long = issuer.max_stale.as_millis() as i64 + 60_000;
+    let too_long = i64::try_from(issuer.max_stale.as_millis()).unwrap() + 60_000;
     match condition {
         Keys::Fresh => KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false },
         Keys::None => KeyState::default(),

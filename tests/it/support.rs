@@ -36,8 +36,13 @@ pub fn envoy_program() -> Option<PathBuf> {
 
 /// An Envoy on free ports, with the very file that `deploy/` ships, asking `portcullis` and passing on to `upstream`.
 pub async fn start_envoy(program: &Path, portcullis: SocketAddr, upstream: SocketAddr) -> Envoy {
+    start_envoy_with(program, envoy::TEMPLATE, portcullis, upstream).await
+}
+
+/// The same with a variant of that file.
+pub async fn start_envoy_with(program: &Path, template: &str, portcullis: SocketAddr, upstream: SocketAddr) -> Envoy {
     let ports = Ports { listener: 0, portcullis: portcullis.port(), upstream: upstream.port(), admin: 0 };
-    let config = envoy::configure(envoy::TEMPLATE, ports).unwrap();
+    let config = envoy::configure(template, ports).unwrap();
     Envoy::start(program, &config).await.unwrap_or_else(|error| panic!("{error}"))
 }
 

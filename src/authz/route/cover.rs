@@ -1,6 +1,6 @@
 //! Which patterns cover a request, all of them: for guards, which no spelling of a path may dodge.
 
-use super::fold::{self, Reading};
+use super::fold::{self, Folded};
 use super::{Captures, Pattern, Segment, Slot, Slots, body, cut};
 
 /// Patterns of which every one that covers a request counts.
@@ -33,6 +33,9 @@ impl Cover {
     /// Calls back for every pattern that covers the request, as it stands or read loosely; HEAD is covered where GET
     /// is. Captured values are as the path has them.
     pub fn for_each(&self, host: &str, method: &str, path: &str, mut covered: impl FnMut(usize, &Captures<'_>)) {
+        // Made once for all patterns, and only for a path that needs it: callers choose how long paths are.
+        let mut changes = None;
+        let mut readings = None;
         for covering in &self.0 {
             let Pattern { methods, host: hosts, segments } = &covering.pattern;
             let here = methods.as_ref().is_none_or(|methods| methods.covers(method))
@@ -42,20 +45,13 @@ impl Cover {
             }
             if body(path).is_some_and(|body| matches(segments, body)) {
                 covered(covering.index, &covering.slots.read(host, path));
-            } else if let Some(reading) = covering.loosely(path) {
-                covered(covering.index, &covering.slots.read_loosely(host, path, reading));
+            } else if covering.folds || *changes.get_or_insert_with(|| fold::may_change(path)) {
+                let readings = readings.get_or_insert_with(|| fold::all(path));
+                if let Some(reading) = readings.iter().find(|reading| matches_loosely(&covering.loose, reading)) {
+                    covered(covering.index, &covering.slots.read_loosely(host, reading));
+                }
             }
         }
-    }
-}
-
-impl Covering {
-    /// The first loose reading of the path that the pattern matches.
-    fn loosely(&self, path: &str) -> Option<Reading> {
-        if !self.folds && !fold::may_change(path) {
-            return None;
-        }
-        fold::readings(path).find(|reading| matches_loosely(&self.loose, path, *reading))
     }
 }
 
@@ -74,13 +70,13 @@ fn matches(segments: &[Segment], body: &str) -> bool {
     cut(left).is_none()
 }
 
-fn matches_loosely(segments: &[Segment], path: &str, reading: Reading) -> bool {
-    let mut left = fold::segments_of(path, reading);
+fn matches_loosely(segments: &[Segment], reading: &[Folded<'_>]) -> bool {
+    let mut left = reading.iter();
     for segment in segments {
         if matches!(segment, Segment::Rest(_)) {
             return true;
         }
-        if !left.next().is_some_and(|(_, folded)| segment.fits(&folded)) {
+        if !left.next().is_some_and(|(_, folded)| segment.fits(folded)) {
             return false;
         }
     }
@@ -100,8 +96,8 @@ impl Segment {
 
 impl Slots {
     /// Reads the values, as the path has them, where this reading of it puts them.
-    fn read_loosely<'r>(&'r self, host: &'r str, path: &'r str, reading: Reading) -> Captures<'r> {
-        let left = |at: usize| fold::segments_of(path, reading).nth(at).map_or("", |(left, _)| left);
+    fn read_loosely<'r>(&'r self, host: &'r str, reading: &[Folded<'r>]) -> Captures<'r> {
+        let left = |at: usize| reading.get(at).map_or("", |(left, _)| left);
         let values = self.slots.iter().map(|slot| match slot {
             Slot::Host => host.split('.').next().unwrap_or_default(),
             Slot::Segment(at) => left(*at).split('/').next().unwrap_or_default(),

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::Segment;
+use super::{MAX_SEGMENTS, Segment};
+
+/// A segment read loosely, after what is left of the path from it on.
+pub(super) type Folded<'p> = (&'p str, Cow<'p, str>);
 
 /// One way to read a path loosely. Case is ignored in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +80,14 @@ pub(super) fn path(path: &str, reading: Reading) -> Cow<'_, str> {
     Cow::Owned(folded)
 }
 
+/// All readings of a path, each as its segments; those that no pattern is long enough for are left away but for one.
+pub(super) fn all(path: &str) -> Vec<Vec<Folded<'_>>> {
+    let most = MAX_SEGMENTS.saturating_add(1);
+    readings(path).map(|reading| segments_of(path, reading).take(most).collect()).collect()
+}
+
 /// The segments of a path in this reading, each with what is left of the path from it on; no segment is empty.
-pub(super) fn segments_of(path: &str, reading: Reading) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+fn segments_of(path: &str, reading: Reading) -> impl Iterator<Item = Folded<'_>> {
     let end = if reading.cut { path.find(is_cut) } else { None };
     let mut start = 0_usize;
     let segments = path.get(..end.unwrap_or(path.len())).unwrap_or_default().split('/');

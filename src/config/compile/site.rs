@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Secret;
 use super::route::Line;
 use super::{Compiler, Settings};
 use crate::authz::gateways::{By, ClientAddress, Gateway};
@@ -129,7 +130,7 @@ impl Compiler<'_> {
     }
 
     /// A key that is not there yet is a warning, so that a policy can be checked where its secrets are not.
-    fn decision_key(&mut self) -> Option<Vec<u8>> {
+    fn decision_key(&mut self) -> Option<Secret> {
         let place = self.file.decision_key.as_ref()?;
         let key = match &place.value {
             file::DecisionKey::File(path) => (self.files)(path.to_str().unwrap_or_default()).ok(),
@@ -145,7 +146,7 @@ impl Compiler<'_> {
             self.report(Problem::error("weak_key", place.span, message).cure("openssl rand -base64 32"));
             return None;
         }
-        Some(key)
+        Some(Secret(key))
     }
 }
 

@@ -422,7 +422,8 @@ fn a_decision_key_is_long_and_may_be_missing_where_a_policy_is_only_checked() {
     assert_eq!(compiled.unwrap().settings.decision_key, None);
     assert_eq!(shown(&with(Some("short\n")).1, text, 0), ["weak_key 2:15 file:key"]);
     let key = with(Some("0123456789abcdef\n")).0.unwrap().settings.decision_key;
-    assert_eq!(key.as_deref(), Some(&b"0123456789abcdef"[..]));
+    assert_eq!(key, Some(Secret(b"0123456789abcdef".to_vec())));
+    assert_eq!(format!("{key:?}"), "Some(Secret(..))", "S01");
 }
 
 #[test]

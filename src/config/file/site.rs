@@ -160,7 +160,15 @@ pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     let admin = fields.get("admin").and_then(|node| reader.text(node, "`admin` of `listen`"));
     Listen {
         grpc: grpc.into_iter().filter_map(|text| endpoint(reader, text)).collect(),
-        admin: admin.and_then(|text| endpoint(reader, text)),
+        admin: admin.and_then(|text| endpoint(reader, text)).filter(|endpoint| {
+            let tcp = matches!(endpoint.value, Endpoint::Tcp(_));
+            if !tcp {
+                let problem =
+                    Problem::error("bad_address", endpoint.span, "health and metrics are served over TCP only");
+                reader.report(problem.cure("127.0.0.1:9001"));
+            }
+            tcp
+        }),
     }
 }
 

@@ -1,0 +1,369 @@
+//! One decision taken apart: what each gate saw, why it passed or not, and what would have passed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::explanation::{Answer, Asked, Asking, Detail, Explanation, Gate, Told};
+use super::miss::{nearest, told};
+use super::scene::Sight;
+use super::token::{Decoded, presented};
+use super::{near, token};
+use crate::authz::decision::{Datum, Decision, Grant, RuleRef, Verdict};
+use crate::authz::identity::{Caller, Truth};
+use crate::authz::issuer::{Issuer, IssuerId};
+use crate::authz::policy::{Policy, Route};
+use crate::authz::reason::Reason;
+use crate::authz::request::{Malformed, Request};
+use crate::authz::route::{Captures, Found};
+use crate::authz::rule::{Expr, Rule, Scene, Watch, Word, WordId, Words};
+use crate::authz::snapshot::{Facts, Question, Snapshot, Step, Witness};
+use crate::authz::time::Timestamp;
+use crate::observe::audit::rfc3339;
+
+/// A rule as the core evaluated it.
+struct Seen {
+    rule: RuleRef,
+    words: Words,
+    captures: Vec<(String, String)>,
+}
+
+/// Watches the core decide.
+#[derive(Default)]
+struct Watched(Vec<Seen>);
+
+impl Witness for Watched {
+    type Words = Self;
+
+    fn words(&mut self, rule: RuleRef, scene: &Scene<'_>) -> &mut Self {
+        self.0.push(Seen { rule, words: Words::default(), captures: owned(scene.captures) });
+        self
+    }
+}
+
+impl Watch for Watched {
+    const SHORT_CUT: bool = false;
+
+    fn word(&mut self, at: WordId, hit: Truth) {
+        if let Some(seen) = self.0.last_mut() {
+            seen.words.word(at, hit);
+        }
+    }
+}
+
+fn owned(captures: &Captures<'_>) -> Vec<(String, String)> {
+    captures.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Decides, by the very code that serves, and tells how.
+///
+/// # Errors
+/// The issuer whose keys the decision needs, and does not have.
+pub(super) fn explain(
+    snapshot: &Snapshot,
+    request: Result<&Request<'_>, Malformed>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<Explanation, IssuerId> {
+    let mut watched = Watched::default();
+    let decision = match snapshot.decide_before(request, facts, now, &mut watched) {
+        Step::Decided(decision) => decision,
+        Step::Needs(Question::Keys(issuer)) => return Err(issuer),
+    };
+    let policy = &**snapshot.policy();
+    let route = decision.basis().route.and_then(|id| policy.route(id));
+    let address = request.ok().and_then(|request| policy.gateways.client_address(request));
+    let telling =
+        Telling { snapshot, policy, request: request.ok(), route, address, now, decision: &decision, watched };
+    Ok(Explanation {
+        policy: policy.id.to_string(),
+        time: rfc3339(now),
+        notes: Vec::new(),
+        sent: String::new(),
+        request: request.ok().map(|request| Asked {
+            method: request.method.to_owned(),
+            host: request.host.to_string(),
+            path: request.path.to_string(),
+            query: request.query.map(str::to_owned),
+            address,
+        }),
+        gates: telling.gates(),
+        verdict: telling.verdict(),
+    })
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reached {
+    Read,
+    Route,
+    Identity,
+    Policy,
+    Headers,
+    Passed,
+}
+
+struct Telling<'a> {
+    snapshot: &'a Snapshot,
+    policy: &'a Policy,
+    request: Option<&'a Request<'a>>,
+    route: Option<&'a Route>,
+    address: Option<IpAddr>,
+    now: Timestamp,
+    decision: &'a Decision,
+    watched: Watched,
+}
+
+impl Telling<'_> {
+    fn reached(&self) -> Reached {
+        let basis = self.decision.basis();
+        match basis.reason {
+            None => Reached::Passed,
+            Some(_) if self.request.is_none() => Reached::Read,
+            Some(Reason::HeadersFiltered) => Reached::Read,
+            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant) => Reached::Route,
+            Some(_) if basis.rule.is_none() => Reached::Identity,
+            Some(Reason::HeaderValueRefused) => Reached::Headers,
+            Some(_) => Reached::Policy,
+        }
+    }
+
+    fn gates(&self) -> Vec<Gate> {
+        let reached = self.reached();
+        let why = self.decision.basis().reason.map(Reason::meaning).unwrap_or_default();
+        let gate = |gate, at: Reached, tell: &dyn Fn() -> (String, Vec<Detail>, Vec<Asking>)| {
+            if at > reached {
+                return Gate { gate, passed: None, says: String::new(), details: Vec::new(), rules: Vec::new() };
+            }
+            let (says, details, rules) = tell();
+            let says = if at == reached && says.is_empty() { why.to_owned() } else { says };
+            Gate { gate, passed: Some(at < reached), says, details, rules }
+        };
+        let read = || {
+            let says = if reached == Reached::Read { "" } else { "it can be read in one way only" };
+            (says.to_owned(), Vec::new(), Vec::new())
+        };
+        let headers = || {
+            let says = if reached == Reached::Headers { "" } else { "each managed header is set or removed" };
+            (says.to_owned(), Vec::new(), Vec::new())
+        };
+        vec![
+            gate("read", Reached::Read, &read),
+            gate("route", Reached::Route, &|| self.routing()),
+            gate("identity", Reached::Identity, &|| self.identity()),
+            gate("policy", Reached::Policy, &|| self.rules()),
+            gate("headers", Reached::Headers, &headers),
+        ]
+    }
+
+    fn routing(&self) -> (String, Vec<Detail>, Vec<Asking>) {
+        let Some(request) = self.request else { return Default::default() };
+        if self.reached() == Reached::Route {
+            return (String::new(), near::routes(self.policy, request), Vec::new());
+        }
+        let captures = match self.policy.table.find(&request.host, request.method, &request.path) {
+            Found::Route(_, captures) => owned(&captures),
+            Found::NoRoute | Found::UnknownHost => Vec::new(),
+        };
+        let captures = captures.into_iter().map(|(name, value)| Detail::new(&format!("{{{name}}}"), value));
+        (self.route.map(|route| route.key.to_string()).unwrap_or_default(), captures.collect(), Vec::new())
+    }
+
+    /// The issuers whose tokens the route reads.
+    fn accepted(&self) -> Vec<&Arc<Issuer>> {
+        let ids = self.route.iter().flat_map(|route| route.issuers.iter());
+        ids.filter_map(|id| self.snapshot.issuers().get(usize::from(id.0))).collect()
+    }
+
+    fn token(&self) -> Option<Decoded> {
+        let accepted = self.accepted();
+        presented(self.request?, accepted.iter().flat_map(|issuer| issuer.policy().sources.iter()))
+    }
+
+    fn identity(&self) -> (String, Vec<Detail>, Vec<Asking>) {
+        if self.route.is_some_and(|route| matches!(route.rule, Rule::Public)) {
+            return ("the route is public: no credential is read".to_owned(), Vec::new(), Vec::new());
+        }
+        let token = self.token();
+        let mut details = token.as_ref().map(|token| token.details(self.now)).unwrap_or_default();
+        let source = token.as_ref().map(|token| token.source.as_str()).unwrap_or_default();
+        if let Some(identity) = self.decision.basis().caller.acting() {
+            let roles: Vec<&str> = identity.roles().map(|role| &**role).collect();
+            if !roles.is_empty() {
+                details.push(Detail::new("roles", roles.join(", ")));
+            }
+            return (format!("{}, by {source}", identity.principal()), details, Vec::new());
+        }
+        let Some(reason) = self.decision.basis().reason.filter(|_| self.reached() == Reached::Identity) else {
+            return (
+                "nobody: the request has no credential, and the route asks for none".to_owned(),
+                details,
+                Vec::new(),
+            );
+        };
+        details.extend(token.as_ref().map(|token| Detail::new("found", token.source.as_str())));
+        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted()));
+        details.extend(fault.map(|fault| Detail::new("fault", fault)));
+        if reason == Reason::CredentialMissing {
+            let sources = self.accepted().into_iter().flat_map(|issuer| issuer.policy().sources.iter());
+            let sources: Vec<String> = sources.map(token::looked_for).collect();
+            details.push(Detail::new("looked for", sources.join(", ")));
+        }
+        (String::new(), details, Vec::new())
+    }
+
+    fn sight<'s>(&'s self, captures: &'s [(String, String)]) -> Sight<'s> {
+        let caller = &self.decision.basis().caller;
+        Sight { policy: self.policy, route: self.route, caller, captures, address: self.address }
+    }
+
+    /// The rule that a reference means: its kind, its name, its tree.
+    fn rule(&self, rule: RuleRef) -> Option<(&'static str, &str, &Expr)> {
+        let (kind, named) = match rule {
+            RuleRef::Route(id) => {
+                let route = self.policy.route(id)?;
+                return Some(("route", &route.key, route.rule.expr()?));
+            }
+            RuleRef::Guard(at) => ("guard", self.policy.guards.get(usize::try_from(at).ok()?)?),
+            RuleRef::Forbid(at) => ("forbid", self.policy.forbids.get(usize::try_from(at).ok()?)?),
+        };
+        Some((kind, &named.name, &named.rule))
+    }
+
+    fn rules(&self) -> (String, Vec<Detail>, Vec<Asking>) {
+        let mut rules = Vec::new();
+        for seen in &self.watched.0 {
+            let Some((kind, name, rule)) = self.rule(seen.rule) else { continue };
+            let sight = self.sight(&seen.captures);
+            let holds = rule.suppose(&|at, _| seen.words.truth(at));
+            let words = rule.words().map(|(at, word)| Answer {
+                word: word.to_string(),
+                answer: match seen.words.truth(at) {
+                    Truth::True => "hit",
+                    Truth::False => "missed",
+                    Truth::Unknown => "unknown",
+                },
+                compared: sight.compared(word),
+            });
+            rules.push(Asking {
+                kind,
+                name: name.to_owned(),
+                rule: rule.to_string(),
+                holds: match holds {
+                    Truth::True => "true",
+                    Truth::False => "false",
+                    Truth::Unknown => "unknown",
+                },
+                passed: holds == target(seen.rule),
+                words: words.collect(),
+            });
+        }
+        let says = match self.route.map(|route| &route.rule) {
+            _ if self.reached() == Reached::Policy => String::new(),
+            Some(Rule::Public) => "the route's rule is public".to_owned(),
+            Some(Rule::Anyone) => "the route's rule is anyone".to_owned(),
+            Some(Rule::Where(_)) | None => "every rule holds".to_owned(),
+        };
+        (says, Vec::new(), rules)
+    }
+
+    fn verdict(&self) -> Told {
+        match self.decision.verdict() {
+            Verdict::Allow(grant) => self.allowed(grant),
+            Verdict::Deny(denial) => Told {
+                status: denial.status(),
+                reason: Some(denial.reason().code()),
+                meaning: Some(denial.reason().meaning()),
+                challenge: denial.challenge().map(|challenge| challenge.into_owned()),
+                location: denial.location().map(str::to_owned),
+                nearest: self.nearest(),
+                ..Told::default()
+            },
+        }
+    }
+
+    fn allowed(&self, grant: &Grant) -> Told {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let came = |name: &[u8]| self.request.is_some_and(|request| request.headers.iter().any(|h| h.name == name));
+        let (removed, rest): (Vec<_>, Vec<_>) = grant.remove().partition(|name| came(name));
+        Told {
+            allowed: true,
+            status: 200,
+            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
+            replaced: grant.set().iter().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
+            removed: removed.into_iter().map(|name| text(name)).collect(),
+            also_removed: rest.len(),
+            metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
+            ..Told::default()
+        }
+    }
+
+    /// What would have passed the gate that did not.
+    fn nearest(&self) -> Vec<String> {
+        match self.reached() {
+            Reached::Policy => match self.watched.0.last() {
+                Some(seen) => self.nearest_of(seen),
+                None => Vec::new(),
+            },
+            Reached::Identity if self.decision.basis().reason == Some(Reason::CredentialMissing) => self.with_a_token(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn nearest_of(&self, seen: &Seen) -> Vec<String> {
+        let Some((_, _, rule)) = self.rule(seen.rule) else { return Vec::new() };
+        let sight = self.sight(&seen.captures);
+        let misses = nearest(rule, &seen.words, target(seen.rule), &|word, truth| sight.may(word, truth));
+        let near = told(&misses, &sight).into_iter();
+        match seen.rule {
+            RuleRef::Route(_) => near.collect(),
+            RuleRef::Guard(_) => near.map(|near| format!("this guard {near}")).collect(),
+            RuleRef::Forbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
+        }
+    }
+
+    /// What a token would have to say, where there was none: its words all miss so far, and those that need none stay.
+    fn with_a_token(&self) -> Vec<String> {
+        let (Some(request), Some(Rule::Where(rule))) = (self.request, self.route.map(|route| &route.rule)) else {
+            return Vec::new();
+        };
+        let Found::Route(_, captures) = self.policy.table.find(&request.host, request.method, &request.path) else {
+            return Vec::new();
+        };
+        let (nobody, mut words) = (Caller::default(), Words::default());
+        let _ = rule.eval(&Scene { caller: &nobody, captures: &captures, address: self.address }, &mut words);
+        for (at, word) in rule.words() {
+            if *word == Word::SignedIn
+                && let Some(signed_in) = words.0.iter_mut().find(|(asked, _)| *asked == at)
+            {
+                signed_in.1 = Truth::True;
+            }
+        }
+        let captures = owned(&captures);
+        let sight = self.sight(&captures);
+        let issuers: Vec<&str> = sight.accepted().map(|issuer| &*issuer.name).collect();
+        let token = format!("with a token of {}", issuers.join(" or "));
+        if rule.suppose(&|at, _| words.truth(at)) == Truth::True {
+            return vec![token];
+        }
+        let misses = nearest(rule, &words, Truth::True, &|word, truth| sight.may(word, truth));
+        told(&misses, &sight).into_iter().map(|rest| format!("{token}, {rest}")).collect()
+    }
+}
+
+/// What a rule must come to.
+fn target(rule: RuleRef) -> Truth {
+    match rule {
+        RuleRef::Forbid(_) => Truth::False,
+        RuleRef::Guard(_) | RuleRef::Route(_) => Truth::True,
+    }
+}
+
+fn written(datum: &Datum) -> Value {
+    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+    match datum {
+        Datum::Text(value) => text(value),
+        Datum::List(members) => members.iter().map(|member| text(member)).collect(),
+    }
+}
