@@ -50,8 +50,9 @@ impl Server {
     /// The value of one of its metrics.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.admin?).ok()?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
+        let admin = self.admin?;
+        let mut stream = TcpStream::connect(admin).ok()?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         let line = text.lines().find(|line| !line.starts_with('#') && line.contains(name))?;
