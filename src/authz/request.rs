@@ -338,6 +338,7 @@ fn is_dot_segment(segment: &str) -> bool {
 
 fn decode(path: &[u8], relaxed: Relaxed) -> Result<String, Malformed> {
     let mut decoded = Vec::with_capacity(path.len());
+    let mut percents = Vec::new();
     let mut rest = path.iter();
     while let Some(&byte) = rest.next() {
         let (byte, escaped) = if byte == b'%' {
@@ -352,13 +353,18 @@ fn decode(path: &[u8], relaxed: Relaxed) -> Result<String, Malformed> {
             b'/' if escaped => return Err(Malformed(Reason::PathEncodedSlash)),
             b'\\' if !relaxed.backslash => return Err(Malformed(Reason::PathBackslash)),
             b';' if !relaxed.semicolon => return Err(Malformed(Reason::PathParameter)),
-            b'%' if !relaxed.double_encoding && looks_escaped(rest.as_slice()) => {
-                return Err(Malformed(Reason::PathDoubleEncoded));
+            b'%' => {
+                decoded.push(byte);
+                percents.push(decoded.len());
             }
             0..=0x1f | 0x7f => return Err(Malformed(Reason::PathMalformed)),
             b'#' | b' ' | 0x80.. if !escaped => return Err(Malformed(Reason::PathMalformed)),
             other => decoded.push(other),
         }
+    }
+    let again = |after: &usize| decoded.get(*after..).is_some_and(looks_escaped);
+    if !relaxed.double_encoding && percents.iter().any(again) {
+        return Err(Malformed(Reason::PathDoubleEncoded));
     }
     let decoded = String::from_utf8(decoded).map_err(|_| Malformed(Reason::PathMalformed))?;
     // The same look-alikes of `/` and `\` that compatibility normalisation makes real.
@@ -373,10 +379,9 @@ fn decode(path: &[u8], relaxed: Relaxed) -> Result<String, Malformed> {
 
 /// Whether what follows a decoded `%` makes it an escape again: two hex digits, or `u` and four (IIS).
 fn looks_escaped(rest: &[u8]) -> bool {
-    let is_hex = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'%';
     match rest {
-        [b'u' | b'U', a, ..] => is_hex(a),
-        [a, b, ..] => is_hex(a) && is_hex(b),
+        [b'u' | b'U', a, ..] => a.is_ascii_hexdigit(),
+        [a, b, ..] => a.is_ascii_hexdigit() && b.is_ascii_hexdigit(),
         _ => false,
     }
 }
@@ -540,6 +545,8 @@ mod tests {
             assert_eq!(path(text), Err(Reason::PathDoubleEncoded), "{text}");
         }
         assert_eq!(path("/100%25").as_deref(), Ok("/100%"));
+        assert_eq!(path("/100%25%20off").as_deref(), Ok("/100% off"));
+        assert_eq!(path("/%25%25x").as_deref(), Ok("/%%x"));
         assert_eq!(path("/caf%C3%A9/%61dmin%20x").as_deref(), Ok("/caf\u{e9}/admin x"));
     }
 
