@@ -69,9 +69,13 @@ pub fn find<'r, 's>(
 /// The token of an `Authorization` value; `None` for another scheme. Envoy joins two lines by a comma, which no token
 /// holds.
 fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Reason> {
-    let mut rest = value.split(|byte| *byte == b',').skip(1);
-    if rest.any(|other| scheme(other.trim_ascii()).is_some()) || (scheme(value).is_some() && value.contains(&b',')) {
-        return Err(Reason::CredentialAmbiguous);
+    if value.contains(&b',') {
+        let mut parts = value.split(|byte| *byte == b',');
+        return if parts.any(|part| scheme(part.trim_ascii()).is_some()) {
+            Err(Reason::CredentialAmbiguous)
+        } else {
+            Ok(None)
+        };
     }
     match scheme(value) {
         None => Ok(None),

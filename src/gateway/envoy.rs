@@ -2,8 +2,9 @@
 //!
 //! Every answer is a `CheckResponse`, whatever happens: an RPC error hands the verdict to `failure_mode_allow`.
 
+mod wire;
+
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
@@ -16,16 +17,15 @@ use crate::authorizer::{Answered, Authorizer};
 use crate::authz::decision::{Datum, Decision, Denial, Verdict};
 use crate::authz::header::Told;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Header, Malformed, Raw};
+use crate::authz::request::{Asker, Malformed, Raw};
 
-use pb::envoy::config::core::v3::address::Address as Place;
 use pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 use pb::envoy::service::auth::v3::check_response::HttpResponse;
-use pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use pb::envoy::r#type::v3::HttpStatus;
 use pb::google::rpc::Status;
+use wire::Check;
 
 /// The messages, compiled from `proto/`.
 #[expect(missing_docs, reason = "generated; the .proto files say what each is")]
@@ -86,9 +86,11 @@ async fn answer(
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
-    let check =
-        message.and_then(|message| catch(|| CheckRequest::decode(message)).ok_or(UNREADABLE)?.map_err(|_| UNREADABLE));
-    let asked = check.as_ref().map_err(|malformed| *malformed).and_then(|check| decode(check, asker));
+    let check = message
+        .as_ref()
+        .map_err(|malformed| *malformed)
+        .and_then(|message| catch(|| wire::read(message)).and_then(Result::ok).ok_or(UNREADABLE));
+    let asked = check.and_then(|check| raw(check, asker));
     let answered = authorizer.check(asked, deadline).await;
     catch(|| encode(&answered))
         .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
@@ -110,39 +112,14 @@ fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Takes the HTTP request out of a check, touching none of its bytes.
-fn decode(check: &CheckRequest, asker: Asker) -> Result<Raw<'_>, Malformed> {
-    let attributes = check.attributes.as_ref().ok_or(UNREADABLE)?;
-    let http = attributes
-        .request
-        .as_ref()
-        .and_then(|request| request.http.as_ref())
-        .ok_or(Malformed(Reason::RequestMissing))?;
-    Ok(Raw {
-        asker,
-        source: attributes.source.as_ref().and_then(address),
-        method: &http.method,
-        target: &http.path,
-        host: &http.host,
-        headers: headers(http),
-    })
-}
-
-fn address(peer: &Peer) -> Option<IpAddr> {
-    match peer.address.as_ref()?.address.as_ref()? {
-        Place::SocketAddress(socket) => std::str::from_utf8(&socket.address).ok()?.parse().ok(),
-        Place::Pipe(_) | Place::EnvoyInternalAddress(_) => None,
+/// The HTTP request of a check.
+fn raw(check: Check<'_>, asker: Asker) -> Result<Raw<'_>, Malformed> {
+    let Check { attributes, http, source, method, path: target, host, headers, .. } = check;
+    match (attributes, http) {
+        (false, _) => Err(UNREADABLE),
+        (true, false) => Err(Malformed(Reason::RequestMissing)),
+        (true, true) => Ok(Raw { asker, source, method, target, host, headers }),
     }
-}
-
-/// The header lines: raw ones where `encode_raw_headers` is on, else the joined ones. Envoy fills one list only; a check
-/// with both holds all of them, so that neither hides what the other says.
-fn headers(http: &HttpRequest) -> Vec<Header<'_>> {
-    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|line| Header {
-        name: &line.key,
-        value: if line.raw_value.is_empty() { &line.value } else { &line.raw_value },
-    });
-    http.headers.iter().map(|entry| Header { name: &entry.key, value: &entry.value }).chain(raw).collect()
 }
 
 fn encode(answered: &Answered) -> Bytes {
