@@ -16,7 +16,8 @@ fuzz_target!(|parts: (&[u8], &[u8], &[u8], &[u8])| {
     assert!(path.starts_with('/') && !path.contains("//") && !path.contains(['\\', ';', '\0']));
     assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")));
     assert!(!request.host.contains([',', '@', '/']) && !request.host.bytes().any(|byte| byte.is_ascii_uppercase()));
-    let escaped: String = path.bytes().map(|byte| if byte == b'/' { "/".into() } else { format!("%{byte:02X}") }).collect();
+    let escaped: String =
+        path.bytes().map(|byte| if byte == b'/' { "/".into() } else { format!("%{byte:02X}") }).collect();
     let again = raw(escaped.as_bytes(), request.host.as_bytes(), Vec::new());
     let again = Request::read(&again, Relaxed::default()).unwrap();
     assert_eq!((&*again.path, &*again.host), (path, &*request.host));
