@@ -112,7 +112,7 @@ pub struct Contract {
     digest: u64,
     managed: Box<[Managed]>,
     metadata: Box<[(Bytes, Source)]>,
-    always: Box<[Bytes]>,
+    always: Arc<[Bytes]>,
     /// What is told of nobody.
     nobody: Arc<Told>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
@@ -123,7 +123,7 @@ pub struct Contract {
 #[derive(Debug, Default)]
 pub struct Told {
     set: Box<[(Bytes, Bytes)]>,
-    unset: Box<[Bytes]>,
+    unset: Arc<[Bytes]>,
     metadata: Box<[(Bytes, Datum)]>,
     encoded: OnceLock<Bytes>,
 }
@@ -163,7 +163,7 @@ impl Contract {
     pub fn new(managed: Vec<Managed>, metadata: Vec<(Bytes, Source)>, kept: &[String]) -> Self {
         let kept: HashSet<Box<[u8]>, _> =
             kept.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
-        let always: Box<[Bytes]> = ALWAYS
+        let always: Arc<[Bytes]> = ALWAYS
             .iter()
             .filter(|name| !kept.contains(name.as_bytes()) && !managed.iter().any(|m| m.name == name.as_bytes()))
             .map(|name| Bytes::from_static(name.as_bytes()))
@@ -221,7 +221,9 @@ impl Contract {
         for (name, source) in &self.metadata {
             metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
         }
-        Ok(Told { set: set.into(), unset: unset.into(), metadata: metadata.into(), encoded: OnceLock::new() })
+        // Most callers are told all: what is always removed is then the same for all of them.
+        let unset = if unset.len() == self.always.len() { Arc::clone(&self.always) } else { unset.into() };
+        Ok(Told { set: set.into(), unset, metadata: metadata.into(), encoded: OnceLock::new() })
     }
 
     /// Every character that a header name may hold beside letters and digits becomes `_` in CGI and its kin, so all of
@@ -234,7 +236,7 @@ impl Contract {
             let managed = (self.folded.contains(&folded)
                 || FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())))
                 && !self.kept.contains(&*header.name.to_ascii_lowercase());
-            let mut known = told.set.iter().map(|(name, _)| name).chain(&told.unset);
+            let mut known = told.set.iter().map(|(name, _)| name).chain(&*told.unset);
             // Removing a name in capitals would take away what is set: gateways remove whatever the case.
             if managed && !known.any(|name| name.eq_ignore_ascii_case(header.name)) {
                 aliases.push(Bytes::copy_from_slice(header.name));

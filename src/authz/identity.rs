@@ -9,7 +9,7 @@ use super::json::{Json, Object};
 use super::time::Timestamp;
 
 /// Room for what upstreams are told of an identity, with its encoding, in bytes.
-const TOLD: usize = 1_536;
+const TOLD: usize = 1_024;
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
 

@@ -310,6 +310,8 @@ fn verify(
     };
     match facts.keys.filter(|(answered, _)| *answered == id) {
         None if issuer.may_ask(now) => Err(Stop::Ask(Question::Keys(id))),
+        // There is a key of this name, and it did not sign this.
+        _ if reason == Reason::SignatureInvalid => Err(reason.into()),
         Some((_, NoNews::Unreachable)) => Err(Reason::KeysUnavailable.into()),
         None | Some((_, NoNews::Unknown | NoNews::TooSoon)) => Err(issuer.keyless(reason).into()),
     }
