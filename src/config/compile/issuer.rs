@@ -19,7 +19,7 @@ use crate::config::error::{Problem, Span, Spanned};
 use crate::config::file;
 
 /// How many bytes of verified tokens are remembered where the file does not say.
-const MEMORY: u64 = 128 << 20;
+const MEMORY: u64 = 192 << 20;
 
 /// An issuer, and its keys or where they come from.
 pub(super) struct Made {
