@@ -7,9 +7,11 @@ use super::{MAX_SEGMENTS, Segment};
 /// A segment read loosely, after what is left of the path from it on.
 pub(super) type Folded<'p> = (&'p str, Cow<'p, str>);
 
-/// One way to read a path loosely. Case is ignored in all of them.
+/// One way to read a path loosely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
+    /// Case is ignored.
+    pub(super) fold: bool,
     /// Parameters, and dots and spaces at the end of a segment, are dropped, and a segment that was nothing else with them.
     trim: bool,
     /// The path ends at its first `?` or `#`.
@@ -17,14 +19,14 @@ pub(super) struct Reading {
 }
 
 /// The readings that may differ for this path. An upstream may have one habit without the other, so a path that
-/// reads harmlessly under both together is still tried under each.
-pub(super) fn readings(path: &str) -> impl Iterator<Item = Reading> {
+/// reads harmlessly under both together is still tried under each. Without `fold`, case counts in all of them.
+pub(super) fn readings(path: &str, fold: bool) -> impl Iterator<Item = Reading> {
     let cuts = path.contains(is_cut);
     let trims = path.split(['/', '?', '#']).any(|segment| trimmed(segment).len() < segment.len());
     [(false, false), (true, false), (false, true), (true, true)]
         .into_iter()
-        .filter(move |(trim, cut)| (trims || !trim) && (cuts || !cut))
-        .map(|(trim, cut)| Reading { trim, cut })
+        .filter(move |(trim, cut)| (trims || !trim) && (cuts || !cut) && (fold || *trim || *cut))
+        .map(move |(trim, cut)| Reading { fold, trim, cut })
 }
 
 /// Whether a path reads otherwise in some reading. May say so of a path outside ASCII that does not.
@@ -85,7 +87,7 @@ pub(super) fn path(path: &str, reading: Reading) -> Cow<'_, str> {
 /// All readings of a path, each as its segments; those that no pattern is long enough for are left away but for one.
 pub(super) fn all(path: &str) -> Vec<Vec<Folded<'_>>> {
     let most = MAX_SEGMENTS.saturating_add(1);
-    readings(path).map(|reading| segments_of(path, reading).take(most).collect()).collect()
+    readings(path, true).map(|reading| segments_of(path, reading).take(most).collect()).collect()
 }
 
 /// The segments of a path in this reading, each with what is left of the path from it on; no segment is empty.
@@ -96,7 +98,8 @@ fn segments_of(path: &str, reading: Reading) -> impl Iterator<Item = Folded<'_>>
     let segments = segments.map(move |segment| {
         let left = path.get(start..).unwrap_or_default();
         start = start.saturating_add(segment.len()).saturating_add(1);
-        (left, case(if reading.trim { trimmed(segment) } else { segment }))
+        let read = if reading.trim { trimmed(segment) } else { segment };
+        (left, if reading.fold { case(read) } else { Cow::Borrowed(read) })
     });
     segments.filter(|(_, folded)| !folded.is_empty())
 }
@@ -116,7 +119,7 @@ mod tests {
     use super::*;
 
     fn all(text: &str) -> Vec<String> {
-        readings(text).map(|reading| path(text, reading).into_owned()).collect()
+        readings(text, true).map(|reading| path(text, reading).into_owned()).collect()
     }
 
     #[test]

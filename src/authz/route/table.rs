@@ -119,17 +119,18 @@ impl Table {
     }
 
     /// Whether a path that reached this route, or none, reaches another one when it is read loosely: without regard
-    /// to case, without dots and spaces at the end of a segment, and cut at the first `?` or `#`.
+    /// to case, without dots and spaces at the end of a segment, and cut at the first `?` or `#`. Without `fold`, case
+    /// counts.
     #[must_use]
-    pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>) -> bool {
-        if method == "CONNECT" || !(self.folds || fold::may_change(path)) {
+    pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>, fold: bool) -> bool {
+        if method == "CONNECT" || !(self.folds && fold || fold::may_change(path)) {
             return false;
         }
-        fold::readings(path).any(|reading| {
+        fold::readings(path, fold).any(|reading| {
             let folded = fold::path(path, reading);
             let Some(body) = body(&folded) else { return false };
-            let reached =
-                self.sites(host).find_map(|site| site.loose.search(Some(body), &|leaf| leaf.covering(method)));
+            let mut keys = self.sites(host).map(|site| if reading.fold { &site.loose } else { &site.strict });
+            let reached = keys.find_map(|keys| keys.search(Some(body), &|leaf| leaf.covering(method)));
             match (found, reached) {
                 (None, None) => false,
                 (None, Some(_)) | (Some(_), None) => true,
@@ -257,7 +258,7 @@ mod tests {
             Found::Route(id, _) => Some(id),
             Found::NoRoute | Found::UnknownHost => None,
         };
-        table.variant_of("a.com", "GET", path, found)
+        table.variant_of("a.com", "GET", path, found, true)
     }
 
     #[test]
@@ -415,12 +416,24 @@ mod tests {
         assert!(!varies(&["/bob"], "/ANN"));
     }
 
+    // N03
+    #[test]
+    fn where_case_counts_a_path_is_still_a_variant_by_its_ends() {
+        let keys = ["/**", "/admin/**", "/Admin"];
+        for (path, varies) in
+            [("/ADMIN", false), ("/admin.", true), ("/admin?x", true), ("/Admin ", true), ("/ADMIN.", false)]
+        {
+            let Found::Route(id, _) = table(&keys).find("a.com", "GET", path) else { panic!("{path}") };
+            assert_eq!(table(&keys).variant_of("a.com", "GET", path, Some(id), false), varies, "{path}");
+        }
+    }
+
     #[test]
     fn a_variant_is_one_of_the_same_host_and_method() {
         let table = table(&["/**", "b.com/admin", "POST /admin"]);
-        assert!(!table.variant_of("a.com", "GET", "/ADMIN", Some(RouteId(0))));
-        assert!(table.variant_of("b.com", "GET", "/ADMIN", Some(RouteId(0))));
-        assert!(table.variant_of("a.com", "POST", "/ADMIN", Some(RouteId(0))));
+        assert!(!table.variant_of("a.com", "GET", "/ADMIN", Some(RouteId(0)), true));
+        assert!(table.variant_of("b.com", "GET", "/ADMIN", Some(RouteId(0)), true));
+        assert!(table.variant_of("a.com", "POST", "/ADMIN", Some(RouteId(0)), true));
     }
 
     // From here on: a reference that scores every key, written over their text.
@@ -611,7 +624,7 @@ mod tests {
                     let reached = loosely(&keys, host, method, path);
                     expected.map_or(!reached.is_empty(), |at| !reached.contains(&at))
                 });
-                prop_assert_eq!(table.variant_of(host, method, path, found), varies, "{:?} {} {}{}", &keys, method, host, path);
+                prop_assert_eq!(table.variant_of(host, method, path, found, true), varies, "{:?} {} {}{}", &keys, method, host, path);
             }
         }
 
