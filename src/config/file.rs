@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::shape::{Fields, Reader, Section};
@@ -73,6 +73,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("", TOP.accepted),
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
+    ("issuers.*.secret", issuer::SECRET.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
@@ -121,7 +122,7 @@ pub struct File {
     /// How the log is written.
     pub log: Log,
     /// Where the key of the decision ids is found.
-    pub decision_key: Option<Spanned<DecisionKey>>,
+    pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
@@ -409,6 +410,15 @@ issuers:
     issuer: pinned
     audience: [a, b]
     may_grant: any
+  shared:
+    secret: [env:SHARED_NEW, {from: file:shared.key, encoding: hex}]
+    algorithms: [HS384]
+    issuer: shared
+    may_grant: []
+  named:
+    secret: {from: env:NAMED, kid: a, encoding: base64url}
+    issuer: named
+    may_grant: []
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -486,6 +496,13 @@ tests:
         assert_eq!((issuer(0).cooldown.as_millis(), issuer(0).max_stale.as_secs()), (250, 604_800));
         assert_eq!(issuer(1).keys.jwks.as_ref().unwrap().value, Location::File("partner.json".into()));
         assert!(matches!(&issuer(2).may_grant, Some(MayGrant::Only(none)) if none.is_empty()));
+        let secrets = &issuer(4).keys.secrets;
+        assert_eq!(secrets[0].place.value, SecretPlace::Env("SHARED_NEW".into()));
+        assert_eq!(
+            (&secrets[1].place.value, secrets[1].encoding),
+            (&SecretPlace::File("shared.key".into()), Encoding::Hex)
+        );
+        assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
         assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
         assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
