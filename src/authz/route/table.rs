@@ -46,13 +46,13 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Site {
     strict: Node,
-    /// The same keys read loosely.
-    loose: Node,
+    /// The same keys read loosely, where that changes any key of the table.
+    loose: Option<Node>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: Map<Self>,
+    literals: Map<Box<Self>>,
     prefixes: Map<Leaf>,
     /// How long the prefixes are, longer ones first, each length once.
     lengths: Vec<usize>,
@@ -81,6 +81,8 @@ impl Table {
         let mut table = Self::default();
         let mut clashes = Vec::new();
         let mut seen: HashSet<Arc<Slots>> = HashSet::new();
+        let routes: Vec<(RouteId, Pattern)> = routes.into_iter().collect();
+        table.folds = routes.iter().any(|(_, pattern)| *fold::segments(&pattern.segments) != *pattern.segments);
         for (id, pattern) in routes {
             let slots = shared(&mut seen, Slots::of(&pattern));
             let entry = Entry { methods: pattern.methods, id, slots };
@@ -90,13 +92,14 @@ impl Table {
                 Some(Host::One { suffix, .. }) => table.one.entry(suffix).or_default(),
                 Some(Host::Many { suffix }) => table.many.entry(suffix).or_default(),
             };
-            let folded = fold::segments(&pattern.segments);
-            table.folds |= *folded != *pattern.segments;
             let leaf = site.strict.leaf(&pattern.segments);
             let meeting = leaf.0.iter().filter(|earlier| earlier.clashes(&entry));
             clashes.extend(meeting.map(|earlier| Clash { first: earlier.id, second: id }));
-            leaf.0.push(entry.clone());
-            site.loose.leaf(&folded).0.push(entry);
+            if table.folds {
+                let loose = site.loose.get_or_insert_default();
+                loose.leaf(&fold::segments(&pattern.segments)).add(entry.clone());
+            }
+            leaf.add(entry);
         }
         if clashes.is_empty() { Ok(table) } else { Err(clashes) }
     }
@@ -129,7 +132,7 @@ impl Table {
             let folded = fold::path(path, reading);
             let Some(body) = body(&folded) else { return false };
             let reached =
-                self.sites(host).find_map(|site| site.loose.search(Some(body), &|leaf| leaf.covering(method)));
+                self.sites(host).find_map(|site| site.loose().search(Some(body), &|leaf| leaf.covering(method)));
             match (found, reached) {
                 (None, None) => false,
                 (None, Some(_)) | (Some(_), None) => true,
@@ -157,6 +160,12 @@ fn shared(seen: &mut HashSet<Arc<Slots>>, slots: Slots) -> Arc<Slots> {
     let slots = Arc::new(slots);
     seen.insert(Arc::clone(&slots));
     slots
+}
+
+impl Site {
+    fn loose(&self) -> &Node {
+        self.loose.as_ref().unwrap_or(&self.strict)
+    }
 }
 
 impl Node {
@@ -198,6 +207,12 @@ impl Node {
 }
 
 impl Leaf {
+    /// A table has many leaves of one key: none of them keeps room for more.
+    fn add(&mut self, entry: Entry) {
+        self.0.reserve_exact(1);
+        self.0.push(entry);
+    }
+
     /// The key for this method: one that names it, one that names GET for HEAD, or one that names none.
     fn pick(&self, method: &str) -> Option<&Entry> {
         let naming = |method: &str| self.0.iter().find(|entry| entry.methods.as_ref().is_some_and(|m| m.has(method)));
