@@ -122,17 +122,19 @@ impl Table {
     }
 
     /// Whether a path that reached this route, or none, reaches another one when it is read loosely: without regard
-    /// to case, without dots and spaces at the end of a segment, and cut at the first `?` or `#`.
+    /// to case (unless case counts), without dots and spaces at the end of a segment, and cut at the first `?` or `#`.
     #[must_use]
-    pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>) -> bool {
-        if method == "CONNECT" || !(self.folds || fold::may_change(path)) {
+    pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>, case_counts: bool) -> bool {
+        if method == "CONNECT" || !((self.folds && !case_counts) || fold::may_change(path)) {
             return false;
         }
-        fold::readings(path).any(|reading| {
+        fold::readings(path, !case_counts).any(|reading| {
             let folded = fold::path(path, reading);
             let Some(body) = body(&folded) else { return false };
-            let reached =
-                self.sites(host).find_map(|site| site.loose().search(Some(body), &|leaf| leaf.covering(method)));
+            let reached = self.sites(host).find_map(|site| {
+                let node = if case_counts { &site.strict } else { site.loose() };
+                node.search(Some(body), &|leaf| leaf.covering(method))
+            });
             match (found, reached) {
                 (None, None) => false,
                 (None, Some(_)) | (Some(_), None) => true,
@@ -272,7 +274,7 @@ mod tests {
             Found::Route(id, _) => Some(id),
             Found::NoRoute | Found::UnknownHost => None,
         };
-        table.variant_of("a.com", "GET", path, found)
+        table.variant_of("a.com", "GET", path, found, false)
     }
 
     #[test]
@@ -295,6 +297,17 @@ mod tests {
         assert_eq!(reach(&keys, "GET a.com/a/b/c"), "/a/**");
         assert_eq!(reach(&keys, "GET a.com/z/b/c"), "/{x}/{y}/c x=z y=b");
         assert_eq!(reach(&keys, "GET a.com/z/b/d"), "no route");
+    }
+
+    #[test]
+    fn where_case_counts_a_dot_at_the_end_is_still_a_variant() {
+        let table = table(&["/Admin/**", "/**"]);
+        let varies = |path| {
+            let Found::Route(id, _) = table.find("a.com", "GET", path) else { panic!("{path}") };
+            table.variant_of("a.com", "GET", path, Some(id), true)
+        };
+        assert!(!varies("/ADMIN/x") && !varies("/Admin/x"));
+        assert!(varies("/Admin./x") && varies("/Admin?/x"));
     }
 
     #[test]
@@ -433,9 +446,9 @@ mod tests {
     #[test]
     fn a_variant_is_one_of_the_same_host_and_method() {
         let table = table(&["/**", "b.com/admin", "POST /admin"]);
-        assert!(!table.variant_of("a.com", "GET", "/ADMIN", Some(RouteId(0))));
-        assert!(table.variant_of("b.com", "GET", "/ADMIN", Some(RouteId(0))));
-        assert!(table.variant_of("a.com", "POST", "/ADMIN", Some(RouteId(0))));
+        assert!(!table.variant_of("a.com", "GET", "/ADMIN", Some(RouteId(0)), false));
+        assert!(table.variant_of("b.com", "GET", "/ADMIN", Some(RouteId(0)), false));
+        assert!(table.variant_of("a.com", "POST", "/ADMIN", Some(RouteId(0)), false));
     }
 
     // From here on: a reference that scores every key, written over their text.
@@ -626,7 +639,7 @@ mod tests {
                     let reached = loosely(&keys, host, method, path);
                     expected.map_or(!reached.is_empty(), |at| !reached.contains(&at))
                 });
-                prop_assert_eq!(table.variant_of(host, method, path, found), varies, "{:?} {} {}{}", &keys, method, host, path);
+                prop_assert_eq!(table.variant_of(host, method, path, found, false), varies, "{:?} {} {}{}", &keys, method, host, path);
             }
         }
 
