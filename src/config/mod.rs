@@ -4,9 +4,11 @@ pub mod compile;
 pub mod error;
 pub mod file;
 mod shape;
+pub mod source;
 mod trap;
 pub mod tree;
 
 pub use compile::{Compiled, Feed, KeySource, Settings, compile, load};
-pub use error::{Problem, Problems, Severity, Span, Spanned, Text};
+pub use error::{Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};
+pub use source::{FileId, Sources};

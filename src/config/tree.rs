@@ -66,7 +66,7 @@ impl Kind {
 /// # Errors
 /// Where the file is too large, or not UTF-8.
 pub fn decode(bytes: &[u8]) -> Result<&str, Box<Problem>> {
-    const HERE: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
+    const HERE: Span = Span::START;
     if bytes.len() > MAX_FILE {
         return Err(Problem::error("file_too_large", HERE, "the file is larger than 16 MiB").into());
     }
@@ -305,6 +305,7 @@ fn unreadable(text: &str, error: &ScanError) -> Problem {
         column: narrow(marker.col().saturating_add(1)),
         offset: narrow(offset),
         len: u32::from(offset < text.len()),
+        ..Span::START
     };
     if *error.kind() == ErrorKind::RecursionLimitExceeded {
         return too_deep(span);
@@ -323,6 +324,7 @@ fn place(span: &granit_parser::Span) -> Span {
         column: narrow(span.start.col().saturating_add(1)),
         offset: narrow(start),
         len: narrow(span.end.byte_offset().unwrap_or(start).saturating_sub(start)),
+        ..Span::START
     }
 }
 
@@ -335,6 +337,7 @@ fn span_at(text: &str, offset: usize, len: usize) -> Span {
         column: narrow(line.chars().count().saturating_add(1)),
         offset: narrow(offset),
         len: narrow(len),
+        ..Span::START
     }
 }
 
