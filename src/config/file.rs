@@ -438,7 +438,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use crate::authz::time::Timestamp;
+
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::tree::{Kind, Node};
 
@@ -308,6 +310,17 @@ impl Reader {
             return None;
         }
         Some(span)
+    }
+
+    /// Reads a point in time, in UTC.
+    pub fn time(&mut self, node: &Node, what: &str) -> Option<Timestamp> {
+        let text = self.text(node, what)?;
+        let time = Timestamp::parse(&text.value);
+        if time.is_none() {
+            let message = format!("{what} must be a date with a time of day, in UTC");
+            self.report(Problem::error("bad_time", node.span, message).cure("2026-12-01T00:00:00Z"));
+        }
+        time
     }
 
     /// Reads a whole number within bounds.
