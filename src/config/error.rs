@@ -25,6 +25,15 @@ pub struct Span {
     pub len: u32,
 }
 
+/// A place, and the file that it is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name, as it was given.
+    pub file: Arc<str>,
+    /// Where in it.
+    pub span: Span,
+}
+
 /// A value and where it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spanned<T> {
@@ -76,6 +85,13 @@ pub struct Problems {
     list: Vec<Problem>,
     errors: usize,
     untold: usize,
+}
+
+/// `file:line`
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.span.line)
+    }
 }
 
 impl<T> Spanned<T> {
