@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::error::{Problem, Problems, Span, Spanned};
+use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse};
 use super::tree::{MAX_FILE, decode};
 use crate::authz::gateways::Gateways;
@@ -50,6 +50,8 @@ pub struct Compiled {
     pub settings: Settings,
     /// The issuers that a route accepts which names none.
     pub defaults: Vec<IssuerId>,
+    /// Where the keys of the routes stand, by [`crate::authz::route::RouteId`].
+    pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// What may not do what was meant; never an error.
@@ -215,10 +217,7 @@ impl<'f> Compiler<'f> {
 
     /// Compiles each part whatever the others came to, so that all problems are told at once.
     fn compiled(&mut self) -> Option<Compiled> {
-        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
-        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
-        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
-        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        self.sizes();
         if self.problems.is_full() {
             return None;
         }
@@ -263,6 +262,10 @@ impl<'f> Compiler<'f> {
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
+            places: lines
+                .iter()
+                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
+                .collect(),
             tests: self.file.tests.clone(),
             warnings: Problems::default(),
         };
@@ -279,6 +282,13 @@ impl<'f> Compiler<'f> {
 
     fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
+    }
+
+    fn sizes(&mut self) {
+        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
+        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
+        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
+        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
     }
 
     fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {
