@@ -182,7 +182,7 @@ sign_in: https://login.example.com/
     fn run(tests: &str) -> Vec<String> {
         let text = format!("{POLICY}{tests}");
         let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(&text, false))));
+        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(false))));
         report.text.lines().map(Into::into).collect()
     }
 

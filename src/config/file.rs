@@ -7,7 +7,6 @@ mod row;
 mod site;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
@@ -170,7 +169,7 @@ impl Rule {
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
 pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Arc::from(name));
+    let mut reader = Reader::new(Problems::of(name, text));
     let (tree, problems) = read(text);
     let broken = tree.is_none() && !problems.is_empty();
     for problem in problems {
@@ -178,8 +177,8 @@ pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
     }
     let root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::error("empty_file", start, "the file says nothing").cure("it needs at least `routes:`"));
+        let problem = Problem::error("empty_file", Span::START, "the file says nothing");
+        reader.report(problem.cure("it needs at least `routes:`"));
     }
     let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
     (file, reader.into_problems())
@@ -260,8 +259,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         Some((rule(reader, fields.get("allow")?)?, accepted))
     });
     if !top.has("routes") {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::warning("no_routes", start, "there are no `routes`: every request is denied"));
+        reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
     routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
 }
@@ -569,7 +567,7 @@ limit: 3
         let problems = problems.as_slice();
         assert_eq!(problems[0].cure.as_deref(), Some("did you mean `issuers`?"));
         assert_eq!(problems[1].message, "`issuers` must be a map, this is a list");
-        assert_eq!((problems[3].related[0].0.line, problems[3].related[0].0.column), (5, 3));
+        assert_eq!((problems[3].related[0].span.line, problems[3].related[0].span.column), (5, 3));
         assert!(problems[4].cure.as_deref().unwrap().contains("`routes`"));
     }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use url::{Host, Url};
@@ -38,9 +37,8 @@ pub(super) struct Fields<'n> {
     entries: Vec<(&'static str, Span, &'n Node)>,
 }
 
-/// Collects the problems of one file while it is read.
+/// Collects the problems of a policy's files while they are read.
 pub(super) struct Reader {
-    file: Arc<str>,
     problems: Problems,
     lost: Vec<&'static str>,
 }
@@ -68,12 +66,12 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader {
-    pub fn new(file: Arc<str>) -> Self {
-        Self { file, problems: Problems::default(), lost: Vec::new() }
+    pub fn new(problems: Problems) -> Self {
+        Self { problems, lost: Vec::new() }
     }
 
     pub fn report(&mut self, problem: Problem) {
-        self.problems.report(&self.file, problem);
+        self.problems.report(problem);
     }
 
     /// Takes note that some entry of a section is left out.

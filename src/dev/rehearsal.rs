@@ -357,7 +357,7 @@ mod tests {
 
     fn compiled(text: &str) -> Compiled {
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
     }
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {

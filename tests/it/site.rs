@@ -69,7 +69,7 @@ pub struct Recipe {
 impl Site {
     /// Compiles a policy, which must have no errors, and makes keys for its issuers that fetch theirs.
     pub fn open(policy: &str, keys: &BTreeMap<String, Keys>) -> Self {
-        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(policy, false)))
+        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
     }
 
     /// The same for a policy that may have errors.

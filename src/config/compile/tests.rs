@@ -41,7 +41,7 @@ tests:
 #[test]
 fn the_sample_of_the_design_compiles_without_a_warning() {
     let (compiled, problems) = compile("portcullis.yaml", SAMPLE, &no_files);
-    assert!(problems.as_slice().is_empty(), "{}", problems.render(SAMPLE, false));
+    assert!(problems.as_slice().is_empty(), "{}", problems.render(false));
     let compiled = compiled.unwrap();
     assert_eq!(compiled.policy.routes.len(), 5);
     assert_eq!(compiled.feeds[0].from, KeySource::Discovery("https://id.example.com/realms/shop".into()));
@@ -108,7 +108,7 @@ fn keys_of_one_shape_whose_methods_meet_clash() {
     assert_eq!(with_issuer("routes:\n  GET /a: role:x\n  /a: role:x\n  POST /a: role:x\n  h.org/a: role:x"), [""; 0]);
     let text = "routes:\n  /a/{x}: public\n  /a/{y}: public";
     let (_, problems) = compile("p.yaml", text, &no_files);
-    assert_eq!(problems.as_slice()[0].related[0].0.line, 2, "both lines are named");
+    assert_eq!(problems.as_slice()[0].related[0].span.line, 2, "both lines are named");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_public_route_is_under_no_guard_that_needs_an_identity() {
     assert_eq!(with_issuer(forbid), [""; 0], "a forbid does not hold where no token is read");
     let text = "guards: {/a: claim:x=y}\nroutes: {/a: public}";
     let (_, problems) = compile("p.yaml", text, &no_files);
-    assert_eq!(problems.as_slice()[0].related[0].0.line, 1, "both lines are named");
+    assert_eq!(problems.as_slice()[0].related[0].span.line, 1, "both lines are named");
 }
 
 #[test]
