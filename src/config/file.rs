@@ -13,7 +13,7 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
 pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::shape::{Fields, Reader, Section};
@@ -78,6 +78,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
@@ -121,7 +122,7 @@ pub struct File {
     /// How the log is written.
     pub log: Log,
     /// Where the key of the decision ids is found.
-    pub decision_key: Option<Spanned<DecisionKey>>,
+    pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
