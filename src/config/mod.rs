@@ -3,6 +3,7 @@
 pub mod compile;
 pub mod error;
 pub mod file;
+pub mod schema;
 mod shape;
 mod trap;
 pub mod tree;
