@@ -3,6 +3,7 @@
 
 pub mod algorithm;
 mod claim;
+pub mod condition;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;
