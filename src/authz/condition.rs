@@ -11,6 +11,7 @@ mod fault;
 mod lex;
 mod pattern;
 mod syntax;
+mod tell;
 mod time;
 mod types;
 mod value;
@@ -21,6 +22,7 @@ pub use eval::MAX_STEPS;
 pub use fault::{ConditionError, ConditionFault, Failure, Fault};
 pub use pattern::MAX_MATCHED;
 pub use syntax::{MAX_DEPTH, MAX_TEXT};
+pub use tell::Part;
 pub use types::Type;
 pub use value::{MAX_MEMBERS, MAX_VALUE_TEXT};
 
