@@ -7,13 +7,12 @@ mod row;
 mod site;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::shape::{Fields, Reader, Section};
@@ -48,7 +47,6 @@ const TOP: Section = Section {
         "grants",
         "store",
         "cel",
-        "when",
         "mint",
         "services",
         "pdp_clients",
@@ -62,7 +60,7 @@ const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers"],
+    accepted: &["allow", "when", "issuers"],
     later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
     never: &[],
 };
@@ -73,11 +71,13 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("", TOP.accepted),
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
+    ("issuers.*.secret", issuer::SECRET.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
@@ -121,7 +121,7 @@ pub struct File {
     /// How the log is written.
     pub log: Log,
     /// Where the key of the decision ids is found.
-    pub decision_key: Option<Spanned<DecisionKey>>,
+    pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
@@ -137,6 +137,8 @@ pub struct Route {
     pub key: Text,
     /// Who may pass.
     pub rule: Rule,
+    /// What must hold as well: CEL.
+    pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
 }
@@ -169,7 +171,7 @@ impl Rule {
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
 pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Arc::from(name));
+    let mut reader = Reader::new(Problems::of(name, text));
     let (tree, problems) = read(text);
     let broken = tree.is_none() && !problems.is_empty();
     for problem in problems {
@@ -177,8 +179,8 @@ pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
     }
     let root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::error("empty_file", start, "the file says nothing").cure("it needs at least `routes:`"));
+        let problem = Problem::error("empty_file", Span::START, "the file says nothing");
+        reader.report(problem.cure("it needs at least `routes:`"));
     }
     let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
     (file, reader.into_problems())
@@ -247,22 +249,24 @@ fn named<T>(
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None)) };
+        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None, None)) };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
             known_issuer(reader, name, issuers);
         }
+        let when = fields.get("when").map(|node| reader.literal(node, "`when`"));
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
-        Some((rule(reader, fields.get("allow")?)?, accepted))
+        let rule = rule(reader, fields.get("allow")?)?;
+        // A condition that cannot be read is no condition less.
+        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
     });
     if !top.has("routes") {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::warning("no_routes", start, "there are no `routes`: every request is denied"));
+        reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
+    routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -409,6 +413,15 @@ issuers:
     issuer: pinned
     audience: [a, b]
     may_grant: any
+  shared:
+    secret: [env:SHARED_NEW, {from: file:shared.key, encoding: hex}]
+    algorithms: [HS384]
+    issuer: shared
+    may_grant: []
+  named:
+    secret: {from: env:NAMED, kid: a, encoding: base64url}
+    issuer: named
+    may_grant: []
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -419,7 +432,7 @@ routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner]}
+  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner]}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -430,6 +443,8 @@ gateways:
     dialect: envoy
     believes: [client_address]
     client_address: {from: xff, hops: 2}
+    max_headers: 200
+    max_header_bytes: 98304
     filtered_headers: true
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
@@ -440,7 +455,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -486,10 +501,18 @@ tests:
         assert_eq!((issuer(0).cooldown.as_millis(), issuer(0).max_stale.as_secs()), (250, 604_800));
         assert_eq!(issuer(1).keys.jwks.as_ref().unwrap().value, Location::File("partner.json".into()));
         assert!(matches!(&issuer(2).may_grant, Some(MayGrant::Only(none)) if none.is_empty()));
+        let secrets = &issuer(4).keys.secrets;
+        assert_eq!(secrets[0].place.value, SecretPlace::Env("SHARED_NEW".into()));
+        assert_eq!(
+            (&secrets[1].place.value, secrets[1].encoding),
+            (&SecretPlace::File("shared.key".into()), Encoding::Hex)
+        );
+        assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
         assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
         assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
+        assert_eq!(file.routes[3].when.as_ref().map(|when| &*when.value), Some("claims.level > 2"));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
@@ -552,7 +575,7 @@ limit: 3
         let problems = problems.as_slice();
         assert_eq!(problems[0].cure.as_deref(), Some("did you mean `issuers`?"));
         assert_eq!(problems[1].message, "`issuers` must be a map, this is a list");
-        assert_eq!((problems[3].related[0].0.line, problems[3].related[0].0.column), (5, 3));
+        assert_eq!((problems[3].related[0].span.line, problems[3].related[0].span.column), (5, 3));
         assert!(problems[4].cure.as_deref().unwrap().contains("`routes`"));
     }
 
