@@ -18,6 +18,7 @@ mod envoy;
 mod envoy_smoke;
 mod outage;
 mod properties;
+mod reference;
 mod reload;
 mod schema;
 mod semantics;

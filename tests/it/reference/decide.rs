@@ -242,7 +242,7 @@ fn compare(one: &Key, two: &Key) -> Ordering {
 fn covers(key: &Key, request: &Read) -> Vec<Captures> {
     let straight = read::straight(&request.path);
     let mut all: Vec<Captures> = matches(key, std::iter::empty(), request, &straight, false).into_iter().collect();
-    for reading in read::loose(&request.path, true) {
+    for reading in read::looser(&request.path) {
         all.extend(matches(key, std::iter::empty(), request, &reading, true));
     }
     all.dedup();
@@ -449,10 +449,14 @@ fn word(word: &Word, scene: &Scene<'_>) -> Option<bool> {
         Word::Claim(path, text) => claim(identity, path).map(|all| all.contains(text)),
         Word::ClaimIsCaptured(path, capture) => {
             let text = scene.captures.get(capture)?;
+            if text.is_empty() {
+                note("an empty capture");
+                return Some(false);
+            }
             claim(identity, path).map(|all| all.contains(text))
         }
         Word::ClaimIsThere(path) => Some(!lookup(identity.claims, path).is_null()),
-        Word::Owner(capture) => Some(scene.captures.get(capture)? == &identity.subject),
+        Word::Owner(capture) => Some(scene.captures.get(capture)? == &identity.subject && !identity.subject.is_empty()),
         Word::Network(_) => unreachable!(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod agree;
 mod decide;
+mod ebnf;
 mod model;
 mod random;
 mod read;

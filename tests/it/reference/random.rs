@@ -135,6 +135,26 @@ fn key(dice: &mut Dice) -> Key {
     Key { methods, host, path }
 }
 
+/// A key near another: it differs in its methods, its host or its end.
+fn near(dice: &mut Dice, key: &Key) -> Key {
+    let (mut near, other) = (key.clone(), self::key(dice));
+    match dice.below(5) {
+        0 => near.methods = other.methods,
+        1 if !matches!(other.host, Some(Host::Capture(..))) => near.host = other.host,
+        _ => {
+            let end = match dice.below(5) {
+                0 => Segment::One,
+                1 => Segment::Rest,
+                2 | 3 => Segment::Prefix(dice.pick(&PREFIXES).into()),
+                _ => Segment::Literal(dice.pick(&SEGMENTS).into()),
+            };
+            _ = near.path.pop();
+            near.path.push(end);
+        }
+    }
+    near
+}
+
 fn captures(key: &Key) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     if let Some(Host::Capture(name, _)) = &key.host {
@@ -206,9 +226,23 @@ pub fn policy(dice: &mut Dice) -> Policy {
     let issuers = issuers(dice);
     let gateways = gateways(dice);
     let can = Can { roles: true, ask: true, network: !gateways.is_empty() };
+    let only_hosts = dice.one_in(8);
     let mut routes: Vec<Route> = Vec::new();
     for _ in 0..3 + dice.below(8) {
-        let key = key(dice);
+        let mut key = match routes.len() {
+            0 => key(dice),
+            count if dice.one_in(2) => {
+                let at = dice.below(count);
+                near(dice, &routes[at].key)
+            }
+            _ => key(dice),
+        };
+        if only_hosts && key.host.is_none() {
+            key.host = Some(Host::Name(dice.pick(&NAMES).into()));
+        }
+        if routes.iter().any(|route| route.key.print() == key.print()) {
+            continue;
+        }
         let allow = match dice.below(10) {
             0 => Rule::Public,
             1 => Rule::Anyone,
@@ -366,6 +400,9 @@ pub fn question(dice: &mut Dice, policy: &Policy) -> Question {
     }
     let pseudo = [(":method", &question.method), (":path", &question.target), (":authority", &question.host)];
     question.lines.splice(0..0, pseudo.map(|(name, value)| (name.to_owned(), value.clone())));
+    if dice.one_in(200) {
+        _ = question.lines.remove(0);
+    }
     question
 }
 
@@ -389,7 +426,7 @@ fn host(dice: &mut Dice, key: &Key) -> String {
 }
 
 fn target(dice: &mut Dice, key: &Key) -> String {
-    let any = ["a", "b", "A", "ab", "orders", "u1", "acme", "abcd", "1", "%C3%A9"];
+    let any = ["a", "b", "A", "ab", "orders", "u1", "acme", "abcd", "1", "%C3%A9", "o:a", "m:u1", "u1"];
     let mut segments: Vec<String> = Vec::new();
     for segment in &key.path {
         match segment {

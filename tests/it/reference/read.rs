@@ -28,6 +28,9 @@ pub fn read(policy: &Policy, question: &Question) -> Result<Read, Code> {
     }
     let path = path(policy, target)?;
     let host = host(&question.host)?;
+    if !question.lines.iter().any(|(name, _)| name == ":method") {
+        return Err("headers_filtered");
+    }
     Ok(Read { method: question.method.clone(), host, path })
 }
 
@@ -119,14 +122,15 @@ fn decode(target: &str, relaxed: impl Fn(&'static str) -> bool) -> Result<String
         }
         decoded.push(byte);
     }
-    let decoded = String::from_utf8(decoded).map_err(|_| "path_malformed")?;
-    let is_escape = |at: usize| {
-        let digits = decoded.as_bytes().get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    let is_escape = |at: &usize| match decoded.get(at + 1..) {
+        Some([b'u' | b'U', digit, ..]) => digit.is_ascii_hexdigit(),
+        Some([one, two, ..]) => one.is_ascii_hexdigit() && two.is_ascii_hexdigit(),
+        _ => false,
     };
-    if percents.iter().any(|at| is_escape(*at)) && !relaxed("double_encoding") {
+    if percents.iter().any(is_escape) && !relaxed("double_encoding") {
         return Err("path_double_encoded");
     }
+    let decoded = String::from_utf8(decoded).map_err(|_| "path_malformed")?;
     if decoded.contains(SLASHES) {
         return Err("path_encoded_slash");
     }
@@ -172,6 +176,32 @@ pub fn loose(path: &[String], fold: bool) -> Vec<Reading> {
     if fold {
         whole.iter_mut().for_each(|(read, ..)| *read = folded(read));
     }
+    ways(whole)
+}
+
+/// The same for guards, which also cover what a separator that was relaxed would separate.
+pub fn looser(path: &[String]) -> Vec<Reading> {
+    let mut parts: Reading = Vec::new();
+    for (segment, stands, rest) in straight(path) {
+        let starts = segment.match_indices(['\\', '%']).filter(|(at, _)| {
+            let rest = &segment[*at..];
+            rest.starts_with('\\') || rest.starts_with("%2F") || rest.starts_with("%2f")
+        });
+        let starts = starts.map(|(at, what)| (at, at + if what == "%" { 3 } else { 1 }));
+        let mut start = 0;
+        for (end, next) in starts.chain([(segment.len(), 0)]) {
+            if start < end {
+                parts.push((folded(&segment[start..end]), stands[start..].to_owned(), rest[start..].to_owned()));
+            }
+            start = next;
+        }
+    }
+    let mut readings = loose(path, true);
+    readings.extend(ways(parts));
+    readings
+}
+
+fn ways(whole: Reading) -> Vec<Reading> {
     let mut readings = vec![whole.clone()];
     for other in [cut(&whole), trimmed(&whole), trimmed(&cut(&whole))] {
         if !readings.contains(&other) {
