@@ -3,12 +3,16 @@
 pub mod compile;
 pub mod error;
 pub mod file;
+pub mod origin;
+pub mod reference;
 mod shape;
 pub mod source;
 mod trap;
 pub mod tree;
 
-pub use compile::{Compiled, Feed, KeySource, Settings, compile, load};
+pub use compile::{Compiled, Feed, KeySource, Settings, compile, compile_all};
 pub use error::{Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};
+pub use origin::{Origin, Variables, load};
+pub use reference::{Secret, Surroundings};
 pub use source::{FileId, Sources};

@@ -8,10 +8,13 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::reference::Secret;
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
 const MAX_TEXT: usize = 4_096;
+/// What a secret reads as where stubs do: long enough for every use.
+const STUB_SECRET: &[u8] = b"kZ3vQ8xLw1TnB6yRjH0pUeGc4sMdFa7iOq9XtJbV2zWlNrYhKfPgEoCuSmD5AIQx";
 
 /// A map with fixed keys.
 #[derive(Clone, Copy, Debug)]
@@ -179,14 +182,27 @@ impl Reader {
         if !self.one_line(&text.value, node.span) {
             return None;
         }
-        if text.value.contains("${") {
-            self.report(
-                Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
-                    .cure("write the value itself"),
-            );
+        Some(text)
+    }
+
+    /// Reads a secret: nothing but one reference, after this prefix. A secret that stands in the file is an error.
+    pub fn secret(&mut self, node: &Node, what: &str, prefix: &str) -> Option<Spanned<Secret>> {
+        if !self.problems.fillings().is_secret(node.span, prefix) {
+            let message = format!("{what} is a secret, and never stands in the policy itself");
+            let cure = format!("`{prefix}${{env:NAME}}` or `{prefix}${{file:path}}`, and nothing else");
+            self.report(Problem::error("secret_in_file", node.span, message).cure(cure));
             return None;
         }
-        Some(text)
+        let text = self.text(node, what)?;
+        let stub = self.problems.fillings().is_stub(node.span);
+        let secret = text.value.strip_prefix(prefix).unwrap_or_default();
+        let secret = if stub { STUB_SECRET } else { secret.as_bytes() };
+        Some(Spanned::new(Secret(secret.to_vec()), node.span))
+    }
+
+    /// Whether references were put into the value.
+    pub fn is_filled(&self, node: &Node) -> bool {
+        self.problems.fillings().is_filled(node.span)
     }
 
     /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.

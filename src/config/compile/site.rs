@@ -133,9 +133,13 @@ impl Compiler<'_> {
     fn decision_key(&mut self) -> Option<Secret> {
         let place = self.file.decision_key.as_ref()?;
         let key = match &place.value {
-            file::DecisionKey::File(path) => (self.files)(path.to_str().unwrap_or_default()).ok(),
-            file::DecisionKey::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
+            file::DecisionKey::File(path) => (self.around.file)(path.to_str().unwrap_or_default()).ok(),
+            file::DecisionKey::Env(name) => (self.around.variable)(name).map(String::into_bytes),
+            file::DecisionKey::Given(secret) => Some(secret.0.clone()),
         };
+        if key.is_none() && self.around.stubs {
+            return None;
+        }
         let Some(key) = key.map(|key| key.trim_ascii().to_vec()) else {
             let message = "the key of the decision ids is not there: no other replica could explain them";
             self.report(Problem::warning("key_missing", place.span, message));

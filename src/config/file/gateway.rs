@@ -172,7 +172,7 @@ mod tests {
             ("by: []", 14, "missing_value"),
             ("by: 0.0.0.0/0", 14, "any_peer"),
             ("by: spiffe://example.com/envoy", 14, "not_there_yet"),
-            ("by: 'token:${file:x}'", 14, "not_there_yet"),
+            ("by: 'token:x'", 14, "not_there_yet"),
             ("by: unix, dialect: forward-auth", 29, "not_there_yet"),
             ("by: unix, dialect: envoi", 29, "unknown_value"),
             ("by: unix, certificate: true", 20, "not_there_yet"),

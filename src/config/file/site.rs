@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::config::error::{Problem, Spanned, Text};
+use crate::config::reference::Secret;
 use crate::config::shape::{Fields, Reader, Section};
 use crate::config::tree::{Kind, Node};
 
@@ -81,6 +82,8 @@ pub enum DecisionKey {
     File(PathBuf),
     /// In an environment variable.
     Env(Box<str>),
+    /// This is it, from a reference.
+    Given(Secret),
 }
 
 pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Leniency>> {
@@ -211,6 +214,9 @@ pub(super) fn log(reader: &mut Reader, top: &Fields<'_>) -> Log {
 
 pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<DecisionKey>> {
     let node = top.get("decision_key")?;
+    if reader.is_filled(node) {
+        return reader.secret(node, "`decision_key`", "").map(|key| key.map(DecisionKey::Given));
+    }
     let text = reader.text(node, "`decision_key`")?;
     if text.value.starts_with("file:") {
         return file_path(reader, node, "`decision_key`").map(|path| path.map(DecisionKey::File));
@@ -222,7 +228,7 @@ pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Span
     if variable.is_none() {
         let problem =
             Problem::error("secret_in_file", node.span, "`decision_key` says where the key is, never the key itself");
-        reader.report(problem.cure("env:NAME or file:path"));
+        reader.report(problem.cure("env:NAME, file:path, ${env:NAME} or ${file:path}"));
     }
     variable.map(|name| Spanned::new(DecisionKey::Env(name.into()), text.span))
 }
