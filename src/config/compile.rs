@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod hosts;
 mod issuer;
 mod order;
 mod route;
@@ -16,13 +17,14 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::error::{Problem, Problems, Span, Spanned};
+use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
+use crate::authz::route::HostSets;
 use crate::authz::signin::SignIn;
 
 /// How many issuers a policy may have: each takes its share of the memory for tokens.
@@ -49,6 +51,8 @@ pub struct Compiled {
     pub settings: Settings,
     /// The issuers that a route accepts which names none.
     pub defaults: Vec<IssuerId>,
+    /// Where the keys of the routes stand, by [`crate::authz::route::RouteId`].
+    pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// The references that read as a stub.
@@ -129,6 +133,10 @@ struct Compiler<'f> {
     issuers: HashMap<&'f str, usize>,
     /// The issuers that a route accepts which names none.
     defaults: Vec<usize>,
+    /// The sets of hosts.
+    hosts: HostSets,
+    /// Those that some key names.
+    used_hosts: HashSet<Box<str>>,
     /// The derived roles, by name.
     roles: HashMap<&'f str, usize>,
     /// The names of roles that rules ask for.
@@ -137,6 +145,8 @@ struct Compiler<'f> {
     accepted: HashSet<usize>,
     /// The key files that were read.
     read: Vec<PathBuf>,
+    /// What reads as a stub.
+    stubs: Vec<Box<str>>,
     /// Everything that was read, to name the policy by.
     digest: Context,
 }
@@ -145,6 +155,12 @@ impl<'f> Compiler<'f> {
     fn new(name: &'f str, text: &str, file: &'f File, around: &'f Surroundings<'f>, problems: Problems) -> Self {
         let mut digest = Context::new(&SHA256);
         digest.update(text.as_bytes());
+        for (name, text) in problems.sources().iter().skip(1) {
+            for part in [name, text] {
+                digest.update(&part.len().to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+        }
         for Secret(value) in &file.taken.values {
             digest.update(&value.len().to_be_bytes());
             digest.update(value);
@@ -166,19 +182,23 @@ impl<'f> Compiler<'f> {
                 .map(|(at, _)| at)
                 .collect(),
             roles: file.roles.iter().map(|(name, _)| name).enumerate().map(index).collect(),
+            hosts: HostSets::default(),
+            used_hosts: HashSet::new(),
             asked: HashSet::new(),
             accepted: HashSet::new(),
             read: file.taken.files.clone(),
+            stubs: file.taken.stubs.clone(),
             digest,
         }
     }
 
     /// Compiles each part whatever the others came to, so that all problems are told at once.
     fn compiled(&mut self) -> Option<Compiled> {
-        self.numbers();
+        self.sizes();
         if self.problems.is_full() {
             return None;
         }
+        self.host_sets();
         let lines = self.lines();
         let derived = self.derived();
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
@@ -204,6 +224,7 @@ impl<'f> Compiler<'f> {
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
+                hosts: std::mem::take(&mut self.hosts),
                 table,
                 routes,
                 covers,
@@ -220,8 +241,12 @@ impl<'f> Compiler<'f> {
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
+            places: lines
+                .iter()
+                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
+                .collect(),
             tests: self.file.tests.clone(),
-            stubs: self.file.taken.stubs.clone(),
+            stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
         };
         for issuer::Made { policy, keys } in made {
@@ -239,7 +264,7 @@ impl<'f> Compiler<'f> {
         self.problems.report(problem);
     }
 
-    fn numbers(&mut self) {
+    fn sizes(&mut self) {
         self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
         self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
         self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");

@@ -31,6 +31,15 @@ pub struct Span {
     pub len: u32,
 }
 
+/// A place, and the file that it is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name, as it was given.
+    pub file: Arc<str>,
+    /// Where in it.
+    pub span: Span,
+}
+
 /// A value and where it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spanned<T> {
@@ -109,6 +118,13 @@ impl Span {
     #[must_use]
     pub const fn start_of(file: FileId) -> Self {
         Self { file, line: 1, column: 1, offset: 0, len: 0 }
+    }
+}
+
+/// `file:line`
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.span.line)
     }
 }
 

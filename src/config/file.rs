@@ -10,19 +10,21 @@ use std::collections::HashMap;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::overlay;
 use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
-const TOP: Section = Section {
+pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "hosts",
         "headers",
         "headers_kept",
         "metadata",
@@ -43,7 +45,6 @@ const TOP: Section = Section {
     ],
     later: &[
         "include",
-        "hosts",
         "cors",
         "grants",
         "store",
@@ -73,6 +74,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("", TOP.accepted),
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
+    ("issuers.*.secret", issuer::SECRET.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
@@ -92,6 +94,8 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
+    /// Named sets of hosts.
+    pub hosts: Vec<Named<Vec<Text>>>,
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
@@ -121,7 +125,7 @@ pub struct File {
     /// How the log is written.
     pub log: Log,
     /// Where the key of the decision ids is found.
-    pub decision_key: Option<Spanned<DecisionKey>>,
+    pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
@@ -188,6 +192,12 @@ pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<F
         let problem = Problem::error("empty_file", Span::START, "the file says nothing");
         problems.report(problem.cure("it needs at least `routes:`"));
     }
+    for (name, text) in around.later {
+        let later = overlay::tree(name, text, &mut problems);
+        if let Some(((_, later), root)) = later.zip(root.as_mut()) {
+            overlay::lay(root, later, &mut problems);
+        }
+    }
     let taken = root.as_mut().map(|root| {
         let (taken, fillings) = fill(root, around, &mut problems);
         problems.hide(fillings);
@@ -207,6 +217,9 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
+        hosts: named(reader, top, "hosts", |reader, _, node| {
+            Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
+        }),
         headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         metadata: header::metadata(reader, top),
@@ -424,6 +437,16 @@ issuers:
     issuer: pinned
     audience: [a, b]
     may_grant: any
+  shared:
+    secret: [env:SHARED_NEW, {from: file:shared.key, encoding: hex}]
+    algorithms: [HS384]
+    issuer: shared
+    may_grant: []
+  named:
+    secret: {from: env:NAMED, kid: a, encoding: base64url}
+    issuer: named
+    may_grant: []
+hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -455,7 +478,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -501,6 +524,13 @@ tests:
         assert_eq!((issuer(0).cooldown.as_millis(), issuer(0).max_stale.as_secs()), (250, 604_800));
         assert_eq!(issuer(1).keys.jwks.as_ref().unwrap().value, Location::File("partner.json".into()));
         assert!(matches!(&issuer(2).may_grant, Some(MayGrant::Only(none)) if none.is_empty()));
+        let secrets = &issuer(4).keys.secrets;
+        assert_eq!(secrets[0].place.value, SecretPlace::Env("SHARED_NEW".into()));
+        assert_eq!(
+            (&secrets[1].place.value, secrets[1].encoding),
+            (&SecretPlace::File("shared.key".into()), Encoding::Hex)
+        );
+        assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
         assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
         assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));

@@ -1,9 +1,11 @@
 //! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
 
 pub mod compile;
+pub mod effective;
 pub mod error;
 pub mod file;
 pub mod origin;
+mod overlay;
 pub mod reference;
 mod shape;
 pub mod source;
@@ -11,7 +13,8 @@ mod trap;
 pub mod tree;
 
 pub use compile::{Compiled, Feed, KeySource, Settings, compile, compile_all};
-pub use error::{Problem, Problems, Related, Severity, Span, Spanned, Text};
+pub use effective::Effective;
+pub use error::{Place, Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};
 pub use origin::{Origin, Variables, load};
 pub use reference::{Secret, Surroundings};

@@ -12,14 +12,13 @@ use super::file::Audit;
 use super::reference::Surroundings;
 use super::tree::{MAX_FILE, decode};
 
-/// The largest key file that is read, in bytes; more than any key set may have.
-const MAX_KEY_FILE: usize = 1 << 20;
-
 /// Where a policy is loaded from.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The policy file.
     pub policy: PathBuf,
+    /// The files that are laid over it, one after the other.
+    pub later: Vec<PathBuf>,
     /// What `${env:NAME}` stands for.
     pub variables: Variables,
     /// Whether what `${env:NAME}` and `${file:path}` stand for may be missing: to check a policy where its secrets are not.
@@ -57,7 +56,7 @@ impl Variables {
 impl Origin {
     /// A policy file, in the environment of this process.
     pub fn new(policy: impl Into<PathBuf>) -> Self {
-        Self { policy: policy.into(), variables: Variables::Process, stubs: false }
+        Self { policy: policy.into(), later: Vec::new(), variables: Variables::Process, stubs: false }
     }
 
     /// Reads and compiles the policy, and the files that it names relative to its own folder.
@@ -67,26 +66,65 @@ impl Origin {
     pub fn load(&self) -> Result<Compiled, Problems> {
         let name = self.policy.display().to_string();
         let folder = self.policy.parent().unwrap_or(Path::new(""));
-        let bytes = read_capped(&self.policy, MAX_FILE.saturating_add(1)).map_err(|error| {
-            let message = format!("the file cannot be read: {}", error.kind());
-            alone(&name, Problem::error("file_unreadable", Span::START, message))
-        })?;
-        let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
+        let text = read(&self.policy)?;
+        let mut later = Vec::with_capacity(self.later.len());
+        for path in &self.later {
+            later.push((path.display().to_string(), read(path)?));
+        }
         let around = Surroundings {
-            file: &|file| read_capped(&folder.join(file), MAX_KEY_FILE),
+            file: &|file| read_capped(&folder.join(file), MAX_FILE.saturating_add(1)),
             variable: &|name| self.variables.read(name),
+            later: &later,
             stubs: self.stubs,
         };
-        let (compiled, problems) = compile_all(&name, text, &around);
+        let (compiled, problems) = compile_all(&name, &text, &around);
         let Some(mut compiled) = compiled else { return Err(problems) };
         for file in compiled.files.iter_mut().skip(1) {
             *file = folder.join(&*file);
         }
+        compiled.files.extend(self.later.iter().cloned());
         if let Audit::File(file) = &mut compiled.settings.audit {
             *file = folder.join(&*file);
         }
         Ok(compiled)
     }
+
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.policy.display().to_string()
+    }
+
+    /// The files that are always read: the policy, then those that are laid over it.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.policy).chain(&self.later).cloned().collect()
+    }
+}
+
+/// A policy file alone.
+impl From<PathBuf> for Origin {
+    fn from(policy: PathBuf) -> Self {
+        Self::new(policy)
+    }
+}
+
+/// Several files: the policy, and those that are laid over it. The policy has an empty name where there is none.
+impl From<Vec<PathBuf>> for Origin {
+    fn from(files: Vec<PathBuf>) -> Self {
+        let mut files = files.into_iter();
+        Self { policy: files.next().unwrap_or_default(), later: files.collect(), ..Self::new("") }
+    }
+}
+
+/// A file of policy as text.
+fn read(path: &Path) -> Result<String, Problems> {
+    let name = path.display().to_string();
+    let bytes = read_capped(path, MAX_FILE.saturating_add(1)).map_err(|error| {
+        let message = format!("the file cannot be read: {}", error.kind());
+        alone(&name, Problem::error("file_unreadable", Span::START, message))
+    })?;
+    decode(&bytes).map(Into::into).map_err(|problem| alone(&name, *problem))
 }
 
 /// Reads and compiles a policy file as [`Origin::load`] does.

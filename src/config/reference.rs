@@ -20,6 +20,8 @@ const MAX_VALUE_FILE: usize = 64 << 10;
 const MIN_HIDDEN: usize = 8;
 /// Values that are shorter are no secret.
 const MIN_SECRET: usize = 6;
+/// What a secret reads as where stubs do: long enough for every use.
+pub(super) const STUB_SECRET: &[u8] = b"kZ3vQ8xLw1TnB6yRjH0pUeGc4sMdFa7iOq9XtJbV2zWlNrYhKfPgEoCuSmD5AIQx";
 const SHAPE: &str = "`${env:NAME}`, `${env:NAME:-default}` or `${file:path}`; `$${` is a literal `${`";
 
 /// What a policy may ask of where it runs.
@@ -29,17 +31,20 @@ pub struct Surroundings<'s> {
     pub file: &'s dyn Fn(&str) -> io::Result<Vec<u8>>,
     /// An environment variable, where it is there and is text.
     pub variable: &'s dyn Fn(&str) -> Option<String>,
+    /// The names and texts of the files that are laid over the policy, one after the other.
+    pub later: &'s [(String, String)],
     /// Whether what is missing reads as a stub: to check a policy where its secrets are not.
     pub stubs: bool,
 }
 
 /// Bytes that no log and no `Debug` shows.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(pub Vec<u8>);
 
 impl Surroundings<'static> {
     /// Nothing is there.
-    pub const NONE: Self = Self { file: &|_| Err(io::ErrorKind::NotFound.into()), variable: &|_| None, stubs: false };
+    pub const NONE: Self =
+        Self { file: &|_| Err(io::ErrorKind::NotFound.into()), variable: &|_| None, later: &[], stubs: false };
 }
 
 impl fmt::Debug for Secret {
@@ -327,7 +332,9 @@ impl Filler<'_> {
             } else {
                 part
             };
-            if refers && keys.first().is_some_and(|section| !SETTINGS.contains(&&**section)) {
+            // The policy's id is told to everyone, and tells nothing of a secret.
+            let secret = keys.iter().any(|key| key.starts_with("secret") || &**key == "by");
+            if refers && !secret && keys.first().is_some_and(|section| !SETTINGS.contains(&&**section)) {
                 self.taken.values.push(Secret(part.as_deref().unwrap_or_default().as_bytes().to_vec()));
             }
             value = value.zip(part).map(|(value, part)| value + &part);
@@ -436,7 +443,7 @@ fn stub(keys: &[Box<str>], before: &str, alone: bool, piece: &Piece<'_>) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::{DecisionKey, File, parse_all};
+    use super::super::file::{File, SecretPlace, parse_all};
     use super::*;
 
     /// A secret that no message may show.
@@ -463,6 +470,7 @@ mod tests {
                 _ => None,
             },
             stubs,
+            ..Surroundings::NONE
         }
     }
 
@@ -589,7 +597,7 @@ mod tests {
             assert!(!problems.to_string().contains(CANARY), "{problems}");
             file.decision_key.map(|key| key.value).ok_or(codes)
         };
-        assert_eq!(key("${env:CANARY}"), Ok(DecisionKey::Given(Secret(CANARY.into()))));
+        assert_eq!(key("${env:CANARY}"), Ok(SecretPlace::Given(Secret(CANARY.into()))));
         for text in
             ["x${env:CANARY}", "${env:CANARY}${env:CANARY}", "${env:NONE:-0123456789abcdef}", "'$${env:CANARY}'"]
         {
@@ -630,7 +638,7 @@ routes: {/a: role:x}
         let file = file.unwrap();
         assert_eq!(file.taken.stubs.len(), 15);
         assert_eq!(&*file.public_url.unwrap().value, "https://env-public.stub.invalid");
-        assert!(matches!(file.decision_key.unwrap().value, DecisionKey::Given(Secret(key)) if key.len() == 64));
+        assert!(matches!(file.decision_key.unwrap().value, SecretPlace::Given(Secret(key)) if key.len() == 64));
         let (_, problems) = parse_all("policy.yaml", "public_url: https://${bad}\nroutes: {}\n", &around(true));
         assert_eq!(problems.as_slice()[0].code, "bad_reference", "a stub cures no mistake");
     }

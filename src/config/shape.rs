@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use crate::authz::time::Timestamp;
+
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
-use super::reference::Secret;
+use super::reference::{STUB_SECRET, Secret};
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
 const MAX_TEXT: usize = 4_096;
-/// What a secret reads as where stubs do: long enough for every use.
-const STUB_SECRET: &[u8] = b"kZ3vQ8xLw1TnB6yRjH0pUeGc4sMdFa7iOq9XtJbV2zWlNrYhKfPgEoCuSmD5AIQx";
 
 /// A map with fixed keys.
 #[derive(Clone, Copy, Debug)]
@@ -324,6 +324,17 @@ impl Reader {
             return None;
         }
         Some(span)
+    }
+
+    /// Reads a point in time, in UTC.
+    pub fn time(&mut self, node: &Node, what: &str) -> Option<Timestamp> {
+        let text = self.text(node, what)?;
+        let time = Timestamp::parse(&text.value);
+        if time.is_none() {
+            let message = format!("{what} must be a date with a time of day, in UTC");
+            self.report(Problem::error("bad_time", node.span, message).cure("2026-12-01T00:00:00Z"));
+        }
+        time
     }
 
     /// Reads a whole number within bounds.

@@ -133,11 +133,12 @@ impl Compiler<'_> {
     fn decision_key(&mut self) -> Option<Secret> {
         let place = self.file.decision_key.as_ref()?;
         let key = match &place.value {
-            file::DecisionKey::File(path) => (self.around.file)(path.to_str().unwrap_or_default()).ok(),
-            file::DecisionKey::Env(name) => (self.around.variable)(name).map(String::into_bytes),
-            file::DecisionKey::Given(secret) => Some(secret.0.clone()),
+            file::SecretPlace::File(path) => (self.around.file)(path.to_str().unwrap_or_default()).ok(),
+            file::SecretPlace::Env(name) => (self.around.variable)(name).map(String::into_bytes),
+            file::SecretPlace::Given(secret) => Some(secret.0.clone()),
         };
         if key.is_none() && self.around.stubs {
+            self.stubs.push(place.value.to_string().into());
             return None;
         }
         let Some(key) = key.map(|key| key.trim_ascii().to_vec()) else {

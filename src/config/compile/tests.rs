@@ -357,6 +357,50 @@ fn keys_in_files_are_read_and_what_is_wrong_with_them_is_told() {
     assert_ne!(one.policy.id, other.policy.id);
 }
 
+#[test] // J26
+fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
+    let mut bytes = [0; 64];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    let read = |name: &str| match name {
+        "raw" => Ok(bytes[..32].iter().map(|byte| byte | 0x80).collect()),
+        "hex" => Ok(format!("{hex}\n").into_bytes()),
+        "short" => Ok(hex[..31].as_bytes().to_vec()),
+        "words" => Ok(b"correct horse battery staple again\n".to_vec()),
+        "pem" => {
+            Ok(crate::dev::mint::SigningKey::shared(crate::authz::algorithm::Algorithm::Es256).public_pem().into())
+        }
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let with = |secret: &str| {
+        let text = format!("issuers:\n  m: {{issuer: i, secret: {secret}, audience: a}}\nroutes: {{/a: signed-in}}");
+        let (compiled, problems) = compile("p.yaml", &text, &read);
+        let told = problems.as_slice().iter().map(|p| p.to_string()).collect::<String>();
+        assert!(!told.contains("horse") && !told.contains(&hex[..8]) && !told.contains("BEGIN"), "{told}");
+        (compiled, shown(&problems, &text, 0))
+    };
+    for secret in ["file:raw", "file:hex", "{from: file:hex, encoding: hex, kid: a}", "[file:raw, file:hex]"] {
+        let (compiled, problems) = with(secret);
+        assert_eq!(problems, [""; 0], "{secret}");
+        let compiled = compiled.unwrap();
+        let issuer = &compiled.policy.issuers[0];
+        assert!(!issuer.fed && compiled.feeds.is_empty() && !compiled.fixed["m"].keys.is_empty());
+        assert_eq!(issuer.tokens.algorithms.iter().map(|alg| alg.name()).collect::<Vec<_>>(), ["HS256"]);
+        assert!(compiled.files.len() > 1, "the file is to be watched, too");
+    }
+    assert_eq!(with("file:short").1, ["weak_secret 2:26 file:short"]);
+    assert_eq!(with("[file:raw, file:words]").1, ["weak_secret 2:37 file:words"]);
+    assert_eq!(with("file:pem").1, ["weak_secret 2:26 file:pem"]);
+    assert_eq!(with("file:gone").1, ["secret_missing 2:26 file:gone"]);
+    assert_eq!(with("env:PORTCULLIS_NO_SUCH_SECRET").1, ["secret_missing 2:26 env:PORTCULLIS_NO_SUCH_SECRET"]);
+    assert_eq!(with("{from: file:raw, encoding: hex}").1, ["secret_malformed 2:33 file:raw"]);
+    assert_eq!(with("{from: file:words, encoding: base64}").1, ["secret_malformed 2:33 file:words"]);
+    // Of a secret nothing is in what the policy is named by.
+    let text = "issuers: {m: {issuer: i, secret: file:x, audience: a}}\nroutes: {/a: signed-in}";
+    let id = |secret: &[u8]| compile("p", text, &|_| Ok(secret.to_vec())).0.unwrap().policy.id;
+    assert_eq!(id(&bytes), id(hex.as_bytes()));
+}
+
 #[test]
 fn an_issuer_counts_as_changed_with_what_makes_it_and_not_with_its_neighbours_routes() {
     let digest = |issuer: &str, rest: &str| {
