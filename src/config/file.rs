@@ -15,13 +15,16 @@ pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::overlay;
+use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
-const TOP: Section = Section {
+pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "hosts",
         "headers",
         "headers_kept",
         "metadata",
@@ -42,7 +45,6 @@ const TOP: Section = Section {
     ],
     later: &[
         "include",
-        "hosts",
         "cors",
         "grants",
         "store",
@@ -92,6 +94,8 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
+    /// Named sets of hosts.
+    pub hosts: Vec<Named<Vec<Text>>>,
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
@@ -126,6 +130,8 @@ pub struct File {
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// What was taken from outside of the file.
+    pub taken: Taken,
     /// The sections of which some entry could not be read, and so is left out.
     pub lost: Vec<&'static str>,
 }
@@ -167,22 +173,41 @@ impl Rule {
     }
 }
 
+/// Reads a policy file that refers to nothing outside of it. See [`parse_all`].
+#[must_use]
+pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
+    parse_all(name, text, &Surroundings::NONE)
+}
+
 /// Reads a policy file. There is no file where it cannot be read as YAML, or says nothing; where there is one and the
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
-pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Problems::of(name, text));
-    let (tree, problems) = read(text);
-    let broken = tree.is_none() && !problems.is_empty();
-    for problem in problems {
-        reader.report(problem);
+pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<File>, Problems) {
+    let mut problems = Problems::of(name, text);
+    let (tree, unreadable) = read(text);
+    let broken = tree.is_none() && !unreadable.is_empty();
+    for problem in unreadable {
+        problems.report(problem);
     }
-    let root = tree.filter(|root| root.kind != Kind::Null);
+    let mut root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
         let problem = Problem::error("empty_file", Span::START, "the file says nothing");
-        reader.report(problem.cure("it needs at least `routes:`"));
+        problems.report(problem.cure("it needs at least `routes:`"));
     }
+    for (name, text) in around.later {
+        let later = overlay::tree(name, text, &mut problems);
+        if let Some(((_, later), root)) = later.zip(root.as_mut()) {
+            overlay::lay(root, later, &mut problems);
+        }
+    }
+    let taken = root.as_mut().map(|root| {
+        let (taken, fillings) = fill(root, around, &mut problems);
+        problems.hide(fillings);
+        taken
+    });
+    let mut reader = Reader::new(problems);
     let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
+    let file = file.map(|file| File { taken: taken.unwrap_or_default(), ..file });
     (file, reader.into_problems())
 }
 
@@ -194,6 +219,9 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
+        hosts: named(reader, top, "hosts", |reader, _, node| {
+            Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
+        }),
         headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         metadata: header::metadata(reader, top),
@@ -212,6 +240,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
+        taken: Taken::default(),
         lost: Vec::new(),
     };
     file.lost = reader.lost();
@@ -422,6 +451,7 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}

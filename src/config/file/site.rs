@@ -1,11 +1,13 @@
 //! The site's own settings: its address, where portcullis listens, what it records, what it lets pass.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use url::Url;
 
 use crate::config::error::{Problem, Spanned, Text};
+use crate::config::reference::Secret;
 use crate::config::shape::{Fields, Reader, Section};
 use crate::config::tree::{Kind, Node};
 
@@ -81,6 +83,19 @@ pub enum SecretPlace {
     File(PathBuf),
     /// In an environment variable.
     Env(Box<str>),
+    /// This is it, from a reference.
+    Given(Secret),
+}
+
+/// As the policy writes it.
+impl fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::Given(_) => f.write_str("${…}"),
+        }
+    }
 }
 
 impl SecretPlace {
@@ -225,13 +240,19 @@ pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Span
     secret_place(reader, top.get("decision_key")?, "`decision_key`", "key")
 }
 
-/// Reads where a secret is: `env:NAME` or `file:path`.
+/// Reads where a secret is: `env:NAME` or `file:path`, or the same as a reference.
 pub(super) fn secret_place(reader: &mut Reader, node: &Node, what: &str, of: &str) -> Option<Spanned<SecretPlace>> {
+    if reader.is_filled(node.span) {
+        return reader.secret(node, what, "").map(|secret| secret.map(SecretPlace::Given));
+    }
     let text = reader.text(node, what)?;
     let place = SecretPlace::parse(&text.value);
     if place.is_none() {
         let message = format!("{what} says where the {of} is, never the {of} itself");
-        reader.report(Problem::error("secret_in_file", node.span, message).cure("env:NAME or file:path"));
+        reader.report(
+            Problem::error("secret_in_file", node.span, message)
+                .cure("env:NAME, file:path, ${env:NAME} or ${file:path}"),
+        );
     }
     place.map(|place| Spanned::new(place, text.span))
 }
