@@ -18,7 +18,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse};
+use super::file::{Audit, Endpoint, File, Listen, Log, Row, parse};
 use super::tree::{MAX_FILE, decode};
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
@@ -45,7 +45,7 @@ pub struct Compiled {
     pub fixed: HashMap<Arc<str>, KeyState>,
     /// Where the keys of the other issuers come from.
     pub feeds: Vec<Feed>,
-    /// The policy file, then the key files that it names: what to watch.
+    /// The policy file, then the files that it names: what to watch.
     pub files: Vec<PathBuf>,
     /// What is not policy: where to listen, what to record.
     pub settings: Settings,
@@ -120,6 +120,13 @@ pub fn load(path: &Path) -> Result<Compiled, Problems> {
     let Some(mut compiled) = compiled else { return Err(problems) };
     for file in compiled.files.iter_mut().skip(1) {
         *file = folder.join(&*file);
+    }
+    for endpoint in &mut compiled.settings.listen.grpc {
+        let Endpoint::Tls(_, tls) = &mut endpoint.value else { continue };
+        for file in [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten() {
+            *file = folder.join(&*file);
+            compiled.files.push(file.clone());
+        }
     }
     if let Audit::File(file) = &mut compiled.settings.audit {
         *file = folder.join(&*file);
