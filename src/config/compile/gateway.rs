@@ -58,7 +58,7 @@ impl Compiler<'_> {
         if let file::SecretPlace::File(path) = place {
             self.read.push(path.clone());
         }
-        let Some(secret) = self.secret(place) else {
+        let Some(secret) = self.read_secret(place) else {
             let message = "the token of this gateway is not there";
             let cure = "set the variable, or write the file: openssl rand -base64 32";
             self.report(Problem::error("token_missing", span, message).cure(cure));

@@ -98,7 +98,7 @@ impl Compiler<'_> {
     }
 
     /// A secret, without the white space around it; `None` where it is not there.
-    pub(super) fn secret(&self, place: &file::SecretPlace) -> Option<Vec<u8>> {
+    pub(super) fn read_secret(&self, place: &file::SecretPlace) -> Option<Vec<u8>> {
         let found = match place {
             file::SecretPlace::File(path) => (self.files)(path.to_str()?).ok(),
             file::SecretPlace::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
@@ -109,7 +109,7 @@ impl Compiler<'_> {
     /// A key that is not there yet is a warning, so that a policy can be checked where its secrets are not.
     fn decision_key(&mut self) -> Option<Secret> {
         let place = self.file.decision_key.as_ref()?;
-        let Some(key) = self.secret(&place.value) else {
+        let Some(key) = self.read_secret(&place.value) else {
             let message = "the key of the decision ids is not there: no other replica could explain them";
             self.report(Problem::warning("key_missing", place.span, message));
             return None;

@@ -97,7 +97,7 @@ pub enum Log {
 }
 
 /// Where a secret is found: never the secret itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretPlace {
     /// In a file.
     File(PathBuf),
@@ -298,12 +298,16 @@ pub(super) fn log(reader: &mut Reader, top: &Fields<'_>) -> Log {
 }
 
 pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<SecretPlace>> {
-    let text = reader.text(top.get("decision_key")?, "`decision_key`")?;
+    secret_place(reader, top.get("decision_key")?, "`decision_key`", "key")
+}
+
+/// Reads where a secret is: `env:NAME` or `file:path`.
+pub(super) fn secret_place(reader: &mut Reader, node: &Node, what: &str, of: &str) -> Option<Spanned<SecretPlace>> {
+    let text = reader.text(node, what)?;
     let place = SecretPlace::parse(&text.value);
     if place.is_none() {
-        let problem =
-            Problem::error("secret_in_file", text.span, "`decision_key` says where the key is, never the key itself");
-        reader.report(problem.cure("env:NAME or file:path"));
+        let message = format!("{what} says where the {of} is, never the {of} itself");
+        reader.report(Problem::error("secret_in_file", node.span, message).cure("env:NAME or file:path"));
     }
     place.map(|place| Spanned::new(place, text.span))
 }
