@@ -47,7 +47,7 @@ pub struct Compiled {
     pub fixed: HashMap<Arc<str>, KeyState>,
     /// Where the keys of the other issuers come from.
     pub feeds: Vec<Feed>,
-    /// The policy file, then the key files that it names: what to watch.
+    /// The policy file, then the files that it names: what to watch.
     pub files: Vec<PathBuf>,
     /// What is not policy: where to listen, what to record.
     pub settings: Settings,

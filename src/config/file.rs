@@ -12,7 +12,7 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::overlay;
@@ -82,6 +82,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
+    ("listen.grpc.*", site::GRPC.accepted),
+    ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
@@ -476,10 +478,16 @@ gateways:
     max_headers: 200
     max_header_bytes: 98304
     filtered_headers: true
+  mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
-listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
+listen:
+  grpc:
+    - 127.0.0.1:9000
+    - unix:/run/portcullis.sock
+    - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
+  admin: '[::1]:9001'
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
@@ -546,7 +554,7 @@ tests:
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
-        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));
+        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 3));
         assert_eq!((&file.audit, file.log), (&Audit::File("/var/log/audit.jsonl".into()), Log::Human));
         assert_eq!(file.token_cache.unwrap().value, 64 << 20);
         let Who::Token { issuer, roles, claims } = &file.tests[0].who.value else { panic!("anonymous") };

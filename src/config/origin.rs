@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::compile::{Compiled, compile_all};
 use super::error::{Problem, Problems, Span};
-use super::file::Audit;
+use super::file::{Audit, Endpoint};
 use super::reference::Surroundings;
 use super::tree::{MAX_FILE, decode};
 
@@ -83,6 +83,13 @@ impl Origin {
             *file = folder.join(&*file);
         }
         compiled.files.extend(self.later.iter().cloned());
+        for endpoint in &mut compiled.settings.listen.grpc {
+            let Endpoint::Tls(_, tls) = &mut endpoint.value else { continue };
+            for file in [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten() {
+                *file = folder.join(&*file);
+                compiled.files.push(file.clone());
+            }
+        }
         if let Audit::File(file) = &mut compiled.settings.audit {
             *file = folder.join(&*file);
         }

@@ -23,4 +23,5 @@ mod schema;
 mod semantics;
 mod site;
 mod support;
+mod trust;
 mod wire;
