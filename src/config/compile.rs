@@ -7,6 +7,7 @@ mod order;
 mod route;
 mod rule;
 mod site;
+mod team;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
