@@ -5,6 +5,7 @@ mod dev;
 mod environments;
 mod explain;
 mod log;
+mod schema;
 mod serve;
 mod test;
 mod token;
@@ -41,6 +42,8 @@ enum Command {
     Dev(dev::Dev),
     /// Print a token of the issuer that `dev` runs
     Token(token::Token),
+    /// Print the JSON Schema of the policy file, for editors
+    Schema(schema::Schema),
 }
 
 /// Where the policy is.
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Schema(command) => command.run(),
     }
 }
 

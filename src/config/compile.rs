@@ -1,6 +1,8 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod condition;
+mod gateway;
 mod hosts;
 mod issuer;
 mod order;
@@ -142,9 +144,11 @@ struct Compiler<'f> {
     roles: HashMap<&'f str, usize>,
     /// The names of roles that rules ask for.
     asked: HashSet<Box<str>>,
+    /// Whether some condition reads all roles.
+    reads_roles: bool,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
-    /// The key files that were read.
+    /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
     /// What reads as a stub.
     stubs: Vec<Box<str>>,
@@ -186,6 +190,7 @@ impl<'f> Compiler<'f> {
             hosts: HostSets::default(),
             used_hosts: HashSet::new(),
             asked: HashSet::new(),
+            reads_roles: false,
             accepted: HashSet::new(),
             read: file.taken.files.clone(),
             stubs: file.taken.stubs.clone(),

@@ -52,7 +52,6 @@ pub(super) const TOP: Section = Section {
         "grants",
         "store",
         "cel",
-        "when",
         "mint",
         "services",
         "pdp_clients",
@@ -66,7 +65,7 @@ pub(super) const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers"],
+    accepted: &["allow", "when", "issuers"],
     later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
     never: &[],
 };
@@ -84,6 +83,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
@@ -151,6 +151,8 @@ pub struct Route {
     pub key: Text,
     /// Who may pass.
     pub rule: Rule,
+    /// What must hold as well: CEL.
+    pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
 }
@@ -288,21 +290,24 @@ fn named<T>(
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None)) };
+        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None, None)) };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
             known_issuer(reader, name, issuers);
         }
+        let when = fields.get("when").map(|node| reader.literal(node, "`when`"));
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
-        Some((rule(reader, fields.get("allow")?)?, accepted))
+        let rule = rule(reader, fields.get("allow")?)?;
+        // A condition that cannot be read is no condition less.
+        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
     });
     if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
+    routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -471,7 +476,7 @@ routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner]}
+  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner]}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -482,6 +487,8 @@ gateways:
     dialect: envoy
     believes: [client_address]
     client_address: {from: xff, hops: 2}
+    max_headers: 200
+    max_header_bytes: 98304
     filtered_headers: true
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
@@ -555,6 +562,7 @@ tests:
         assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
+        assert_eq!(file.routes[3].when.as_ref().map(|when| &*when.value), Some("claims.level > 2"));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));

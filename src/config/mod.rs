@@ -8,6 +8,7 @@ pub mod file;
 pub mod origin;
 mod overlay;
 pub mod reference;
+pub mod schema;
 mod shape;
 pub mod source;
 mod trap;

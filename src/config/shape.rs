@@ -206,22 +206,27 @@ impl Reader {
 
     /// Reads a secret: nothing but one reference, after this prefix. A secret that stands in the file is an error.
     pub fn secret(&mut self, node: &Node, what: &str, prefix: &str) -> Option<Spanned<Secret>> {
-        if !self.problems.fillings().is_secret(node.span, prefix) {
+        let text = self.text(node, what)?;
+        self.secret_of(&text, what, prefix).map(|secret| Spanned::new(secret, node.span))
+    }
+
+    /// The secret that was put into a text, see [`Reader::secret`].
+    pub fn secret_of(&mut self, text: &Text, what: &str, prefix: &str) -> Option<Secret> {
+        if !self.problems.fillings().is_secret(text.span, prefix) {
             let message = format!("{what} is a secret, and never stands in the policy itself");
             let cure = format!("`{prefix}${{env:NAME}}` or `{prefix}${{file:path}}`, and nothing else");
-            self.report(Problem::error("secret_in_file", node.span, message).cure(cure));
+            self.report(Problem::error("secret_in_file", text.span, message).cure(cure));
             return None;
         }
-        let text = self.text(node, what)?;
-        let stub = self.problems.fillings().is_stub(node.span);
+        let stub = self.problems.fillings().is_stub(text.span);
         let secret = text.value.strip_prefix(prefix).unwrap_or_default();
         let secret = if stub { STUB_SECRET } else { secret.as_bytes() };
-        Some(Spanned::new(Secret(secret.to_vec()), node.span))
+        Some(Secret(secret.to_vec()))
     }
 
     /// Whether references were put into the value.
-    pub fn is_filled(&self, node: &Node) -> bool {
-        self.problems.fillings().is_filled(node.span)
+    pub fn is_filled(&self, span: Span) -> bool {
+        self.problems.fillings().is_filled(span)
     }
 
     /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.
