@@ -2,6 +2,7 @@
 
 mod check;
 mod dev;
+mod environments;
 mod explain;
 mod log;
 mod schema;
@@ -80,15 +81,25 @@ impl PolicyFile {
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
-        match self.origin().load() {
-            Ok(compiled) => {
-                tell(&compiled.warnings);
-                Some(compiled)
+        load(&self.origin())
+    }
+}
+
+/// Loads a policy; tells what is wrong with it on standard error, and what was not there.
+fn load(origin: &Origin) -> Option<Compiled> {
+    match origin.load() {
+        Ok(compiled) => {
+            tell(&compiled.warnings);
+            if !compiled.stubs.is_empty() {
+                let (number, names) = (count(compiled.stubs.len(), "value"), compiled.stubs.join(", "));
+                // Nobody is left to tell where this fails.
+                let _ = writeln!(std::io::stderr().lock(), "note: {number} not there, read as stubs: {names}");
             }
-            Err(problems) => {
-                tell(&problems);
-                None
-            }
+            Some(compiled)
+        }
+        Err(problems) => {
+            tell(&problems);
+            None
         }
     }
 }

@@ -9,6 +9,7 @@ mod order;
 mod route;
 mod rule;
 mod site;
+mod team;
 
 use std::collections::{HashMap, HashSet};
 use std::io;

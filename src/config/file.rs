@@ -2,14 +2,17 @@
 
 mod gateway;
 mod header;
+mod include;
 mod issuer;
 mod row;
 mod site;
 
 use std::collections::HashMap;
 
+pub use super::source::FileId;
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
+pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
@@ -25,6 +28,7 @@ pub(super) const TOP: Section = Section {
     accepted: &[
         "issuers",
         "hosts",
+        "include",
         "headers",
         "headers_kept",
         "metadata",
@@ -44,7 +48,6 @@ pub(super) const TOP: Section = Section {
         "tests",
     ],
     later: &[
-        "include",
         "cors",
         "grants",
         "store",
@@ -74,6 +77,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
@@ -98,6 +102,10 @@ pub struct File {
     pub issuers: Vec<Named<Issuer>>,
     /// Named sets of hosts.
     pub hosts: Vec<Named<Vec<Text>>>,
+    /// What is given to the files of teams.
+    pub includes: Vec<Include>,
+    /// The files of teams.
+    pub teams: HashMap<FileId, Team>,
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
@@ -208,12 +216,13 @@ pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<F
         taken
     });
     let mut reader = Reader::new(problems);
-    let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
-    let file = file.map(|file| File { taken: taken.unwrap_or_default(), ..file });
+    let file = root.and_then(|root| {
+        reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields, taken.unwrap_or_default(), around))
+    });
     (file, reader.into_problems())
 }
 
-fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
+fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundings<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
     let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
@@ -242,10 +251,13 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
-        taken: Taken::default(),
+        taken,
+        includes: Vec::new(),
+        teams: HashMap::new(),
         lost: Vec::new(),
     };
     file.lost = reader.lost();
+    include::included(reader, top, &mut file, &names, around);
     file
 }
 
@@ -294,7 +306,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         // A condition that cannot be read is no condition less.
         Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
     });
-    if !top.has("routes") {
+    if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
     routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
@@ -377,6 +389,7 @@ fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, mes
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference::Found;
     use super::*;
 
     /// The whole of a typical site, as the documentation shows it.
@@ -453,6 +466,7 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
 hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
@@ -504,7 +518,13 @@ tests:
     }
 
     fn read(text: &str) -> File {
-        let (file, problems) = parse("portcullis.yaml", text);
+        let found = Found { path: "teams/a.yaml".into(), name: "teams/a.yaml".into(), place: "/teams/a.yaml".into() };
+        let around = Surroundings {
+            file: &|_| Ok(b"routes: {/team/x: public}".to_vec()),
+            list: &|_| Ok(vec![found.clone()]),
+            ..Surroundings::NONE
+        };
+        let (file, problems) = parse_all("portcullis.yaml", text, &around);
         assert_eq!(problems.to_string(), "", "{text}");
         file.unwrap()
     }

@@ -1,6 +1,7 @@
 //! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
 
 pub mod compile;
+pub mod dotenv;
 pub mod effective;
 pub mod error;
 pub mod file;

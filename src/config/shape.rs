@@ -10,7 +10,9 @@ use url::{Host, Url};
 use crate::authz::time::Timestamp;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
-use super::reference::{STUB_SECRET, Secret};
+use super::overlay;
+use super::reference::{self, STUB_SECRET, Secret};
+use super::source::FileId;
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -60,6 +62,11 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
     }
 
+    /// Whether they are the sections of the policy file.
+    pub fn is_policy(&self) -> bool {
+        self.section.name.is_empty()
+    }
+
     /// The key as messages call it.
     pub fn name(&self, key: &str) -> String {
         if self.section.name.is_empty() { format!("`{key}`") } else { format!("`{key}` of {}", self.section.name) }
@@ -73,6 +80,18 @@ impl Reader {
 
     pub fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
+    }
+
+    /// Takes in one more file.
+    pub fn add_source(&mut self, name: &str, text: &str) -> Option<FileId> {
+        self.problems.add_source(name, text)
+    }
+
+    /// Takes in one more file, in which no reference may stand, as a tree.
+    pub fn tree(&mut self, name: &str, text: &str) -> Option<(FileId, Node)> {
+        let (file, mut root) = overlay::tree(name, text, &mut self.problems)?;
+        reference::refuse(&mut root, &mut self.problems);
+        Some((file, root))
     }
 
     /// Takes note that some entry of a section is left out.

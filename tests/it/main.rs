@@ -24,4 +24,5 @@ mod semantics;
 mod site;
 mod support;
 mod trust;
+mod teams;
 mod wire;

@@ -40,12 +40,14 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
+        let mounts = self.mounts();
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
                 self.clashes(&mut shapes, route, pattern);
                 self.trailing_slash(&route.key);
             }
+            self.keeps_to(route, pattern.as_ref(), &mounts);
             let is_public = matches!(&route.rule, file::Rule::Text(text) if text.value.trim() == "public");
             let accepted = if is_public { Vec::new() } else { self.accepted_by(route) };
             if let Some(first) = route.issuers.iter().flatten().next().filter(|_| is_public) {
