@@ -2,6 +2,7 @@
 
 mod advice;
 mod condition;
+mod gateway;
 mod issuer;
 mod order;
 mod route;
@@ -178,7 +179,7 @@ struct Compiler<'f> {
     reads_roles: bool,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
-    /// The key files that were read.
+    /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
     /// Everything that was read, to name the policy by.
     digest: Context,

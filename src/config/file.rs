@@ -77,6 +77,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
