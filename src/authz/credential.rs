@@ -171,7 +171,16 @@ mod tests {
         let (header, cookie) = (Source::Header("x-token".into()), Source::Cookie("session".into()));
         let headers = [("x-token", "t"), ("cookie", "session=t")];
         let headers = headers.map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).into();
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         for sources in [[&header, &cookie], [&cookie, &header]] {
             assert_eq!(find(&request, sources.into_iter()).unwrap().unwrap().source, &header);

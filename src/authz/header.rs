@@ -199,6 +199,17 @@ impl Contract {
         &self.managed
     }
 
+    /// What the gateway is told beside the headers.
+    #[must_use]
+    pub fn metadata(&self) -> &[(Bytes, Source)] {
+        &self.metadata
+    }
+
+    /// The headers that are kept as the caller sent them, by their names in lower case.
+    pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        self.kept.iter().map(|name| &**name)
+    }
+
     /// What the upstream of an allowed request is told.
     ///
     /// # Errors
@@ -483,9 +494,18 @@ mod tests {
                 Contract::new(vec![Managed { name, source: Source::Subject, format: Format::Json }], vec![], &[]);
             for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
                 let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
-                let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+                let raw = Raw {
+                    asker: Asker::Unix,
+                    proof: Proof::default(),
+                    source: None,
+                    principal: b"",
+                    method: b"GET",
+                    target: b"/",
+                    host: b"h",
+                    headers,
+                };
                 let request = Request::read(&raw, Relaxed::default()).unwrap();
-                let grant = contract.grant(&request, &Caller::default()).unwrap();
+                let grant = contract.grant(&request, None, &Caller::default()).unwrap();
                 let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
                 let removed = grant.remove().filter(|name| **name == sent).count();
                 assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");
