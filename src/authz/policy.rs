@@ -8,6 +8,7 @@ use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
 use super::route::{Cover, RouteId, Table};
 use super::rule::{Expr, Rule};
+use super::services::Services;
 use super::signin::SignIn;
 
 /// Everything that the policy file says, ready for decisions.
@@ -29,6 +30,8 @@ pub struct Policy {
     pub issuers: Box<[Arc<IssuerPolicy>]>,
     /// Who may ask.
     pub gateways: Gateways,
+    /// Which workloads have a name.
+    pub services: Services,
     /// What headers go out, and which never come in.
     pub contract: Contract,
     /// What `paths:` relaxes.

@@ -66,7 +66,7 @@ pub fn run() -> ExitCode {
 impl PolicyFile {
     /// Loads the policy to follow it; tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.path.clone()).inspect_err(|problems| tell(problems)).ok()
+        Followed::open(self.path.clone()).inspect_err(tell).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.

@@ -6,6 +6,7 @@ mod issuer;
 mod order;
 mod route;
 mod rule;
+mod service;
 mod site;
 
 use std::collections::{HashMap, HashSet};
@@ -238,6 +239,7 @@ impl<'f> Compiler<'f> {
         self.compare(&lines, &guards);
         let contract = self.contract(&lines);
         let gateways = self.gateways();
+        let services = self.services();
         let settings = self.settings();
         self.advise();
         if self.problems.has_errors() {
@@ -246,11 +248,7 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
@@ -261,9 +259,10 @@ impl<'f> Compiler<'f> {
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 gateways: Gateways::new(gateways),
+                services,
                 contract: contract?,
                 relaxed: self.relaxed(),
-                sign_in,
+                sign_in: self.sign_in(settings.public_url.as_deref()),
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
@@ -286,6 +285,10 @@ impl<'f> Compiler<'f> {
             }
         }
         Some(compiled)
+    }
+
+    fn sign_in(&self, site: Option<&str>) -> Option<SignIn> {
+        self.file.sign_in.as_ref().map(|template| SignIn::new(&template.value, site.unwrap_or_default()))
     }
 
     fn report(&mut self, problem: Problem) {

@@ -88,12 +88,12 @@ impl<'m> Check<'m> {
         each(message, |number, value| {
             match number {
                 2 => self.method = value.bytes()?,
-                3 => self.headers.push(entry(value.bytes()?)?),
+                3 => self.headers.push(entry(value.bytes()?, false)?),
                 4 => self.path = value.bytes()?,
                 5 => self.host = value.bytes()?,
                 13 => each(value.bytes()?, |number, value| {
                     if number == 1 {
-                        self.raw.push(entry(value.bytes()?)?);
+                        self.raw.push(entry(value.bytes()?, true)?);
                     }
                     Ok(())
                 })?,
@@ -104,15 +104,15 @@ impl<'m> Check<'m> {
     }
 }
 
-/// An entry of a map, or a `HeaderValue`: key, value, and the raw value that counts where there is one.
-fn entry(message: &[u8]) -> Result<Header<'_>, Unreadable> {
+/// An entry of a map; or a `HeaderValue`, which may have a raw value that counts where there is one.
+fn entry(message: &[u8], may_be_raw: bool) -> Result<Header<'_>, Unreadable> {
     let mut header = Header { name: &[], value: &[] };
     let mut raw: &[u8] = &[];
     each(message, |number, value| {
         match number {
             1 => header.name = value.bytes()?,
             2 => header.value = value.bytes()?,
-            3 => raw = value.bytes()?,
+            3 if may_be_raw => raw = value.bytes()?,
             _ => {}
         }
         Ok(())
