@@ -19,6 +19,7 @@ pub mod reason;
 pub mod request;
 pub mod route;
 pub mod rule;
+pub mod services;
 pub mod signin;
 pub mod snapshot;
 pub mod time;

@@ -9,6 +9,7 @@ use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
 use super::route::{Cover, HostSets, Pattern, RouteId, Table};
 use super::rule::{Expr, Rule};
+use super::services::Services;
 use super::signin::SignIn;
 
 /// Everything that the policy file says, ready for decisions.
@@ -32,6 +33,8 @@ pub struct Policy {
     pub issuers: Box<[Arc<IssuerPolicy>]>,
     /// Who may ask.
     pub gateways: Gateways,
+    /// Which workloads have a name.
+    pub services: Services,
     /// What headers go out, and which never come in.
     pub contract: Contract,
     /// What `paths:` relaxes.

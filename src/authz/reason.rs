@@ -101,6 +101,8 @@ reasons! {
     CredentialMissing = "credential_missing", 401, Bare;
     /// Two different credentials were presented for one slot.
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
+    /// The caller's certificate names a SPIFFE ID that is not written as one.
+    CertificateRefused = "certificate_refused", 401, Bare;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
     /// The credential is not a compact JWS.

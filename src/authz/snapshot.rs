@@ -6,7 +6,7 @@ use super::condition;
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
-use super::identity::{Caller, Identity, Truth};
+use super::identity::{Caller, Identity, Standing, Truth};
 use super::issuer::{self, Issuer, IssuerId, Refused};
 use super::policy::{Policy, Route};
 use super::reason::Reason;
@@ -155,7 +155,7 @@ impl Snapshot {
         // 2. route
         let (route, captures) = self.route(request, basis)?;
         // 3. identity
-        basis.caller = self.identify(request, route, facts, now)?;
+        basis.caller = self.identify(request, gateway, route, facts, now)?;
         // 4. policy
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
@@ -181,15 +181,42 @@ impl Snapshot {
     }
 
     /// Fills the caller's slots with what the route accepts. A credential that is there and bad is a denial.
-    fn identify(&self, request: &Request<'_>, route: &Route, facts: &Facts, now: Timestamp) -> Result<Caller, Stop> {
+    fn identify(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<Caller, Stop> {
         if matches!(route.rule, Rule::Public) {
             return Ok(Caller::default());
         }
-        let user = self.user(request, route, facts, now)?;
-        if user.is_none() && matches!(route.rule, Rule::Where(_)) {
-            return Err(Reason::CredentialMissing.into());
+        let (workload, standing) = self.workload(request, gateway, route)?;
+        let caller = Caller { user: self.user(request, route, facts, now)?, workload, app: None, standing };
+        match &route.rule {
+            // A workload that is not the right one is told so; anybody else may come back with a token.
+            Rule::Where(rule) if caller.acting().is_none() && (caller.workload.is_none() || rule.asks_for_users()) => {
+                Err(Reason::CredentialMissing.into())
+            }
+            Rule::Where(_) | Rule::Anyone | Rule::Public => Ok(caller),
         }
-        Ok(Caller { user, ..Caller::default() })
+    }
+
+    /// The workload that the gateway names, where it is believed about certificates.
+    fn workload(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+    ) -> Result<(Option<Arc<Identity>>, Standing), Reason> {
+        if self.policy.services.is_empty() {
+            Ok((None, Standing::Acts))
+        } else if gateway.is_some_and(|gateway| gateway.certificate) {
+            self.policy.services.workload(request.principal, route.id)
+        } else {
+            Ok((None, Standing::Untold))
+        }
     }
 
     fn user(
@@ -324,7 +351,7 @@ fn verify(
 fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl Watch) -> Result<(), Reason> {
     match rule.eval(scene, watch) {
         Truth::True => Ok(()),
-        Truth::False | Truth::Unknown if scene.caller.acting().is_none() && !rule.without_identity() => {
+        Truth::False | Truth::Unknown if scene.caller.user.is_none() && rule.asks_for_users() => {
             Err(Reason::CredentialMissing)
         }
         Truth::Unknown => Err(Reason::FactUnknown),

@@ -227,7 +227,8 @@ impl Explain {
         let who = self.who()?;
         let headers: Vec<(&str, &str)> =
             wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let call = Call { who: &who, ask: &wanted.ask, from: self.from, browser: false, headers: &headers };
+        let call =
+            Call { who: &who, ask: &wanted.ask, from: self.from, service: None, browser: false, headers: &headers };
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };

@@ -129,6 +129,7 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         who: &row.who.value,
         ask: &row.ask.value,
         from: row.from.as_ref().map(|from| from.value),
+        service: row.service.as_ref().map(|service| &*service.value),
         browser: expected == Expectation::Redirect,
         headers: &[],
     };

@@ -8,6 +8,7 @@ mod issuer;
 mod order;
 mod route;
 mod rule;
+mod service;
 mod site;
 mod team;
 
@@ -214,6 +215,7 @@ impl<'f> Compiler<'f> {
         self.compare(&lines, &guards);
         let contract = self.contract(&lines);
         let gateways = self.gateways();
+        let services = self.services();
         let settings = self.settings();
         self.advise();
         if self.problems.has_errors() {
@@ -222,11 +224,7 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
@@ -238,9 +236,10 @@ impl<'f> Compiler<'f> {
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 gateways: Gateways::new(gateways),
+                services,
                 contract: contract?,
                 relaxed: self.relaxed(),
-                sign_in,
+                sign_in: self.sign_in(settings.public_url.as_deref()),
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
@@ -264,6 +263,10 @@ impl<'f> Compiler<'f> {
             }
         }
         Some(compiled)
+    }
+
+    fn sign_in(&self, site: Option<&str>) -> Option<SignIn> {
+        self.file.sign_in.as_ref().map(|template| SignIn::new(&template.value, site.unwrap_or_default()))
     }
 
     fn report(&mut self, problem: Problem) {

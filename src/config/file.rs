@@ -5,6 +5,7 @@ mod header;
 mod include;
 mod issuer;
 mod row;
+mod service;
 mod site;
 
 use std::collections::HashMap;
@@ -16,6 +17,8 @@ pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
+
+use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::overlay;
@@ -37,6 +40,7 @@ pub(super) const TOP: Section = Section {
         "deny",
         "roles",
         "gateways",
+        "services",
         "paths",
         "public_url",
         "sign_in",
@@ -53,7 +57,6 @@ pub(super) const TOP: Section = Section {
         "store",
         "cel",
         "mint",
-        "services",
         "pdp_clients",
         "limit",
         "limits",
@@ -122,6 +125,8 @@ pub struct File {
     pub roles: Vec<Named<Rule>>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
+    /// Workloads by name.
+    pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
     /// Where browsers find the site: scheme, host and port.
@@ -241,6 +246,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         gateways: named(reader, top, "gateways", gateway::gateway),
+        services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
         sign_in: site::sign_in(reader, top),
         public_url,
@@ -493,6 +499,7 @@ gateways:
     max_header_bytes: 98304
     filtered_headers: true
   mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
+services: {cart: spiffe://example.com/ns/shop/sa/cart, shop: [spiffe://example.com/a, spiffe://example.com/ns/shop/*]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
@@ -507,7 +514,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";

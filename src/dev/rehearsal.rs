@@ -64,6 +64,8 @@ pub struct Call<'a> {
     pub ask: &'a Ask,
     /// The address that the caller asks from.
     pub from: Option<IpAddr>,
+    /// The service that the caller's certificate names.
+    pub service: Option<&'a str>,
     /// Whether it is a browser that asks for a page.
     pub browser: bool,
     /// Further headers, their names in lower case.
@@ -170,7 +172,8 @@ impl Rehearsal {
         if let Some((issuer, token)) = &credential {
             present(issuer, token, &mut lines);
         }
-        let gateway = self.gateway(call.from);
+        let gateway = self.gateway(call);
+        let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
         let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
@@ -178,7 +181,7 @@ impl Rehearsal {
             asker: shown.asker,
             proof: shown.proof(),
             source,
-            principal: b"",
+            principal: principal.as_bytes(),
             method: call.ask.method.as_bytes(),
             target: call.ask.target.as_bytes(),
             host: host.as_bytes(),
@@ -221,11 +224,13 @@ impl Rehearsal {
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
-    /// The first gateway that is believed about addresses, where one is told; else the first one.
-    fn gateway(&self, from: Option<IpAddr>) -> Option<&Gateway> {
+    /// The first gateway that is believed about what is told of the call; else the first one.
+    fn gateway(&self, call: &Call<'_>) -> Option<&Gateway> {
         let gateways = &self.snapshot.policy().gateways;
-        let believed = gateways.iter().find(|gateway| gateway.client_address.is_some() && from.is_some());
-        believed.or_else(|| gateways.iter().next())
+        let believed = |gateway: &&Gateway| {
+            (gateway.client_address.is_some() || call.from.is_none()) && (gateway.certificate || call.service.is_none())
+        };
+        gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
 }
 
@@ -402,7 +407,7 @@ mod tests {
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {
         let from = row.from.as_ref().map(|from| from.value);
-        let call = Call { who: &row.who.value, ask: &row.ask.value, from, browser: false, headers: &[] };
+        let call = Call { who: &row.who.value, ask: &row.ask.value, from, service: None, browser: false, headers: &[] };
         match rehearsal.ask(&call) {
             Err(impossible) => impossible.to_string(),
             Ok(decision) => match decision.verdict() {

@@ -57,7 +57,7 @@ impl Compiler<'_> {
                         .cure("`anyone` reads one where it is there"),
                 );
             }
-            if accepted.is_empty() && !is_public && route.issuers.is_none() {
+            if accepted.is_empty() && !is_public && route.issuers.is_none() && self.file.services.is_empty() {
                 nobody.push(route.rule.span());
             }
             self.accepted.extend(&accepted);

@@ -125,9 +125,10 @@ impl Compiler<'_> {
             }
             Word::Issuer(name) => self.issuer_word(name, span, stand),
             Word::Network(_) => self.network(word, span, stand),
-            Word::Service(_) | Word::Key(_) | Word::Actor(_) => {
+            Word::Service(name) => self.service_word(name, span, stand),
+            Word::Key(_) | Word::Actor(_) => {
                 let message = format!("`{word}` is not there yet in this version");
-                let cure = "what is there: signed-in, role: group: scope: claim: owner: issuer: network:";
+                let cure = "what is there: signed-in, role: group: scope: claim: owner: issuer: network: service:";
                 self.report(Problem::error("not_there_yet", span, message).cure(cure));
             }
         }
