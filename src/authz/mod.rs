@@ -1,8 +1,10 @@
 //! The core: may this request pass, and as whom? Synchronous and deterministic, without I/O, clock, logging or transport.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod accept;
 pub mod algorithm;
 mod claim;
+pub mod cors;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;

@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod browser;
 mod issuer;
 mod order;
 mod route;
@@ -19,10 +20,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::error::{Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse};
 use super::tree::{MAX_FILE, decode};
+use crate::authz::credential::strip::Carriers;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
-use crate::authz::signin::SignIn;
 
 /// The largest key file that is read, in bytes; more than any key set may have.
 const MAX_KEY_FILE: usize = 1 << 20;
@@ -236,6 +237,7 @@ impl<'f> Compiler<'f> {
         let contract = self.contract(&lines);
         let gateways = self.gateways();
         let settings = self.settings();
+        let cors = self.cors();
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -243,11 +245,6 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
@@ -260,7 +257,9 @@ impl<'f> Compiler<'f> {
                 gateways: Gateways::new(gateways),
                 contract: contract?,
                 relaxed: self.relaxed(),
-                sign_in,
+                carriers: Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter())),
+                sign_in: self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)),
+                cors: cors?,
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),

@@ -1,5 +1,6 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod browser;
 mod gateway;
 mod header;
 mod issuer;
@@ -9,6 +10,7 @@ mod site;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
 pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
@@ -34,6 +36,7 @@ const TOP: Section = Section {
         "paths",
         "public_url",
         "sign_in",
+        "cors",
         "listen",
         "audit",
         "log",
@@ -44,7 +47,6 @@ const TOP: Section = Section {
     later: &[
         "include",
         "hosts",
-        "cors",
         "grants",
         "store",
         "cel",
@@ -62,8 +64,8 @@ const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers"],
-    later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &["allow", "issuers", "cors", "sign_in", "credential"],
+    later: &["deny", "headers", "limit", "audience", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -76,9 +78,15 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
+    ("routes.*.cors", browser::SHARING.accepted),
+    ("routes.*.sign_in", browser::SIGN_IN.accepted),
+    ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
+    ("sign_in", browser::SIGN_IN.accepted),
+    ("cors", browser::CORS.accepted),
+    ("cors.hosts.*", browser::SHARING.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
@@ -113,7 +121,9 @@ pub struct File {
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Text>,
+    pub sign_in: Option<SignIn>,
+    /// The pages that may read answers across origins.
+    pub cors: Option<Cors>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -139,6 +149,8 @@ pub struct Route {
     pub rule: Rule,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
+    /// What it says to browsers.
+    pub browser: OfRoute,
 }
 
 /// A rule as it was written.
@@ -201,7 +213,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         gateways: named(reader, top, "gateways", gateway::gateway),
         paths: site::paths(reader, top),
-        sign_in: site::sign_in(reader, top),
+        sign_in: browser::sign_in(reader, top),
+        cors: browser::cors(reader, top),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -247,7 +260,9 @@ fn named<T>(
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None)) };
+        let Some(long) = long_form(node) else {
+            return rule(reader, node).map(|rule| (rule, None, OfRoute::default()));
+        };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
@@ -256,13 +271,14 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
-        Some((rule(reader, fields.get("allow")?)?, accepted))
+        let browser = browser::of_route(reader, &fields, top);
+        Some((rule(reader, fields.get("allow")?)?, accepted, browser))
     });
     if !top.has("routes") {
         let start = Span { line: 1, column: 1, offset: 0, len: 0 };
         reader.report(Problem::warning("no_routes", start, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
+    routes.into_iter().map(|(key, (rule, issuers, browser))| Route { key, rule, issuers, browser }).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -385,7 +401,7 @@ issuers:
     default: true
     may_grant: any
     require: claim:tier=gold
-    from: [bearer, 'header:X-Token', cookie:session]
+    from: [bearer, 'header:X-Token', cookie:session, 'query:access_token', 'subprotocol:bearer.']
     origins: [https://app.example.com]
     leeway: 30s
     max_token_lifetime: 24h
@@ -420,6 +436,11 @@ routes:
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
   /long: {allow: role:a, issuers: [main, partner]}
+  /browser:
+    allow: role:a
+    cors: {origins: [https://app.example.com], credentials: true}
+    sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
+    credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -434,6 +455,10 @@ gateways:
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
+cors:
+  origins: [https://app.example.com]
+  credentials: false
+  hosts: {api.example.com: {origins: ['https://*.app.example.com']}}
 listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
 audit: file:/var/log/audit.jsonl
 log: human

@@ -33,6 +33,7 @@ pub(super) type Entry<'n> = (Text, &'n Node);
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
     section: Section,
+    span: Span,
     entries: Vec<(&'static str, Span, &'n Node)>,
 }
 
@@ -57,6 +58,11 @@ impl<'n> Fields<'n> {
     /// Where the key was written.
     pub fn key(&self, key: &str) -> Option<Span> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
+    }
+
+    /// Where the map was written.
+    pub fn span(&self) -> Span {
+        self.span
     }
 
     /// The key as messages call it.
@@ -92,7 +98,7 @@ impl Reader {
     /// Reads a map with fixed keys; reports unknown, repeated and empty ones.
     pub fn fields<'n>(&mut self, node: &'n Node, section: Section) -> Option<Fields<'n>> {
         let what = if section.name.is_empty() { "the file" } else { section.name };
-        let mut fields = Fields { section, entries: Vec::new() };
+        let mut fields = Fields { section, span: node.span, entries: Vec::new() };
         for (key, value) in self.entries(node, what)? {
             let Some(name) = section.accepted.iter().find(|name| **name == &*key.value) else {
                 self.unknown(&key, section);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
+use super::browser::sharing;
 use super::rule::{Stand, worded};
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
@@ -148,13 +149,23 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
+            let from = self.read_from(route, line);
             let made = line.pattern.as_ref().zip(rule).map(|(pattern, rule)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
                 let key = Arc::from(pattern.to_string());
-                (
-                    pattern.clone(),
-                    Route { id: RouteId(at), key, text: rule.to_string().into(), rule, issuers: issuers.collect() },
-                )
+                let browser = &route.browser;
+                let route = Route {
+                    id: RouteId(at),
+                    key,
+                    text: rule.to_string().into(),
+                    rule,
+                    issuers: issuers.collect(),
+                    from,
+                    strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
+                    cors: browser.cors.as_ref().map(sharing),
+                    sign_in: self.elsewhere(route),
+                };
+                (pattern.clone(), route)
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
