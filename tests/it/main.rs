@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod browsers;
 mod cases;
 mod dev;
 mod docs;
