@@ -4,11 +4,13 @@ mod cover;
 mod fault;
 mod fold;
 mod grammar;
+mod shapes;
 mod table;
 
 pub use cover::Cover;
 pub use fault::{PatternError, PatternFault};
 pub(super) use grammar::is_capture_name;
+pub use shapes::Shapes;
 pub use table::{Clash, Found, Table};
 
 /// How many captures one pattern may have, its host's included.
@@ -126,6 +128,23 @@ impl Pattern {
     #[must_use]
     pub fn names_host(&self) -> bool {
         self.host.is_some()
+    }
+
+    /// The host or host pattern that it names, as it is written.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        let host = self.host.as_ref()?;
+        Some(match host {
+            Host::Exact(name) => name.to_string(),
+            Host::One { name, suffix } => format!("{{{name}}}.{suffix}"),
+            Host::Many { suffix } => format!("*.{suffix}"),
+        })
+    }
+
+    /// Its path, as it is written.
+    #[must_use]
+    pub fn path(&self) -> String {
+        Self { methods: None, host: None, segments: self.segments.clone() }.to_string()
     }
 
     /// The names of its captures, the host's first, then from left to right.

@@ -8,6 +8,7 @@ use super::accept;
 use super::credential::strip::{Strip, Stripped};
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
+use super::gateways::Gateway;
 use super::identity::{Caller, Identity, Truth};
 use super::issuer::{self, Issuer, IssuerId, Refused};
 use super::policy::{Policy, Route};
@@ -152,27 +153,21 @@ impl Snapshot {
     ) -> Result<Grant, Stop> {
         // 1. read
         let request = request.map_err(|Malformed(reason)| reason)?;
-        self.is_complete(request)?;
+        let gateway = self.policy.gateways.of(request);
+        is_complete(request, gateway)?;
         // 2. route
         if let Some(asked) = self.preflight(request) {
-            return Ok(self.pass_preflight(request, &asked, basis, witness)?);
+            return Ok(self.pass_preflight(request, &asked, gateway, basis, witness)?);
         }
         let (route, captures) = self.route(request, request.method, basis)?;
         // 3. identity
         basis.caller = self.identify(request, route, facts, now)?;
         // 4. policy
-        let scene =
-            Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
+        let address = gateway.and_then(|gateway| gateway.client_address(request));
+        let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         // What passed every gate is told who calls.
-        Ok(self.grant(request, basis, route.strip.then_some(Strip::Credentials))?)
-    }
-
-    /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
-    fn is_complete(&self, request: &Request<'_>) -> Result<(), Reason> {
-        let told = request.seen.complete
-            || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
-        if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
+        Ok(self.grant(request, gateway, basis, route.strip.then_some(Strip::Credentials))?)
     }
 
     fn route<'r>(
@@ -185,7 +180,7 @@ impl Snapshot {
         let found = self.policy.table.find(host, method, path);
         let id = if let Found::Route(id, _) = &found { Some(*id) } else { None };
         basis.route = id;
-        if !self.policy.relaxed.case_variant && self.policy.table.variant_of(host, method, path, id) {
+        if self.policy.table.variant_of(host, method, path, id, self.policy.relaxed.case_variant) {
             return Err(Reason::PathVariant);
         }
         match found {
@@ -280,9 +275,15 @@ impl Snapshot {
     }
 
     /// What the upstream is told, and which credentials it is not to see.
-    fn grant(&self, request: &Request<'_>, basis: &Basis, strip: Option<Strip>) -> Result<Grant, Reason> {
+    fn grant(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        basis: &Basis,
+        strip: Option<Strip>,
+    ) -> Result<Grant, Reason> {
         let Policy { contract, carriers, .. } = &*self.policy;
-        let mut grant = contract.grant(request, &basis.caller)?;
+        let mut grant = contract.grant(request, gateway, &basis.caller)?;
         if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
             let stripped = carriers.strip(request, &grant.told, how)?;
             grant.stripped = (stripped != Stripped::default()).then(|| Box::new(stripped));
@@ -312,6 +313,12 @@ impl Snapshot {
             _ => denial,
         }
     }
+}
+
+/// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
+fn is_complete(request: &Request<'_>, gateway: Option<&Gateway>) -> Result<(), Reason> {
+    let told = request.seen.complete || gateway.is_some_and(|gateway| gateway.filtered_headers);
+    if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
 }
 
 /// Verifies a token with what its issuer has, or asks for newer keys where those may help.

@@ -2,6 +2,7 @@
 
 mod advice;
 mod browser;
+mod gateway;
 mod issuer;
 mod order;
 mod route;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::error::{Problem, Problems, Span, Spanned};
+use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse};
 use super::tree::{MAX_FILE, decode};
 use crate::authz::credential::strip::Carriers;
@@ -51,6 +52,8 @@ pub struct Compiled {
     pub settings: Settings,
     /// The issuers that a route accepts which names none.
     pub defaults: Vec<IssuerId>,
+    /// Where the keys of the routes stand, by [`crate::authz::route::RouteId`].
+    pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// What may not do what was meant; never an error.
@@ -113,7 +116,7 @@ pub fn load(path: &Path) -> Result<Compiled, Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let bytes = read_capped(path, MAX_FILE.saturating_add(1)).map_err(|error| {
         let message = format!("the file cannot be read: {}", error.kind());
-        alone(&name, Problem::error("file_unreadable", START, message))
+        alone(&name, Problem::error("file_unreadable", Span::START, message))
     })?;
     let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
     let (compiled, problems) = compile(&name, text, &|file| read_capped(&folder.join(file), MAX_KEY_FILE));
@@ -140,11 +143,9 @@ pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
 }
 
-const START: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
-
 fn alone(name: &str, problem: Problem) -> Problems {
-    let mut problems = Problems::default();
-    problems.report(&Arc::from(name), problem);
+    let mut problems = Problems::of(name, "");
+    problems.report(problem);
     problems
 }
 
@@ -158,8 +159,7 @@ fn read_capped(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 
 /// One file while it is compiled.
 struct Compiler<'f> {
-    name: Arc<str>,
-    text: &'f str,
+    name: &'f str,
     file: &'f File,
     files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
     problems: Problems,
@@ -177,7 +177,7 @@ struct Compiler<'f> {
     asked: HashSet<Box<str>>,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
-    /// The key files that were read.
+    /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
     /// Everything that was read, to name the policy by.
     digest: Context,
@@ -185,8 +185,8 @@ struct Compiler<'f> {
 
 impl<'f> Compiler<'f> {
     fn new(
-        name: &str,
-        text: &'f str,
+        name: &'f str,
+        text: &str,
         file: &'f File,
         files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
         problems: Problems,
@@ -198,8 +198,7 @@ impl<'f> Compiler<'f> {
         let is_default = |default: Option<bool>| default.unwrap_or(sole);
         let defaults = file.issuers.iter().enumerate();
         Self {
-            name: Arc::from(name),
-            text,
+            name,
             file,
             files,
             partial: problems.has_errors(),
@@ -220,10 +219,7 @@ impl<'f> Compiler<'f> {
 
     /// Compiles each part whatever the others came to, so that all problems are told at once.
     fn compiled(&mut self) -> Option<Compiled> {
-        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
-        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
-        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
-        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        self.sizes();
         if self.problems.is_full() {
             return None;
         }
@@ -263,9 +259,13 @@ impl<'f> Compiler<'f> {
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
-            files: std::iter::once(PathBuf::from(&*self.name)).chain(self.read.drain(..)).collect(),
+            files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
+            places: lines
+                .iter()
+                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
+                .collect(),
             tests: self.file.tests.clone(),
             warnings: Problems::default(),
         };
@@ -281,7 +281,14 @@ impl<'f> Compiler<'f> {
     }
 
     fn report(&mut self, problem: Problem) {
-        self.problems.report(&self.name, problem);
+        self.problems.report(problem);
+    }
+
+    fn sizes(&mut self) {
+        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
+        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
+        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
+        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
     }
 
     fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {
@@ -293,22 +300,7 @@ impl<'f> Compiler<'f> {
 
     /// The part of a text that is wrong; all of it where it was not written as it reads.
     fn within(&self, text: &Spanned<Box<str>>, at: &Range<usize>) -> Span {
-        let whole = text.span;
-        let narrowed = || {
-            let source = self.text.get(whole.offset as usize..)?;
-            let bare = source.strip_prefix(['"', '\'']).filter(|bare| bare.starts_with(&*text.value));
-            let source = bare.or_else(|| source.starts_with(&*text.value).then_some(source))?;
-            let before = source.get(..at.start).filter(|before| !before.contains('\n'))?;
-            let quote = u32::from(bare.is_some());
-            let columns = u32::try_from(before.chars().count()).ok()?;
-            Some(Span {
-                line: whole.line,
-                column: whole.column.saturating_add(quote).saturating_add(columns),
-                offset: whole.offset.saturating_add(quote).saturating_add(u32::try_from(at.start).ok()?),
-                len: u32::try_from(at.len()).ok()?,
-            })
-        };
-        narrowed().unwrap_or(whole)
+        self.problems.sources().within(text, at)
     }
 
     /// Reads a file that the policy names, and takes note of it.

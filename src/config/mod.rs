@@ -1,12 +1,16 @@
 //! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
 
 pub mod compile;
+pub mod effective;
 pub mod error;
 pub mod file;
 mod shape;
+pub mod source;
 mod trap;
 pub mod tree;
 
 pub use compile::{Compiled, Feed, KeySource, Settings, compile, load};
-pub use error::{Problem, Problems, Severity, Span, Spanned, Text};
+pub use effective::Effective;
+pub use error::{Place, Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};
+pub use source::{FileId, Sources};

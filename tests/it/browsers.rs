@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use portcullis::authz::request::Asker;
 use url::Url;
 
-use crate::doors::{self, Answer, Asked, Http, Lines};
+use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
 use crate::site::Site;
 
 const POLICY: &str = r#"
@@ -177,7 +177,7 @@ fn ask(target: &str, host: &str) -> Asked {
     let pseudo = [(":method", "GET"), (":path", target), (":authority", host), (":scheme", "https")];
     let lines = pseudo.iter().chain(HEADERS).map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let http = Http { method: "GET".into(), target: target.into(), host: host.into(), lines };
-    Asked { asker: Asker::Unix, source: None, http: Some(http) }
+    Asked { asker: Asker::Unix, beside: Beside::default(), source: None, http: Some(http) }
 }
 
 /// Where a person comes out who signs in; `None` where the request was refused.

@@ -163,7 +163,7 @@ impl Stripped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
 
     fn carriers() -> Carriers {
         let sources = [
@@ -178,8 +178,16 @@ mod tests {
 
     fn stripped(how: Strip, target: &str, headers: &[(&str, &str)]) -> Result<Vec<String>, Reason> {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw =
-            Raw { asker: Asker::Unix, source: None, method: b"GET", target: target.as_bytes(), host: b"h", headers };
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: target.as_bytes(),
+            host: b"h",
+            headers,
+        };
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let Stripped { set, remove, query } = carriers().strip(&request, &Told::default(), how)?;
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();

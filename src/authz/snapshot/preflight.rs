@@ -1,6 +1,6 @@
 //! The preflight of a browser (Fetch §4.8): it has no credentials and gets none, so only what needs no identity is asked.
 
-use super::{Basis, Grant, Reason, Request, RuleRef, Scene, Snapshot, Strip, Truth, Witness, Words};
+use super::{Basis, Gateway, Grant, Reason, Request, RuleRef, Scene, Snapshot, Strip, Truth, Witness, Words};
 use crate::authz::identity::Caller;
 use crate::authz::request::Preflight;
 use crate::authz::rule::{Expr, Word};
@@ -16,6 +16,7 @@ impl Snapshot {
         &self,
         request: &Request<'_>,
         asked: &Preflight<'_>,
+        gateway: Option<&Gateway>,
         basis: &mut Basis,
         witness: &mut impl Witness,
     ) -> Result<Grant, Reason> {
@@ -27,10 +28,10 @@ impl Snapshot {
             .and_then(|sharing| sharing.lists(asked.origin))
             .ok_or(Reason::PreflightRefused)?;
         let nobody = Caller::default();
-        let address = self.policy.gateways.client_address(request);
+        let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &nobody, captures: &captures, address };
         self.permit_preflight(request, asked, &scene, basis, witness)?;
-        self.grant(request, basis, Some(Strip::Everything))
+        self.grant(request, gateway, basis, Some(Strip::Everything))
     }
 
     /// Forbids and guards, as far as they are about the address: what they ask of the caller is asked of the request

@@ -137,7 +137,8 @@ pub(super) fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-fn name_fits(reader: &mut Reader, name: &Text) -> bool {
+/// Whether a header of this name may be ours, or a gateway's, to set.
+pub(super) fn name_fits(reader: &mut Reader, name: &Text) -> bool {
     let folded = fold(&name.value);
     let message = if name.value.starts_with(':') || http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
         "this cannot be the name of a header: letters, digits and `-`"
@@ -226,7 +227,7 @@ mod tests {
         let text = "headers:\n  X-User-ID: sub\n  x_user_id: email\nroutes: {/a: role:x}\n";
         let (_, problems) = parse("portcullis.yaml", text);
         let problem = &problems.as_slice()[0];
-        assert_eq!((problem.code, problem.span.line, problem.related[0].0.line), ("header_alias", 3, 2));
+        assert_eq!((problem.code, problem.span.line, problem.related[0].span.line), ("header_alias", 3, 2));
         assert_eq!(found("headers: {X-A: sub}\nheaders_kept: [x.a]"), [(2, 16, "header_alias")]);
     }
 

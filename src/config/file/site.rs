@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section};
-use crate::config::tree::Kind;
+use crate::config::tree::{Kind, Node};
 
 use super::issuer::file_path;
 
@@ -74,13 +74,25 @@ pub enum Log {
     Human,
 }
 
-/// Where the key of the decision ids is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecisionKey {
+/// Where a secret is found: never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretPlace {
     /// In a file.
     File(PathBuf),
     /// In an environment variable.
     Env(Box<str>),
+}
+
+impl SecretPlace {
+    /// Reads `env:NAME` or `file:path`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return (!path.is_empty() && !path.starts_with("//")).then(|| Self::File(path.into()));
+        }
+        let name = text.strip_prefix("env:")?;
+        let fits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        fits.then(|| Self::Env(name.into()))
+    }
 }
 
 pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Leniency>> {
@@ -177,22 +189,19 @@ pub(super) fn log(reader: &mut Reader, top: &Fields<'_>) -> Log {
     log.map(|log| log.value).unwrap_or_default()
 }
 
-pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<DecisionKey>> {
-    let node = top.get("decision_key")?;
-    let text = reader.text(node, "`decision_key`")?;
-    if text.value.starts_with("file:") {
-        return file_path(reader, node, "`decision_key`").map(|path| path.map(DecisionKey::File));
+pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<SecretPlace>> {
+    secret_place(reader, top.get("decision_key")?, "`decision_key`", "key")
+}
+
+/// Reads where a secret is: `env:NAME` or `file:path`.
+pub(super) fn secret_place(reader: &mut Reader, node: &Node, what: &str, of: &str) -> Option<Spanned<SecretPlace>> {
+    let text = reader.text(node, what)?;
+    let place = SecretPlace::parse(&text.value);
+    if place.is_none() {
+        let message = format!("{what} says where the {of} is, never the {of} itself");
+        reader.report(Problem::error("secret_in_file", node.span, message).cure("env:NAME or file:path"));
     }
-    let variable = text
-        .value
-        .strip_prefix("env:")
-        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
-    if variable.is_none() {
-        let problem =
-            Problem::error("secret_in_file", node.span, "`decision_key` says where the key is, never the key itself");
-        reader.report(problem.cure("env:NAME or file:path"));
-    }
-    variable.map(|name| Spanned::new(DecisionKey::Env(name.into()), text.span))
+    place.map(|place| Spanned::new(place, text.span))
 }
 
 pub(super) fn token_cache(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<u64>> {

@@ -20,6 +20,8 @@ pub struct Check<'m> {
     pub http: bool,
     /// `attributes.source.address.socket_address.address`, where that parses.
     pub source: Option<IpAddr>,
+    /// `attributes.source.principal`
+    pub principal: &'m [u8],
     /// `attributes.request.http.method`
     pub method: &'m [u8],
     /// `attributes.request.http.path`
@@ -51,6 +53,7 @@ impl<'m> Check<'m> {
         each(message, |number, value| match number {
             1 => each(value.bytes()?, |number, value| match number {
                 1 => self.address(value.bytes()?),
+                4 => value.bytes().map(|principal| self.principal = principal),
                 _ => Ok(()),
             }),
             4 => each(value.bytes()?, |number, value| match number {
@@ -202,6 +205,7 @@ mod tests {
         let check = CheckRequest::decode(Bytes::copy_from_slice(message)).ok()?;
         let attributes = check.attributes.clone().unwrap_or_default();
         let http = attributes.request.clone().and_then(|request| request.http);
+        let principal = attributes.source.as_ref().map(|peer| peer.principal.clone()).unwrap_or_default();
         let place = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
         let source = match place {
             Some(address::Address::SocketAddress(socket)) => {
@@ -220,6 +224,7 @@ mod tests {
             attributes: check.attributes.is_some(),
             http: seen,
             source,
+            principal: &principal,
             method: &http.method,
             path: &http.path,
             host: &http.host,
@@ -259,10 +264,11 @@ mod tests {
                 ))),
                 text().prop_map(|path| Some(address::Address::Pipe(Pipe { path, mode: 1 }))),
             ];
-        (text(), text(), text(), entries, lines, place).prop_map(|(method, path, host, headers, lines, place)| {
+        let texts = (text(), text(), text(), text());
+        (texts, entries, lines, place).prop_map(|((method, path, host, principal), headers, lines, place)| {
             let header_map = Some(HeaderMap { headers: lines });
             let http = HttpRequest { method, path, host, headers, header_map, size: -1, ..HttpRequest::default() };
-            let source = Some(Peer { address: Some(Address { address: place }), ..Peer::default() });
+            let source = Some(Peer { address: Some(Address { address: place }), principal, ..Peer::default() });
             let request = Some(Request { http: Some(http), ..Request::default() });
             CheckRequest { attributes: Some(AttributeContext { source, request, ..AttributeContext::default() }) }
         })
