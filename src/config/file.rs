@@ -460,6 +460,8 @@ gateways:
     dialect: envoy
     believes: [client_address]
     client_address: {from: xff, hops: 2}
+    max_headers: 200
+    max_header_bytes: 98304
     filtered_headers: true
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com

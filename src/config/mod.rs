@@ -4,6 +4,7 @@ pub mod compile;
 pub mod effective;
 pub mod error;
 pub mod file;
+pub mod schema;
 mod shape;
 pub mod source;
 mod trap;

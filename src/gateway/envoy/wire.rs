@@ -88,12 +88,13 @@ impl<'m> Check<'m> {
         each(message, |number, value| {
             match number {
                 2 => self.method = value.bytes()?,
-                3 => self.headers.push(entry(value.bytes()?)?),
+                3 => self.headers.push(entry(value.bytes()?)?.0),
                 4 => self.path = value.bytes()?,
                 5 => self.host = value.bytes()?,
                 13 => each(value.bytes()?, |number, value| {
                     if number == 1 {
-                        self.raw.push(entry(value.bytes()?)?);
+                        let (line, raw) = entry(value.bytes()?)?;
+                        self.raw.push(if raw.is_empty() { line } else { Header { value: raw, ..line } });
                     }
                     Ok(())
                 })?,
@@ -104,8 +105,8 @@ impl<'m> Check<'m> {
     }
 }
 
-/// An entry of a map, or a `HeaderValue`: key, value, and the raw value that counts where there is one.
-fn entry(message: &[u8]) -> Result<Header<'_>, Unreadable> {
+/// Key and value of a map's entry or of a `HeaderValue`; beside them the latter's raw value, which an entry has not.
+fn entry(message: &[u8]) -> Result<(Header<'_>, &[u8]), Unreadable> {
     let mut header = Header { name: &[], value: &[] };
     let mut raw: &[u8] = &[];
     each(message, |number, value| {
@@ -117,10 +118,7 @@ fn entry(message: &[u8]) -> Result<Header<'_>, Unreadable> {
         }
         Ok(())
     })?;
-    if !raw.is_empty() {
-        header.value = raw;
-    }
-    Ok(header)
+    Ok((header, raw))
 }
 
 /// The value of a field.
@@ -291,6 +289,16 @@ mod tests {
         }
         assert_eq!(read(&[]).map(|check| check.attributes), Ok(false));
         assert_eq!(read(&[0x0a, 0]).map(|check| (check.attributes, check.http)), Ok((true, false)));
+    }
+
+    #[test]
+    fn an_entry_of_a_map_has_no_raw_value() {
+        // attributes.request.http.headers: {key: "a", value: "b"}, and a field 3 that a map's entry does not have.
+        let entry = [0x0a, 1, b'a', 0x12, 1, b'b', 0x1a, 1, b'c'];
+        let nested = |field: u8, inner: &[u8]| [&[field << 3 | 2, u8::try_from(inner.len()).unwrap()], inner].concat();
+        let message = nested(1, &nested(4, &nested(2, &nested(3, &entry))));
+        assert_eq!(read(&message).unwrap().headers, [Header { name: b"a", value: b"b" }]);
+        assert_eq!(by_hand(&message), by_prost(&message));
     }
 
     proptest! {
