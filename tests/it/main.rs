@@ -23,5 +23,6 @@ mod reload;
 mod schema;
 mod semantics;
 mod site;
+mod spa;
 mod support;
 mod wire;
