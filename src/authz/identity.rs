@@ -1,6 +1,7 @@
 //! Who is calling: identities in their slots, made by verification only, and typed reads of their claims.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -203,7 +204,8 @@ impl Identity {
         self.scopes.has(name)
     }
 
-    /// The roles that it is known to have, each once: the token's own, then the derived ones.
+    /// The roles that it is known to have, each once: the token's own, then the derived ones. Those that an included file
+    /// defines (`payments/approver`) are for rules only: what one team defines must not reach another's upstream.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
         let derived = &self.roles.derived;
         let listed = match &self.roles.listed {
@@ -216,7 +218,30 @@ impl Identity {
             .filter(|(at, name)| !listed.iter().take(*at).any(|earlier| earlier == *name))
             .map(|(_, name)| name)
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
-            .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+            .chain(
+                derived
+                    .iter()
+                    .filter(|(name, truth)| *truth == Truth::True && !name.contains('/'))
+                    .map(|(name, _)| name),
+            )
+    }
+
+    /// The roles that it has, each once, in no order; `None` where one of its lists cannot be read.
+    #[must_use]
+    pub fn roles_if_known(&self) -> Option<Vec<&str>> {
+        let Roles { listed: Listed::Known(listed), derived } = &self.roles else { return None };
+        if derived.iter().any(|(_, truth)| *truth == Truth::Unknown) {
+            return None;
+        }
+        let mut roles: BTreeSet<&str> = listed.iter().map(|role| &**role).collect();
+        for (name, truth) in derived {
+            if *truth == Truth::True {
+                roles.insert(name)
+            } else {
+                roles.remove(&**name)
+            };
+        }
+        Some(roles.into_iter().collect())
     }
 
     /// The groups that it is known to be in.

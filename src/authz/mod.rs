@@ -5,6 +5,7 @@ pub mod accept;
 pub mod algorithm;
 pub mod certificate;
 mod claim;
+pub mod condition;
 pub mod cors;
 pub mod credential;
 pub mod decision;

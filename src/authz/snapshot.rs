@@ -5,6 +5,7 @@ mod preflight;
 use std::sync::Arc;
 
 use super::accept;
+use super::condition;
 use super::credential::strip::{Strip, Stripped};
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
@@ -166,6 +167,7 @@ impl Snapshot {
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
+        meet(route, &condition::Scene { request, who: scene, now })?;
         // What passed every gate is told who calls.
         Ok(self.grant(request, gateway, basis, route.strip.then_some(Strip::Credentials))?)
     }
@@ -362,6 +364,18 @@ fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl W
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
     }
+}
+
+/// A route's condition must be true: false and what cannot be told both deny.
+fn meet(route: &Route, scene: &condition::Scene<'_>) -> Result<(), Reason> {
+    let Some(condition) = &route.condition else { return Ok(()) };
+    let reason = match condition.holds(scene) {
+        Ok(true) => return Ok(()),
+        Ok(false) => Reason::ConditionUnmet,
+        Err(_) => Reason::ConditionFailed,
+    };
+    let would_signing_in_help = scene.who.caller.acting().is_none() && condition.is_about_caller();
+    Err(if would_signing_in_help { Reason::CredentialMissing } else { reason })
 }
 
 /// Whether the rule would hold for this caller if it had been given every scope.

@@ -25,4 +25,6 @@ mod semantics;
 mod site;
 mod spa;
 mod support;
+mod teams;
+mod trust;
 mod wire;

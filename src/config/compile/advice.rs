@@ -10,6 +10,7 @@ impl Compiler<'_> {
         if self.problems.has_errors() {
             return;
         }
+        self.unused_hosts();
         for (at, (name, _)) in self.file.issuers.iter().enumerate() {
             if !self.accepted.contains(&at) {
                 let message = format!("no route accepts the issuer `{}`", name.value);
@@ -19,7 +20,7 @@ impl Compiler<'_> {
         }
         let sources = self.file.headers.iter().map(|header| &header.source);
         let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
-        if sources.any(|source| source.value == Source::Roles) {
+        if self.reads_roles || sources.any(|source| source.value == Source::Roles) {
             return;
         }
         for (name, _) in &self.file.roles {

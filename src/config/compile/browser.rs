@@ -63,7 +63,14 @@ impl Compiler<'_> {
         SignIn::new(&sign_in.to.value, public_url, sign_in.return_to.iter().map(|origin| &*origin.value))
     }
 
-    pub(super) fn elsewhere(&self, route: &file::Route) -> Elsewhere {
+    pub(super) fn elsewhere(&mut self, route: &file::Route) -> Elsewhere {
+        let to = route.browser.sign_in.iter().flatten().map(|sign_in| &sign_in.to);
+        if let Some(to) = to.filter(|to| to.value.contains("{url}") && self.file.public_url.is_none()).last()
+            && !self.partial
+        {
+            let message = "`{url}` needs `public_url` in the policy: the Host header is never copied";
+            self.report(Problem::error("missing_key", to.span, message).cure("public_url: https://shop.example.com"));
+        }
         match &route.browser.sign_in {
             None => Elsewhere::No,
             Some(None) => Elsewhere::Nowhere,

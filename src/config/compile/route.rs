@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::browser::sharing;
-use super::rule::{Stand, worded};
+use super::rule::Stand;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
@@ -41,12 +41,14 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
+        let mounts = self.mounts();
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
                 self.clashes(&mut shapes, route, pattern);
                 self.trailing_slash(&route.key);
             }
+            self.keeps_to(route, pattern.as_ref(), &mounts);
             let is_public = matches!(&route.rule, file::Rule::Text(text) if text.value.trim() == "public");
             let accepted = if is_public { Vec::new() } else { self.accepted_by(route) };
             if let Some(first) = route.issuers.iter().flatten().next().filter(|_| is_public) {
@@ -66,25 +68,15 @@ impl Compiler<'_> {
         lines
     }
 
-    fn pattern(&mut self, key: &Spanned<Box<str>>) -> Option<Pattern> {
-        match Pattern::parse(&key.value) {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let span = self.within(key, &error.at);
-                self.report(worded("bad_pattern", span, &error.to_string()));
-                None
-            }
-        }
-    }
-
     fn clashes(&mut self, shapes: &mut HashMap<(String, String), Span>, route: &file::Route, pattern: &Pattern) {
-        let shape = pattern.shape_key();
         let methods: Vec<&str> = pattern.methods().collect();
         let methods = if methods.is_empty() { vec![""] } else { methods };
         let mut first = None;
-        for method in methods {
-            let earlier = *shapes.entry((shape.clone(), method.to_owned())).or_insert(route.key.span);
-            first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+        for shape in pattern.shape_keys() {
+            for method in &methods {
+                let earlier = *shapes.entry((shape.clone(), (*method).to_owned())).or_insert(route.key.span);
+                first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+            }
         }
         if let Some(first) = first {
             let message = "another route has the same key but for the names of its captures, and the same method";
@@ -150,15 +142,24 @@ impl Compiler<'_> {
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
             let from = self.read_from(route, line);
-            let made = line.pattern.as_ref().zip(rule).map(|(pattern, rule)| {
+            let condition = match &route.when {
+                Some(when) => self.condition(when, line).map(Some),
+                None => Some(None),
+            };
+            let made = line.pattern.as_ref().zip(rule.zip(condition)).map(|(pattern, (rule, condition))| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
                 let key = Arc::from(pattern.to_string());
+                let text = match &condition {
+                    Some(condition) => format!("{rule} when {}", condition.text()).into(),
+                    None => rule.to_string().into(),
+                };
                 let browser = &route.browser;
                 let route = Route {
                     id: RouteId(at),
                     key,
-                    text: rule.to_string().into(),
+                    text,
                     rule,
+                    condition,
                     issuers: issuers.collect(),
                     from,
                     strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),

@@ -77,13 +77,18 @@ pub(super) fn of_route(reader: &mut Reader, fields: &Fields<'_>, top: &Fields<'_
     let cors = fields.get("cors").and_then(|node| reader.fields(node, SHARING));
     let nowhere = |node: &Node| matches!(&node.kind, Kind::Text { text, .. } if &**text == "none");
     let sign_in = fields.get("sign_in").map(|node| {
-        if nowhere(node) { None } else { sign_in_at(reader, node, "`sign_in` of a route", top.has("public_url")) }
+        if nowhere(node) { None } else { sign_in_at(reader, node, "`sign_in` of a route", has_public_url(top)) }
     });
     OfRoute {
         cors: cors.map(|fields| sharing(reader, &fields)),
         sign_in,
         credential: fields.get("credential").and_then(|node| credential(reader, node)),
     }
+}
+
+/// Whether there is a `public_url`, or may be: a file of a team's has none, and is compiled with the policy's.
+fn has_public_url(top: &Fields<'_>) -> bool {
+    top.has("public_url") || !top.is_policy()
 }
 
 pub(super) fn cors(reader: &mut Reader, top: &Fields<'_>) -> Option<Cors> {
@@ -159,7 +164,7 @@ fn is_under_a_name(origin: &str) -> bool {
 
 /// Where browsers are sent; the request's own URL takes the place of `{url}`.
 pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<SignIn> {
-    sign_in_at(reader, top.get("sign_in")?, "`sign_in`", top.has("public_url"))
+    sign_in_at(reader, top.get("sign_in")?, "`sign_in`", has_public_url(top))
 }
 
 fn sign_in_at(reader: &mut Reader, node: &Node, what: &str, public: bool) -> Option<SignIn> {

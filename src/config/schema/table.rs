@@ -97,6 +97,7 @@ pub const TABLE: &[Section] = &[
     ]),
     ("routes.*", &["allow"], &[
         ("allow", Is::Rule, "The rule: who may pass"),
+        ("when", Is::Text, "A condition in CEL that must be true as well, for what words cannot say"),
         ("issuers", Is::Texts, "Whose tokens it accepts"),
         ("cors", Is::Section("routes.*.cors"), "Whose pages may read its answers, in place of what its host says"),
         ("sign_in", Is::Either(&[Is::Word(&["none"]), URL, Is::Section("routes.*.sign_in")]), "Where browsers are sent to sign in, in place of what the top says"),
