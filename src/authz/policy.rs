@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use super::condition::Condition;
+use super::cors::{Cors, Sharing};
+use super::credential::Source;
+use super::credential::strip::Carriers;
 use super::gateways::Gateways;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
@@ -39,8 +42,12 @@ pub struct Policy {
     pub contract: Contract,
     /// What `paths:` relaxes.
     pub relaxed: Relaxed,
+    /// Where credentials of the issuers may stand.
+    pub carriers: Carriers,
     /// Where people sign in.
     pub sign_in: Option<SignIn>,
+    /// Whose pages may read answers; `None` where neither the policy nor a route says anything of it.
+    pub cors: Option<Box<Cors>>,
 }
 
 impl Policy {
@@ -54,6 +61,23 @@ impl Policy {
     #[must_use]
     pub fn route(&self, id: RouteId) -> Option<&Route> {
         self.routes.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Where people sign in who ask for this route.
+    #[must_use]
+    pub fn sign_in<'p>(&'p self, route: Option<&'p Route>) -> Option<&'p SignIn> {
+        match route.map(|route| &route.sign_in) {
+            Some(Elsewhere::No) | None => self.sign_in.as_ref(),
+            Some(Elsewhere::Nowhere) => None,
+            Some(Elsewhere::At(sign_in)) => Some(sign_in),
+        }
+    }
+
+    /// Whose pages may read the answers of this host and route.
+    #[must_use]
+    pub fn sharing<'p>(&'p self, host: &str, route: Option<&'p Route>) -> Option<&'p Sharing> {
+        let of_host = || self.cors.as_ref().and_then(|cors| cors.of(host));
+        route.and_then(|route| route.cors.as_ref()).or_else(of_host)
     }
 }
 
@@ -82,6 +106,34 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// Where tokens are looked for, where that is not everywhere that their issuers say.
+    pub from: Option<Box<[Source]>>,
+    /// Whether the upstream sees no credential.
+    pub strip: bool,
+    /// Whose pages may read its answers, where that is not as for its host.
+    pub cors: Option<Sharing>,
+    /// Whether people sign in elsewhere for it.
+    pub sign_in: Elsewhere,
+}
+
+/// Whether people sign in elsewhere than the policy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// They do not.
+    #[default]
+    No,
+    /// They are not sent away.
+    Nowhere,
+    /// They sign in here.
+    At(SignIn),
+}
+
+impl Route {
+    /// Whether tokens are looked for in this place.
+    #[must_use]
+    pub fn reads(&self, source: &Source) -> bool {
+        self.from.as_ref().is_none_or(|from| from.contains(source))
+    }
 }
 
 /// A guard by its pattern, or a forbid by its name.

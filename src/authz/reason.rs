@@ -96,6 +96,9 @@ reasons! {
     /// No route matches.
     NoRoute = "no_route", 403, None;
 
+    /// A preflight asks for a method that no route has, or from an origin that its `cors:` does not list.
+    PreflightRefused = "preflight_refused", 403, None;
+
     // Gate 3, identity.
     /// The route needs an identity and no credential was presented.
     CredentialMissing = "credential_missing", 401, Bare;
@@ -103,6 +106,8 @@ reasons! {
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
     /// The caller's certificate names a SPIFFE ID that is not written as one.
     CertificateRefused = "certificate_refused", 401, Bare;
+    /// A query parameter that carries a credential is there twice, or in a spelling that some upstreams read as its name.
+    QueryAmbiguous = "query_ambiguous", 400, InvalidRequest;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
     /// The credential is not a compact JWS.

@@ -199,7 +199,7 @@ fn named(rules: &[crate::authz::policy::Named], at: u32) -> Option<String> {
 fn headers(row: &Row, grant: &Grant) -> Result<(), String> {
     for (name, expected) in &row.headers {
         let lower = name.value.to_ascii_lowercase();
-        let set = grant.set().iter().find(|(set, _)| **set == *lower.as_bytes());
+        let set = grant.set().find(|(set, _)| **set == *lower.as_bytes());
         let set = set.map(|(_, value)| String::from_utf8_lossy(value));
         if set.as_deref() != expected.as_deref() {
             let shown = |value: Option<&str>| value.map_or("nothing".to_owned(), |value| format!("`{value}`"));

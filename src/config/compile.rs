@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod browser;
 mod condition;
 mod gateway;
 mod hosts;
@@ -25,11 +26,11 @@ use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
+use crate::authz::credential::strip::Carriers;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
 use crate::authz::route::HostSets;
-use crate::authz::signin::SignIn;
 
 /// How many issuers a policy may have: each takes its share of the memory for tokens.
 const MAX_ISSUERS: usize = 256;
@@ -217,6 +218,7 @@ impl<'f> Compiler<'f> {
         let gateways = self.gateways();
         let services = self.services();
         let settings = self.settings();
+        let cors = self.cors();
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -239,7 +241,9 @@ impl<'f> Compiler<'f> {
                 services,
                 contract: contract?,
                 relaxed: self.relaxed(),
-                sign_in: self.sign_in(settings.public_url.as_deref()),
+                carriers: Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter())),
+                sign_in: self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)),
+                cors: cors?,
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
@@ -263,10 +267,6 @@ impl<'f> Compiler<'f> {
             }
         }
         Some(compiled)
-    }
-
-    fn sign_in(&self, site: Option<&str>) -> Option<SignIn> {
-        self.file.sign_in.as_ref().map(|template| SignIn::new(&template.value, site.unwrap_or_default()))
     }
 
     fn report(&mut self, problem: Problem) {

@@ -1,5 +1,6 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod browser;
 mod gateway;
 mod header;
 mod include;
@@ -11,6 +12,7 @@ mod site;
 use std::collections::HashMap;
 
 pub use super::source::FileId;
+pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
 pub use include::{Include, MAY, Team};
@@ -44,6 +46,7 @@ pub(super) const TOP: Section = Section {
         "paths",
         "public_url",
         "sign_in",
+        "cors",
         "listen",
         "audit",
         "log",
@@ -51,25 +54,13 @@ pub(super) const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &[
-        "cors",
-        "grants",
-        "store",
-        "cel",
-        "mint",
-        "pdp_clients",
-        "limit",
-        "limits",
-        "keys",
-        "certificates",
-        "revocations",
-    ],
+    later: &["grants", "store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
     never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "when", "issuers"],
-    later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &["allow", "when", "issuers", "cors", "sign_in", "credential"],
+    later: &["deny", "headers", "limit", "audience", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -84,10 +75,16 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
+    ("routes.*.cors", browser::SHARING.accepted),
+    ("routes.*.sign_in", browser::SIGN_IN.accepted),
+    ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
+    ("sign_in", browser::SIGN_IN.accepted),
+    ("cors", browser::CORS.accepted),
+    ("cors.hosts.*", browser::SHARING.accepted),
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
@@ -132,7 +129,9 @@ pub struct File {
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Text>,
+    pub sign_in: Option<SignIn>,
+    /// The pages that may read answers across origins.
+    pub cors: Option<Cors>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -162,6 +161,8 @@ pub struct Route {
     pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
+    /// What it says to browsers.
+    pub browser: OfRoute,
 }
 
 /// A rule as it was written.
@@ -248,7 +249,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         gateways: named(reader, top, "gateways", gateway::gateway),
         services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
-        sign_in: site::sign_in(reader, top),
+        sign_in: browser::sign_in(reader, top),
+        cors: browser::cors(reader, top),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -298,7 +300,9 @@ fn named<T>(
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None, None)) };
+        let Some(long) = long_form(node) else {
+            return rule(reader, node).map(|rule| (rule, None, None, OfRoute::default()));
+        };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
@@ -308,14 +312,16 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
+        let browser = browser::of_route(reader, &fields, top);
         let rule = rule(reader, fields.get("allow")?)?;
         // A condition that cannot be read is no condition less.
-        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
+        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?, browser))
     });
     if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
+    let route = |(key, (rule, issuers, when, browser))| Route { key, rule, when, issuers, browser };
+    routes.into_iter().map(route).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -439,7 +445,7 @@ issuers:
     default: true
     may_grant: any
     require: claim:tier=gold
-    from: [bearer, 'header:X-Token', cookie:session]
+    from: [bearer, 'header:X-Token', cookie:session, 'query:access_token', 'subprotocol:bearer.']
     origins: [https://app.example.com]
     leeway: 30s
     max_token_lifetime: 24h
@@ -485,6 +491,11 @@ routes:
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
   /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner]}
+  /browser:
+    allow: role:a
+    cors: {origins: [https://app.example.com], credentials: true}
+    sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
+    credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -503,6 +514,10 @@ services: {cart: spiffe://example.com/ns/shop/sa/cart, shop: [spiffe://example.c
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
+cors:
+  origins: [https://app.example.com]
+  credentials: false
+  hosts: {api.example.com: {origins: ['https://*.app.example.com']}}
 listen:
   grpc:
     - 127.0.0.1:9000

@@ -37,6 +37,7 @@ pub(super) type Entry<'n> = (Text, &'n Node);
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
     section: Section,
+    span: Span,
     entries: Vec<(&'static str, Span, &'n Node)>,
 }
 
@@ -60,6 +61,11 @@ impl<'n> Fields<'n> {
     /// Where the key was written.
     pub fn key(&self, key: &str) -> Option<Span> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
+    }
+
+    /// Where the map was written.
+    pub fn span(&self) -> Span {
+        self.span
     }
 
     /// Whether they are the sections of the policy file.
@@ -112,7 +118,7 @@ impl Reader {
     /// Reads a map with fixed keys; reports unknown, repeated and empty ones.
     pub fn fields<'n>(&mut self, node: &'n Node, section: Section) -> Option<Fields<'n>> {
         let what = if section.name.is_empty() { "the file" } else { section.name };
-        let mut fields = Fields { section, entries: Vec::new() };
+        let mut fields = Fields { section, span: node.span, entries: Vec::new() };
         for (key, value) in self.entries(node, what)? {
             let Some(name) = section.accepted.iter().find(|name| **name == &*key.value) else {
                 self.unknown(&key, section);

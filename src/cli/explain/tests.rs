@@ -519,6 +519,29 @@ fn no_credential_is_ever_printed() {
 }
 
 #[test]
+fn a_token_of_the_query_is_never_printed_in_any_spelling() {
+    let policy = compiled(&POLICY.replace("[bearer, cookie:session]", "[bearer, cookie:session, 'query:t']"));
+    for target in ["/in?a=1&t=s3cret", "/in?%74=s3cret&a=1", "/in?a=1&T=s3cret", "/a%2f?t=s3cret&a=1"] {
+        for format in ["text", "json"] {
+            let (text, _) = try_told(&policy, &["--format", format, target]).unwrap();
+            assert!(!text.contains("s3cret") && text.contains("a=1"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_preflight_is_told_as_one() {
+    let policy = compiled(&format!("{POLICY}cors: {{origins: https://app.test}}\n"));
+    let preflight = |origin: &str| {
+        let origin = format!("Origin: {origin}");
+        let asked = ["-H", "Access-Control-Request-Method: GET", "-H", &origin, "OPTIONS", "/in"];
+        try_told(&policy, &asked).unwrap().0
+    };
+    has(&preflight("https://app.test"), &["✓ route", "it is a preflight: no credential is read", "ALLOWED"]);
+    has(&preflight("https://evil.test"), &["✗ route", "DENIED 403 preflight_refused"]);
+}
+
+#[test]
 fn what_came_with_a_request_draws_nothing_on_the_terminal() {
     let text = told(&["--claims", r#"{"sub":"u1","tenant":"\u001b[2Jx\u202e"}"#, "/t/a/b"]);
     assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");

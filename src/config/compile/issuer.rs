@@ -354,11 +354,13 @@ fn types(issuer: &file::Issuer) -> TokenTypes {
     TokenTypes { accepted: issuer.types.iter().map(|typ| typ.value.clone()).collect(), absent: false, id_tokens }
 }
 
-fn source(credential: &file::Credential) -> Source {
+pub(super) fn source(credential: &file::Credential) -> Source {
     match credential {
         file::Credential::Bearer => Source::Bearer,
         file::Credential::Header(name) => Source::Header(name.clone()),
         file::Credential::Cookie(name) => Source::Cookie(name.clone()),
+        file::Credential::Query(name) => Source::Query(name.clone()),
+        file::Credential::Subprotocol(start) => Source::Subprotocol(start.clone()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
+use super::browser::sharing;
 use super::rule::Stand;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
@@ -140,6 +141,7 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
+            let from = self.read_from(route, line);
             let condition = match &route.when {
                 Some(when) => self.condition(when, line).map(Some),
                 None => Some(None),
@@ -151,7 +153,20 @@ impl Compiler<'_> {
                     Some(condition) => format!("{rule} when {}", condition.text()).into(),
                     None => rule.to_string().into(),
                 };
-                (pattern.clone(), Route { id: RouteId(at), key, text, rule, condition, issuers: issuers.collect() })
+                let browser = &route.browser;
+                let route = Route {
+                    id: RouteId(at),
+                    key,
+                    text,
+                    rule,
+                    condition,
+                    issuers: issuers.collect(),
+                    from,
+                    strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
+                    cors: browser.cors.as_ref().map(sharing),
+                    sign_in: self.elsewhere(route),
+                };
+                (pattern.clone(), route)
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);

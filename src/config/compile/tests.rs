@@ -554,3 +554,32 @@ fn a_header_that_a_gateway_sets_is_not_ours_as_well() {
     assert_eq!(told("headers: {x_fg_user: sub}"), ["header_lent_twice"]);
     assert_eq!(told("headers_kept: [X-FG-User]"), ["header_lent_twice"]);
 }
+
+#[test]
+fn a_route_reads_tokens_only_where_its_issuers_have_them() {
+    assert_eq!(with_issuer("routes:\n  /a: {allow: role:x, credential: {from: bearer}}"), [""; 0]);
+    assert_eq!(
+        with_issuer("routes:\n  /a: {allow: role:x, credential: {from: [bearer, 'query:t']}}"),
+        ["credential_nowhere 2:51 'query:t'"]
+    );
+    assert_eq!(
+        with_issuer("routes:\n  /a: {allow: public, credential: {from: bearer, then: strip}}"),
+        ["~issuer_unused 0:11 main", "~credential_unread 2:42 bearer"]
+    );
+    assert_eq!(with_issuer("routes:\n  /a: {allow: public, credential: strip}\n  /b: role:x"), [""; 0]);
+}
+
+#[test]
+fn a_host_of_cors_is_a_host_and_there_once() {
+    let hosts = |hosts: &str| {
+        let one = |host: &str| format!("  '{host}': {{origins: https://app.example.com}}\n");
+        let hosts: String = hosts.split(' ').map(|host| format!("  {}", one(host))).collect();
+        with_issuer(&format!("cors:\n  hosts:\n{hosts}routes: {{/a: role:x}}\n"))
+    };
+    assert_eq!(hosts("api.example.com *.example.com {x}.example.com"), [""; 0]);
+    assert_eq!(hosts("api.example.com API.example.com"), ["host_twice 4:5 'API.example.com'"]);
+    assert_eq!(hosts("{x}.example.com {y}.example.com"), ["host_twice 4:5 '{y}.example.com'"]);
+    for bad in ["api.example.com:8443", "*", "a..b", "api.example.com/x"] {
+        assert_eq!(hosts(bad), [format!("bad_pattern 3:5 '{bad}'")], "{bad}");
+    }
+}
