@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::accept::Form;
+use super::cors::Listed;
+use super::credential::strip::Stripped;
 use super::header::Told;
 use super::identity::Caller;
 use super::reason::{Challenge, Reason};
@@ -56,6 +59,7 @@ pub enum Verdict {
 pub struct Grant {
     pub(super) told: Arc<Told>,
     pub(super) aliases: Vec<Bytes>,
+    pub(super) stripped: Option<Box<Stripped>>,
 }
 
 impl Grant {
@@ -71,15 +75,22 @@ impl Grant {
         &self.aliases
     }
 
-    /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
+    /// Credentials of this very request that the upstream is not to see.
     #[must_use]
-    pub fn set(&self) -> &[(Bytes, Bytes)] {
-        self.told.set()
+    pub fn stripped(&self) -> Option<&Stripped> {
+        self.stripped.as_deref()
     }
 
-    /// Headers to remove from the request to the upstream: every managed name that is not set, and the aliases.
+    /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
+    pub fn set(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        self.told.set().iter().chain(self.stripped.iter().flat_map(|stripped| &stripped.set))
+    }
+
+    /// Headers to remove from the request to the upstream: every managed name that is not set, the aliases, and what
+    /// carries a credential that is not to be seen.
     pub fn remove(&self) -> impl Iterator<Item = &Bytes> {
-        self.told.unset().iter().chain(&self.aliases)
+        let stripped = self.stripped.iter().flat_map(|stripped| &stripped.remove);
+        self.told.unset().iter().chain(&self.aliases).chain(stripped)
     }
 
     /// What the gateway is told beside the headers.
@@ -105,11 +116,13 @@ pub struct Denial {
     scope: Option<Box<str>>,
     location: Option<Box<str>>,
     grpc: bool,
+    form: Form,
+    reader: Option<Listed>,
 }
 
 impl Denial {
     pub(super) fn because(reason: Reason) -> Self {
-        Self { reason, scope: None, location: None, grpc: false }
+        Self { reason, scope: None, location: None, grpc: false, form: Form::Problem, reader: None }
     }
 
     pub(super) fn with_scope(self, scope: Box<str>) -> Self {
@@ -118,6 +131,14 @@ impl Denial {
 
     pub(super) fn with_location(self, location: Box<str>) -> Self {
         Self { location: Some(location), ..self }
+    }
+
+    pub(super) fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    pub(super) fn for_page(self, reader: Option<Listed>) -> Self {
+        Self { reader, ..self }
     }
 
     pub(super) fn for_grpc(self) -> Self {
@@ -155,6 +176,18 @@ impl Denial {
                 Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#).into())
             }
         }
+    }
+
+    /// How its body is written; a caller who speaks gRPC gets none of these.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The page of another origin that may read it.
+    #[must_use]
+    pub fn reader(&self) -> Option<&Listed> {
+        self.reader.as_ref()
     }
 
     /// Whether the caller speaks gRPC.

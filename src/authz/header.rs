@@ -199,6 +199,17 @@ impl Contract {
         &self.managed
     }
 
+    /// What the gateway is told beside the headers.
+    #[must_use]
+    pub fn metadata(&self) -> &[(Bytes, Source)] {
+        &self.metadata
+    }
+
+    /// The headers that are kept as the caller sent them, by their names in lower case.
+    pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        self.kept.iter().map(|name| &**name)
+    }
+
     /// What the upstream of an allowed request is told.
     ///
     /// # Errors
@@ -222,7 +233,7 @@ impl Contract {
         if pushes_over_a_limit(request, limits, &told.set) {
             return Err(Reason::HeadersTooLarge);
         }
-        Ok(Grant { told, aliases })
+        Ok(Grant { told, aliases, stripped: None })
     }
 
     /// What is told of this identity; made anew where it was made for a contract of before a reload.
@@ -444,7 +455,7 @@ mod tests {
     }
 
     fn value(grant: &Grant, name: &str) -> Option<String> {
-        let found = grant.set().iter().find(|(set, _)| set == name.as_bytes())?;
+        let found = grant.set().find(|(set, _)| set == name.as_bytes())?;
         Some(String::from_utf8(found.1.to_vec()).unwrap())
     }
 
@@ -453,7 +464,7 @@ mod tests {
         for caller in [Caller::default(), caller("{}"), caller(r#"{"name":"Ann","groups":["a"],"name64":"x"}"#)] {
             let grant = grant(&caller, &[]).unwrap();
             for name in contract().managed().iter().map(|managed| managed.name.clone()) {
-                let set = grant.set().iter().filter(|(set, _)| *set == name).count();
+                let set = grant.set().filter(|(set, _)| *set == name).count();
                 let removed = grant.remove().filter(|removed| **removed == name).count();
                 assert_eq!(set + removed, 1, "{name:?}");
             }
@@ -483,9 +494,18 @@ mod tests {
                 Contract::new(vec![Managed { name, source: Source::Subject, format: Format::Json }], vec![], &[]);
             for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
                 let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
-                let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+                let raw = Raw {
+                    asker: Asker::Unix,
+                    proof: Proof::default(),
+                    source: None,
+                    principal: b"",
+                    method: b"GET",
+                    target: b"/",
+                    host: b"h",
+                    headers,
+                };
                 let request = Request::read(&raw, Relaxed::default()).unwrap();
-                let grant = contract.grant(&request, &Caller::default()).unwrap();
+                let grant = contract.grant(&request, None, &Caller::default()).unwrap();
                 let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
                 let removed = grant.remove().filter(|name| **name == sent).count();
                 assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");
@@ -497,7 +517,7 @@ mod tests {
     fn headers_that_ours_push_over_a_limit_are_refused_and_not_left_to_fail() {
         let names: Vec<String> = (0..110).map(|n| format!("x-h{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let set = grant(&caller("{}"), &[]).unwrap().set().len();
+        let set = grant(&caller("{}"), &[]).unwrap().set().count();
         assert!(grant(&caller("{}"), &names[..MAX_LINES - set]).is_ok());
         assert_eq!(grant(&caller("{}"), &names[..=MAX_LINES - set]).unwrap_err(), Reason::HeadersTooLarge);
         assert_eq!(grant(&caller("{}"), &names[..MAX_LINES + OWN_LINES]).unwrap_err(), Reason::HeadersTooLarge);

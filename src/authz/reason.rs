@@ -96,11 +96,18 @@ reasons! {
     /// No route matches.
     NoRoute = "no_route", 403, None;
 
+    /// A preflight asks for a method that no route has, or from an origin that its `cors:` does not list.
+    PreflightRefused = "preflight_refused", 403, None;
+
     // Gate 3, identity.
     /// The route needs an identity and no credential was presented.
     CredentialMissing = "credential_missing", 401, Bare;
     /// Two different credentials were presented for one slot.
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
+    /// The caller's certificate names a SPIFFE ID that is not written as one.
+    CertificateRefused = "certificate_refused", 401, Bare;
+    /// A query parameter that carries a credential is there twice, or in a spelling that some upstreams read as its name.
+    QueryAmbiguous = "query_ambiguous", 400, InvalidRequest;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
     /// The credential is not a compact JWS.
@@ -156,6 +163,8 @@ reasons! {
     HeadersTooLarge = "headers_too_large", 431, None;
 
     // The shell.
+    /// Peers make portcullis keep too many bytes of messages that are not finished.
+    Overloaded = "overloaded", 503, None;
     /// portcullis has no policy loaded.
     NotReady = "not_ready", 503, None;
     /// portcullis itself failed. The log says how.

@@ -132,6 +132,15 @@ pub struct Request<'r> {
     pub seen: Seen<'r>,
 }
 
+/// What a browser asks before a request of a page of another origin (Fetch §4.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preflight<'r> {
+    /// Whose page.
+    pub origin: &'r [u8],
+    /// The method of the request that is to follow.
+    pub method: &'r str,
+}
+
 /// The header lines that decisions read, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen<'r> {
@@ -208,6 +217,21 @@ impl<'r> Request<'r> {
             && seen.authorization.is_none()
     }
 
+    /// The preflight that this is: OPTIONS, with one `Origin` and one `Access-Control-Request-Method` that is a method.
+    /// Any other OPTIONS is a request like all.
+    #[must_use]
+    pub fn preflight(&self) -> Option<Preflight<'r>> {
+        if self.method != "OPTIONS" {
+            return None;
+        }
+        let sole = |name: &'static [u8]| {
+            let mut lines = self.headers.iter().filter(|line| line.name == name);
+            lines.next().filter(|_| lines.next().is_none()).map(|line| line.value)
+        };
+        let method = read_method(sole(b"access-control-request-method")?).ok()?;
+        Some(Preflight { origin: sole(b"origin")?, method })
+    }
+
     /// Whether the method may change something (RFC 9110 §9.2.1), or the connection is to become another protocol.
     #[must_use]
     pub fn is_unsafe(&self) -> bool {
@@ -251,7 +275,8 @@ impl<'r> Seen<'r> {
                 b"x-request-id" => once(&mut seen.request_id)?,
                 b"x-envoy-external-address" => once(&mut seen.external_address)?,
                 b"accept" => seen.accept = Some(value),
-                b"upgrade" => seen.upgrade = true,
+                // An extended CONNECT (RFC 8441) that a gateway shows as it came.
+                b"upgrade" | b":protocol" => seen.upgrade = true,
                 b"x-requested-with" => seen.requested_with = true,
                 [b':', ..] => {}
                 _ if is_plain_name(name) => seen.odd_names |= worth_folding(name),

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{PolicyFile, count, print};
+use super::{PolicyFile, count, load, print};
 use crate::config::effective::Above;
-use crate::config::{Compiled, Effective, Problems, load};
+use crate::config::{Compiled, Effective, Origin, Problems};
 
 /// The widest column that others are aligned to.
 const WIDEST: usize = 40;
@@ -20,6 +20,9 @@ pub(super) struct Check {
     /// How to say it
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
+    /// Read what `${env:NAME}` and `${file:path}` stand for as stubs where it is not there
+    #[arg(long)]
+    stub_secrets: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -32,10 +35,11 @@ enum Form {
 
 impl Check {
     pub fn run(self) -> ExitCode {
+        let origin = Origin { stubs: self.stub_secrets, ..self.policy.origin() };
         let compiled = match self.format {
-            Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
+            Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = load(&self.policy.path);
+                let loaded = origin.load();
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),
@@ -108,6 +112,7 @@ fn json(compiled: &Compiled) -> Value {
         members.insert("policy".into(), policy.id.to_string().into());
         members.insert("routes".into(), routes.into());
         members.insert("forbids".into(), forbids.into());
+        members.insert("stubs".into(), compiled.stubs.iter().map(|name| &**name).collect());
         members.insert("tests".into(), compiled.tests.len().into());
     }
     told

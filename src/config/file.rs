@@ -1,27 +1,39 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod browser;
 mod gateway;
 mod header;
+mod include;
 mod issuer;
 mod row;
+mod service;
 mod site;
 
 use std::collections::HashMap;
 
+pub use super::source::FileId;
+pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
+pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
+
+use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::overlay;
+use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
-const TOP: Section = Section {
+pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "hosts",
+        "include",
         "headers",
         "headers_kept",
         "metadata",
@@ -30,9 +42,11 @@ const TOP: Section = Section {
         "deny",
         "roles",
         "gateways",
+        "services",
         "paths",
         "public_url",
         "sign_in",
+        "cors",
         "listen",
         "audit",
         "log",
@@ -40,28 +54,13 @@ const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &[
-        "include",
-        "hosts",
-        "cors",
-        "grants",
-        "store",
-        "cel",
-        "mint",
-        "services",
-        "pdp_clients",
-        "limit",
-        "limits",
-        "keys",
-        "certificates",
-        "revocations",
-    ],
+    later: &["grants", "store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
     never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "when", "issuers"],
-    later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &["allow", "when", "issuers", "cors", "sign_in", "credential"],
+    later: &["deny", "headers", "limit", "audience", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -72,14 +71,23 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
+    ("routes.*.cors", browser::SHARING.accepted),
+    ("routes.*.sign_in", browser::SIGN_IN.accepted),
+    ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
+    ("sign_in", browser::SIGN_IN.accepted),
+    ("cors", browser::CORS.accepted),
+    ("cors.hosts.*", browser::SHARING.accepted),
     ("listen", site::LISTEN.accepted),
+    ("listen.grpc.*", site::GRPC.accepted),
+    ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
@@ -92,6 +100,12 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
+    /// Named sets of hosts.
+    pub hosts: Vec<Named<Vec<Text>>>,
+    /// What is given to the files of teams.
+    pub includes: Vec<Include>,
+    /// The files of teams.
+    pub teams: HashMap<FileId, Team>,
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
@@ -108,12 +122,16 @@ pub struct File {
     pub roles: Vec<Named<Rule>>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
+    /// Workloads by name.
+    pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Text>,
+    pub sign_in: Option<SignIn>,
+    /// The pages that may read answers across origins.
+    pub cors: Option<Cors>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -126,6 +144,8 @@ pub struct File {
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// What was taken from outside of the file.
+    pub taken: Taken,
     /// The sections of which some entry could not be read, and so is left out.
     pub lost: Vec<&'static str>,
 }
@@ -141,6 +161,8 @@ pub struct Route {
     pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
+    /// What it says to browsers.
+    pub browser: OfRoute,
 }
 
 /// A rule as it was written.
@@ -167,26 +189,46 @@ impl Rule {
     }
 }
 
+/// Reads a policy file that refers to nothing outside of it. See [`parse_all`].
+#[must_use]
+pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
+    parse_all(name, text, &Surroundings::NONE)
+}
+
 /// Reads a policy file. There is no file where it cannot be read as YAML, or says nothing; where there is one and the
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
-pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Problems::of(name, text));
-    let (tree, problems) = read(text);
-    let broken = tree.is_none() && !problems.is_empty();
-    for problem in problems {
-        reader.report(problem);
+pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<File>, Problems) {
+    let mut problems = Problems::of(name, text);
+    let (tree, unreadable) = read(text);
+    let broken = tree.is_none() && !unreadable.is_empty();
+    for problem in unreadable {
+        problems.report(problem);
     }
-    let root = tree.filter(|root| root.kind != Kind::Null);
+    let mut root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
         let problem = Problem::error("empty_file", Span::START, "the file says nothing");
-        reader.report(problem.cure("it needs at least `routes:`"));
+        problems.report(problem.cure("it needs at least `routes:`"));
     }
-    let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
+    for (name, text) in around.later {
+        let later = overlay::tree(name, text, &mut problems);
+        if let Some(((_, later), root)) = later.zip(root.as_mut()) {
+            overlay::lay(root, later, &mut problems);
+        }
+    }
+    let taken = root.as_mut().map(|root| {
+        let (taken, fillings) = fill(root, around, &mut problems);
+        problems.hide(fillings);
+        taken
+    });
+    let mut reader = Reader::new(problems);
+    let file = root.and_then(|root| {
+        reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields, taken.unwrap_or_default(), around))
+    });
     (file, reader.into_problems())
 }
 
-fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
+fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundings<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
     let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
@@ -194,6 +236,9 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
+        hosts: named(reader, top, "hosts", |reader, _, node| {
+            Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
+        }),
         headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         metadata: header::metadata(reader, top),
@@ -202,8 +247,10 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         gateways: named(reader, top, "gateways", gateway::gateway),
+        services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
-        sign_in: site::sign_in(reader, top),
+        sign_in: browser::sign_in(reader, top),
+        cors: browser::cors(reader, top),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -212,9 +259,13 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
+        taken,
+        includes: Vec::new(),
+        teams: HashMap::new(),
         lost: Vec::new(),
     };
     file.lost = reader.lost();
+    include::included(reader, top, &mut file, &names, around);
     file
 }
 
@@ -249,7 +300,9 @@ fn named<T>(
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None, None)) };
+        let Some(long) = long_form(node) else {
+            return rule(reader, node).map(|rule| (rule, None, None, OfRoute::default()));
+        };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
@@ -259,14 +312,16 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
+        let browser = browser::of_route(reader, &fields, top);
         let rule = rule(reader, fields.get("allow")?)?;
         // A condition that cannot be read is no condition less.
-        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
+        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?, browser))
     });
-    if !top.has("routes") {
+    if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
+    let route = |(key, (rule, issuers, when, browser))| Route { key, rule, when, issuers, browser };
+    routes.into_iter().map(route).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -346,6 +401,7 @@ fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, mes
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference::Found;
     use super::*;
 
     /// The whole of a typical site, as the documentation shows it.
@@ -389,7 +445,7 @@ issuers:
     default: true
     may_grant: any
     require: claim:tier=gold
-    from: [bearer, 'header:X-Token', cookie:session]
+    from: [bearer, 'header:X-Token', cookie:session, 'query:access_token', 'subprotocol:bearer.']
     origins: [https://app.example.com]
     leeway: 30s
     max_token_lifetime: 24h
@@ -422,6 +478,8 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
+hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -433,6 +491,11 @@ routes:
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
   /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner]}
+  /browser:
+    allow: role:a
+    cors: {origins: [https://app.example.com], credentials: true}
+    sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
+    credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -446,16 +509,27 @@ gateways:
     max_headers: 200
     max_header_bytes: 98304
     filtered_headers: true
+  mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
+services: {cart: spiffe://example.com/ns/shop/sa/cart, shop: [spiffe://example.com/a, spiffe://example.com/ns/shop/*]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
-listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
+cors:
+  origins: [https://app.example.com]
+  credentials: false
+  hosts: {api.example.com: {origins: ['https://*.app.example.com']}}
+listen:
+  grpc:
+    - 127.0.0.1:9000
+    - unix:/run/portcullis.sock
+    - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
+  admin: '[::1]:9001'
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -466,7 +540,13 @@ tests:
     }
 
     fn read(text: &str) -> File {
-        let (file, problems) = parse("portcullis.yaml", text);
+        let found = Found { path: "teams/a.yaml".into(), name: "teams/a.yaml".into(), place: "/teams/a.yaml".into() };
+        let around = Surroundings {
+            file: &|_| Ok(b"routes: {/team/x: public}".to_vec()),
+            list: &|_| Ok(vec![found.clone()]),
+            ..Surroundings::NONE
+        };
+        let (file, problems) = parse_all("portcullis.yaml", text, &around);
         assert_eq!(problems.to_string(), "", "{text}");
         file.unwrap()
     }
@@ -516,7 +596,7 @@ tests:
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
-        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));
+        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 3));
         assert_eq!((&file.audit, file.log), (&Audit::File("/var/log/audit.jsonl".into()), Log::Human));
         assert_eq!(file.token_cache.unwrap().value, 64 << 20);
         let Who::Token { issuer, roles, claims } = &file.tests[0].who.value else { panic!("anonymous") };

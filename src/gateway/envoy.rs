@@ -14,6 +14,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::authorizer::{Answered, Authorizer};
+use crate::authz::accept::Form;
+use crate::authz::cors::Listed;
+use crate::authz::credential::strip::Stripped;
 use crate::authz::decision::{Datum, Decision, Denial, Verdict};
 use crate::authz::header::Told;
 use crate::authz::reason::Reason;
@@ -127,8 +130,10 @@ fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, 
 fn encode(answered: &Answered) -> Bytes {
     match answered.decision.verdict() {
         // The same caller is told the same each time: the answer is made once, and shared.
-        Verdict::Allow(grant) if grant.aliases().is_empty() => grant.told().encoded(|told| frame(&allow(told, &[]))),
-        Verdict::Allow(grant) => frame(&allow(grant.told(), grant.aliases())),
+        Verdict::Allow(grant) if grant.aliases().is_empty() && grant.stripped().is_none() => {
+            grant.told().encoded(|told| frame(&allow(told, &[], None)))
+        }
+        Verdict::Allow(grant) => frame(&allow(grant.told(), grant.aliases(), grant.stripped())),
         Verdict::Deny(denial) => frame(&deny(denial, answered)),
     }
 }
@@ -148,10 +153,14 @@ fn frame(response: &CheckResponse) -> Bytes {
 /// `CheckResponse { status: { code: 7 } }` in its frame, which Envoy answers with a bare 403.
 const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
 
-fn allow(told: &Told, aliases: &[Bytes]) -> CheckResponse {
+fn allow(told: &Told, aliases: &[Bytes], stripped: Option<&Stripped>) -> CheckResponse {
+    let nothing = Stripped::default();
+    let Stripped { set, remove, query } = stripped.unwrap_or(&nothing);
+    let headers = told.set().iter().chain(set);
     let ok = OkHttpResponse {
-        headers: told.set().iter().map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
-        headers_to_remove: [told.unset(), aliases].concat(),
+        headers: headers.map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
+        headers_to_remove: [told.unset(), aliases, remove].concat(),
+        query_parameters_to_remove: query.clone(),
         ..OkHttpResponse::default()
     };
     let fields: std::collections::BTreeMap<_, _> =
@@ -192,7 +201,7 @@ fn lossy(text: &Bytes) -> String {
 fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
     let status = denial.status();
     let id = answered.id.map(|id| id.to_string()).unwrap_or_default();
-    let mut headers = Vec::with_capacity(5);
+    let mut headers = Vec::with_capacity(9);
     let mut header =
         |name: &'static str, value: Bytes| headers.push(overwrite(Bytes::from_static(name.as_bytes()), value));
     let body = if denial.is_grpc() {
@@ -200,10 +209,26 @@ fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
         header("grpc-status", Bytes::from_static(grpc_status(status).as_bytes()));
         format!("{} Decision {id}", sentence(status))
     } else {
-        header("content-type", Bytes::from_static(b"application/problem+json"));
+        let (kind, body) = match denial.form() {
+            Form::Problem => ("application/problem+json", problem(status, &id)),
+            Form::Html => ("text/html; charset=utf-8", page(status, &id)),
+            Form::Text => ("text/plain; charset=utf-8", format!("{}\nDecision {id}\n", sentence(status))),
+        };
+        header("content-type", Bytes::from_static(kind.as_bytes()));
         header("x-content-type-options", Bytes::from_static(b"nosniff"));
-        problem(status, &id)
+        if denial.form() == Form::Html {
+            header("content-security-policy", Bytes::from_static(NOTHING_RUNS.as_bytes()));
+        }
+        body
     };
+    if let Some(Listed { origin, credentials }) = denial.reader() {
+        header("access-control-allow-origin", Bytes::copy_from_slice(origin.as_bytes()));
+        if *credentials {
+            header("access-control-allow-credentials", Bytes::from_static(b"true"));
+        }
+        header("access-control-expose-headers", Bytes::from_static(b"WWW-Authenticate"));
+        header("vary", Bytes::from_static(b"Origin"));
+    }
     header("cache-control", Bytes::from_static(b"no-store"));
     if let Some(location) = denial.location() {
         header("location", Bytes::copy_from_slice(location.as_bytes()));
@@ -225,6 +250,18 @@ fn problem(status: u16, id: &str) -> String {
     let (title, detail) = (title(status), sentence(status));
     format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}","decision":"{id}"}}"#)
 }
+
+/// A page without scripts, styles or anything of the request's.
+fn page(status: u16, id: &str) -> String {
+    let (title, detail) = (title(status), sentence(status));
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{status} {title}</title></head>\n<body><h1>{status} {title}</h1>\
+         <p>{detail}</p><p>Decision <code>{id}</code></p></body></html>\n"
+    )
+}
+
+const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const fn title(status: u16) -> &'static str {
     match status {

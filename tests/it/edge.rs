@@ -55,8 +55,14 @@ impl Portcullis {
     }
 
     pub async fn behind(issuer: Issuer) -> Self {
+        let policy = POLICY.replace("ISSUER", issuer.url());
+        Self::with(issuer, &policy).await
+    }
+
+    /// With another policy than the usual one.
+    pub async fn with(issuer: Issuer, policy: &str) -> Self {
         let dir = TempDir::new();
-        let policy = dir.file("portcullis.yaml", POLICY.replace("ISSUER", issuer.url()));
+        let policy = dir.file("portcullis.yaml", policy);
         let (file, compiled) = PolicyFile::open(policy).unwrap();
         let listen = vec![Endpoint::Tcp(ANY_PORT)];
         let overrides = Overrides { listen, admin: Some(ANY_PORT), cores: Some(1), ..Overrides::default() };

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod browsers;
 mod cases;
 mod dev;
 mod docs;
@@ -23,5 +24,8 @@ mod reload;
 mod schema;
 mod semantics;
 mod site;
+mod spa;
 mod support;
+mod teams;
+mod trust;
 mod wire;

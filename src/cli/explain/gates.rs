@@ -11,6 +11,7 @@ use super::scene::Sight;
 use super::token::{Decoded, presented};
 use super::{near, token};
 use crate::authz::condition::{self, Condition, Part};
+use crate::authz::credential::query::without;
 use crate::authz::decision::{Datum, Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
@@ -86,7 +87,7 @@ pub(super) fn explain(
             method: request.method.to_owned(),
             host: request.host.to_string(),
             path: request.path.to_string(),
-            query: request.query.map(str::to_owned),
+            query: request.query.map(|query| without(query, policy.carriers.queries()).into_owned()),
             address,
         }),
         gates: telling.gates(),
@@ -123,7 +124,9 @@ impl Telling<'_> {
             None => Reached::Passed,
             Some(_) if self.request.is_none() => Reached::Read,
             Some(Reason::HeadersFiltered) => Reached::Read,
-            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant) => Reached::Route,
+            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant | Reason::PreflightRefused) => {
+                Reached::Route
+            }
             Some(_) if basis.rule.is_none() => Reached::Identity,
             Some(Reason::HeaderValueRefused) => Reached::Headers,
             Some(_) => Reached::Policy,
@@ -183,6 +186,10 @@ impl Telling<'_> {
     }
 
     fn identity(&self) -> (String, Vec<Detail>, Vec<Asking>) {
+        let cors = self.policy.cors.as_ref();
+        if cors.and_then(|_| self.request?.preflight()).is_some() {
+            return ("it is a preflight: no credential is read, and none passes".to_owned(), Vec::new(), Vec::new());
+        }
         if self.route.is_some_and(|route| matches!(route.rule, Rule::Public)) {
             return ("the route is public: no credential is read".to_owned(), Vec::new(), Vec::new());
         }
@@ -294,7 +301,7 @@ impl Telling<'_> {
             Some(Reason::ConditionUnmet | Reason::ConditionFailed | Reason::CredentialMissing)
         );
         let answers = parts.iter().map(|part| Answer {
-            word: part.text.to_owned(),
+            word: one_line(part.text),
             answer: match part.told {
                 Ok(true) => "hit",
                 Ok(false) => "missed",
@@ -306,7 +313,7 @@ impl Telling<'_> {
         Asking {
             kind: "condition",
             name: self.route.map(|route| route.key.to_string()).unwrap_or_default(),
-            rule: condition.text().to_owned(),
+            rule: one_line(condition.text()),
             holds: match passed {
                 true => "true",
                 false if unmet => "false",
@@ -339,8 +346,8 @@ impl Telling<'_> {
         Told {
             allowed: true,
             status: 200,
-            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
-            replaced: grant.set().iter().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
+            set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
+            replaced: grant.set().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
             removed: removed.into_iter().map(|name| text(name)).collect(),
             also_removed: rest.len(),
             metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
@@ -416,8 +423,12 @@ fn compared(part: &Part<'_>) -> String {
     compared.join(", ")
 }
 
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn near_part(part: &Part<'_>) -> String {
-    format!("if `{}` were true; {}", part.text, compared(part))
+    format!("if `{}` were true; {}", one_line(part.text), compared(part))
 }
 
 /// What a rule must come to.

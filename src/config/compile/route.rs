@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::rule::{Stand, worded};
+use super::browser::sharing;
+use super::rule::Stand;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
@@ -40,12 +41,14 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
+        let mounts = self.mounts();
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
                 self.clashes(&mut shapes, route, pattern);
                 self.trailing_slash(&route.key);
             }
+            self.keeps_to(route, pattern.as_ref(), &mounts);
             let is_public = matches!(&route.rule, file::Rule::Text(text) if text.value.trim() == "public");
             let accepted = if is_public { Vec::new() } else { self.accepted_by(route) };
             if let Some(first) = route.issuers.iter().flatten().next().filter(|_| is_public) {
@@ -55,7 +58,7 @@ impl Compiler<'_> {
                         .cure("`anyone` reads one where it is there"),
                 );
             }
-            if accepted.is_empty() && !is_public && route.issuers.is_none() {
+            if accepted.is_empty() && !is_public && route.issuers.is_none() && self.file.services.is_empty() {
                 nobody.push(route.rule.span());
             }
             self.accepted.extend(&accepted);
@@ -65,25 +68,15 @@ impl Compiler<'_> {
         lines
     }
 
-    fn pattern(&mut self, key: &Spanned<Box<str>>) -> Option<Pattern> {
-        match Pattern::parse(&key.value) {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let span = self.within(key, &error.at);
-                self.report(worded("bad_pattern", span, &error.to_string()));
-                None
-            }
-        }
-    }
-
     fn clashes(&mut self, shapes: &mut HashMap<(String, String), Span>, route: &file::Route, pattern: &Pattern) {
-        let shape = pattern.shape_key();
         let methods: Vec<&str> = pattern.methods().collect();
         let methods = if methods.is_empty() { vec![""] } else { methods };
         let mut first = None;
-        for method in methods {
-            let earlier = *shapes.entry((shape.clone(), method.to_owned())).or_insert(route.key.span);
-            first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+        for shape in pattern.shape_keys() {
+            for method in &methods {
+                let earlier = *shapes.entry((shape.clone(), (*method).to_owned())).or_insert(route.key.span);
+                first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+            }
         }
         if let Some(first) = first {
             let message = "another route has the same key but for the names of its captures, and the same method";
@@ -148,6 +141,7 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
+            let from = self.read_from(route, line);
             let condition = match &route.when {
                 Some(when) => self.condition(when, line).map(Some),
                 None => Some(None),
@@ -159,7 +153,20 @@ impl Compiler<'_> {
                     Some(condition) => format!("{rule} when {}", condition.text()).into(),
                     None => rule.to_string().into(),
                 };
-                (pattern.clone(), Route { id: RouteId(at), key, text, rule, condition, issuers: issuers.collect() })
+                let browser = &route.browser;
+                let route = Route {
+                    id: RouteId(at),
+                    key,
+                    text,
+                    rule,
+                    condition,
+                    issuers: issuers.collect(),
+                    from,
+                    strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
+                    cors: browser.cors.as_ref().map(sharing),
+                    sign_in: self.elsewhere(route),
+                };
+                (pattern.clone(), route)
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);

@@ -14,7 +14,7 @@ use super::{Named, known_issuer};
 
 pub(super) const ROW: Section = Section {
     name: "a test",
-    accepted: &["as", "ask", "expect", "headers", "from", "at"],
+    accepted: &["as", "ask", "expect", "headers", "from", "service", "at"],
     later: &["with"],
     never: &[],
 };
@@ -35,6 +35,8 @@ pub struct Row {
     pub headers: Vec<Named<Option<Box<str>>>>,
     /// The address that the caller asks from.
     pub from: Option<Spanned<IpAddr>>,
+    /// The service that the caller's certificate names.
+    pub service: Option<Text>,
     /// When, where the row says so.
     pub at: Option<Timestamp>,
 }
@@ -89,6 +91,7 @@ struct Parts<'n> {
     expect: &'n Node,
     headers: Option<&'n Node>,
     from: Option<&'n Node>,
+    service: Option<&'n Node>,
     at: Option<&'n Node>,
 }
 
@@ -104,17 +107,18 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let ask = ask(reader, parts.ask);
     let expect = expectation(reader, parts.expect);
     let headers = parts.headers.map(|node| headers(reader, node)).unwrap_or_default();
+    let service = parts.service.and_then(|node| reader.text(node, "`service` of a test"));
     let from = parts.from.and_then(|node| address(reader, node));
     let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
-    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, from, at })
+    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, from, service, at })
 }
 
 fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
     match &node.kind {
         Kind::List(cells) => match cells.as_slice() {
-            [who, ask, expect] => Some(Parts { who, ask, expect, headers: None, from: None, at: None }),
+            [who, ask, expect] => Some(Parts { who, ask, expect, headers: None, from: None, service: None, at: None }),
             [who, ask, expect, headers] => {
-                Some(Parts { who, ask, expect, headers: Some(headers), from: None, at: None })
+                Some(Parts { who, ask, expect, headers: Some(headers), from: None, service: None, at: None })
             }
             _ => {
                 let message = format!("a test has three or four parts, this has {}", cells.len());
@@ -136,6 +140,7 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 expect: fields.get("expect")?,
                 headers: fields.get("headers"),
                 from: fields.get("from"),
+                service: fields.get("service"),
                 at: fields.get("at"),
             })
         }

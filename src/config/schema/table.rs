@@ -1,6 +1,6 @@
 //! Every key of the policy file, section by section: the one place to add a line to when the file learns a key.
 
-use super::{Is, Section};
+use super::{Is, Key, Section};
 
 const URL: Is = Is::Like(r"https?://[^\s#]+");
 const FILE: Is = Is::Like(r"file:[^\s].*");
@@ -10,12 +10,23 @@ const ALGORITHMS: &[&str] = &[
 ];
 const LENIENCIES: &[&str] =
     &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
-const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+");
+const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+|query:[A-Za-z0-9_-]+|subprotocol:.+\.");
+const THEN: Is = Is::Word(&["strip", "forward"]);
 const SECRET: Is = Is::Like(r"(env:|file:)[^\s].*");
 const BY: Is = Is::Like(r"unix|spiffe://.+|dns:.+|token:(env|file):.+|[0-9a-fA-F:.]+(/[0-9]+)?");
 const ENDPOINT: Is = Is::Like(r"unix:/.+|.+:[0-9]+");
 const ROUTE_KEY: &str = r"^([A-Z][A-Z_-]*(,[A-Z][A-Z_-]*)* )?[^ /]*/";
 const HEADER_NAME: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
+const ORIGIN: Is = Is::Like(r"[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+");
+const SHARING: &[Key] = &[
+    ("origins", Is::Some(&ORIGIN), "Whose pages may read answers; `*.` stands for one label"),
+    ("credentials", Is::Flag, "Whether these pages may send cookies"),
+];
+const SIGN_IN: &[Key] = &[
+    ("to", URL, "Where people sign in; `{url}` is the page that they asked for"),
+    ("return_to", Is::Some(&ORIGIN), "The origins of other sites that they may be sent back to"),
+];
 
 /// The keys, in the order of [`ACCEPTED_KEYS`](crate::config::file::ACCEPTED_KEYS).
 #[rustfmt::skip]
@@ -32,7 +43,8 @@ pub const TABLE: &[Section] = &[
         ("gateways", Is::Map(&Is::Section("gateways.*")), "Who may ask, and what is believed of them"),
         ("paths", Is::Words(LENIENCIES), "What is not refused in a path"),
         ("public_url", Is::Like(r"https?://[^\s/?#]+/?"), "Where browsers find the site: scheme, host and port"),
-        ("sign_in", URL, "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
+        ("sign_in", Is::Either(&[URL, Is::Section("sign_in")]), "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
+        ("cors", Is::Section("cors"), "Whose pages may read answers"),
         ("listen", Is::Section("listen"), "Where portcullis listens"),
         ("audit", Is::Like(r"stdout|none|file:.+"), "Where decisions are recorded"),
         ("log", Is::Word(&["json", "human"]), "How the log is written"),
@@ -55,7 +67,7 @@ pub const TABLE: &[Section] = &[
         ("default", Is::Flag, "Whether routes accept it that name no issuers"),
         ("may_grant", Is::Either(&[Is::Word(&["any"]), Is::Text, Is::List(&Is::Text, 0)]), "The roles that it may speak of: names, `name-*`, or `any`"),
         ("require", Is::Rule, "A rule that each of its tokens must meet; 401 otherwise"),
-        ("from", Is::Some(&CREDENTIAL), "Where its tokens are: `bearer`, `header:X-Token`, `cookie:name`"),
+        ("from", Is::Some(&CREDENTIAL), "Where its tokens are: `bearer`, `header:X-Token`, `cookie:name`, `query:access_token`, `subprotocol:bearer.`"),
         ("origins", Is::Some(&URL), "Whose pages may send its cookie"),
         ("leeway", Is::Duration, "How far clocks may differ, 5m at most"),
         ("max_token_lifetime", Is::Duration, "The longest time from `iat` to `exp`"),
@@ -85,7 +97,17 @@ pub const TABLE: &[Section] = &[
     ]),
     ("routes.*", &["allow"], &[
         ("allow", Is::Rule, "The rule: who may pass"),
+        ("when", Is::Text, "A condition in CEL that must be true as well, for what words cannot say"),
         ("issuers", Is::Texts, "Whose tokens it accepts"),
+        ("cors", Is::Section("routes.*.cors"), "Whose pages may read its answers, in place of what its host says"),
+        ("sign_in", Is::Either(&[Is::Word(&["none"]), URL, Is::Section("routes.*.sign_in")]), "Where browsers are sent to sign in, in place of what the top says"),
+        ("credential", Is::Either(&[THEN, Is::Section("routes.*.credential")]), "Where tokens are read, and whether the upstream sees them"),
+    ]),
+    ("routes.*.cors", &["origins"], SHARING),
+    ("routes.*.sign_in", &["to"], SIGN_IN),
+    ("routes.*.credential", &[], &[
+        ("from", Is::Some(&CREDENTIAL), "Where tokens are read: some of the places that its issuers have"),
+        ("then", THEN, "Whether the upstream sees the credentials"),
     ]),
     ("rule", &[], &[
         ("any", Is::List(&Is::Rule, 1), "One of these rules holds"),
@@ -108,6 +130,13 @@ pub const TABLE: &[Section] = &[
         ("from", Is::Word(&["connection", "x-envoy-external-address", "xff"]), "Where the address is found"),
         ("hops", Is::Number(1, 16), "Which address of `x-forwarded-for`, from the right"),
     ]),
+    ("sign_in", &["to"], SIGN_IN),
+    ("cors", &[], &[
+        ("origins", Is::Some(&ORIGIN), "Whose pages may read answers, for every host without an entry of its own"),
+        ("credentials", Is::Flag, "Whether these pages may send cookies"),
+        ("hosts", Is::Map(&Is::Section("cors.hosts.*")), "Whose pages may read answers, by host: a name, `*.name` or `{x}.name`"),
+    ]),
+    ("cors.hosts.*", &["origins"], SHARING),
     ("listen", &[], &[
         ("grpc", Is::Some(&ENDPOINT), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
         ("admin", ENDPOINT, "For health, metrics and administration"),

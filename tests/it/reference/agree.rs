@@ -83,7 +83,7 @@ fn upstream(decision: &Decision, question: &Question) -> Answer {
         Verdict::Allow(grant) => grant,
     };
     let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-    let set: BTreeMap<String, String> = grant.set().iter().map(|(name, value)| (text(name), text(value))).collect();
+    let set: BTreeMap<String, String> = grant.set().map(|(name, value)| (text(name), text(value))).collect();
     let removed: BTreeSet<String> = grant.remove().map(text).collect();
     let stays = |name: &String| !name.starts_with(':') && !set.contains_key(name) && !removed.contains(name);
     let mut lines: BTreeSet<(String, String)> =

@@ -311,6 +311,7 @@ fn route_keys_are_what_the_grammar_in_the_docs_says() {
     let grammar = Grammar { rules: grammar("key"), spaced: &[], is_plain, alphabet, known: RefCell::default() };
     let limits = [
         "Connect",
+        "UnknownHosts",
         "MethodTwice",
         "CaptureTwice",
         "TooMany",
