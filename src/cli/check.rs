@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{PolicyFile, count, print};
 use crate::config::effective::Above;
-use crate::config::{Compiled, Effective, Problems, load};
+use crate::config::lint::is_lint;
+use crate::config::{Compiled, Effective, Problem, Problems, Severity, load};
 
 /// The widest column that others are aligned to.
 const WIDEST: usize = 40;
@@ -17,6 +18,9 @@ const WIDEST: usize = 40;
 pub(super) struct Check {
     #[command(flatten)]
     policy: PolicyFile,
+    /// End with 1 where there is a warning
+    #[arg(long)]
+    deny_warnings: bool,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
@@ -44,7 +48,8 @@ impl Check {
                 loaded.ok()
             }
         };
-        if compiled.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let passes = compiled.is_some_and(|compiled| !self.deny_warnings || compiled.warnings.is_empty());
+        if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -79,7 +84,18 @@ fn text(compiled: &Compiled) -> String {
 }
 
 fn told(problems: &Problems) -> Value {
-    json!({"ok": !problems.has_errors(), "problems": problems, "more_problems": problems.untold()})
+    let told = |problem: &Problem| {
+        let mut told = json!(problem);
+        if problem.severity == Severity::Warning
+            && is_lint(problem.code)
+            && let Some(members) = told.as_object_mut()
+        {
+            members.insert("doc".into(), format!("docs/lints.md#{}", problem.code).into());
+        }
+        told
+    };
+    let list: Vec<Value> = problems.as_slice().iter().map(told).collect();
+    json!({"ok": !problems.has_errors(), "problems": list, "more_problems": problems.untold()})
 }
 
 fn json(compiled: &Compiled) -> Value {
@@ -160,5 +176,7 @@ policy {}: 3 routes, 1 issuer, 0 tests
         let (_, problems) = compile("p.yaml", "routes: {/a: rule:x}", &|_| Err(std::io::ErrorKind::NotFound.into()));
         let told = super::told(&problems);
         assert_eq!((&told["ok"], &told["problems"][0]["code"]), (&false.into(), &"bad_rule".into()));
+        let (_, problems) = compile("p.yaml", "routes: {/a/: public}", &|_| Err(std::io::ErrorKind::NotFound.into()));
+        assert_eq!(super::told(&problems)["problems"][0]["doc"], "docs/lints.md#trailing_slash");
     }
 }

@@ -18,6 +18,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse};
+use super::lint::{Silence, lint};
 use super::tree::{MAX_FILE, decode};
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
@@ -135,7 +136,16 @@ pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8
     let Some(file) = file.filter(|_| !problems.is_full()) else { return (None, problems) };
     let mut compiler = Compiler::new(name, text, &file, files, problems);
     let compiled = compiler.compiled();
+    let name = compiler.name;
     let mut problems = compiler.problems;
+    let mut silence = Silence::new(&file);
+    problems.forget(|problem| silence.accepts(problem));
+    if let Some(compiled) = &compiled {
+        let found = lint(&file, &compiled.policy);
+        let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
+        left.extend(silence.unneeded());
+        left.into_iter().for_each(|problem| problems.report(&name, problem));
+    }
     problems.sort();
     let compiled = compiled.filter(|_| !problems.has_errors());
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)

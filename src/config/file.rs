@@ -16,6 +16,7 @@ pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::lint::{LINTS, is_lint};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
@@ -32,6 +33,7 @@ const TOP: Section = Section {
         "roles",
         "gateways",
         "paths",
+        "lints",
         "public_url",
         "sign_in",
         "listen",
@@ -110,6 +112,10 @@ pub struct File {
     pub gateways: Vec<Named<Gateway>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
+    /// The warnings that were accepted, by their codes: the names of the lines that they are about.
+    pub lints: Vec<Named<Vec<Text>>>,
+    /// The sections that were written, and where.
+    pub sections: Vec<(&'static str, Span)>,
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
@@ -201,6 +207,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         gateways: named(reader, top, "gateways", gateway::gateway),
         paths: site::paths(reader, top),
+        lints: named(reader, top, "lints", lint),
+        sections: top.keys().collect(),
         sign_in: site::sign_in(reader, top),
         public_url,
         listen: site::listen(reader, top),
@@ -243,6 +251,20 @@ fn named<T>(
         reader.lose(section);
     }
     read
+}
+
+/// The lines for which a warning is accepted.
+fn lint(reader: &mut Reader, code: &Text, node: &Node) -> Option<Vec<Text>> {
+    if !is_lint(&code.value) {
+        let cure = match nearest(&code.value, LINTS.iter().map(|(code, _)| *code)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "the code that stands in brackets in a warning, as in warning[route_more_open]".into(),
+        };
+        let message = format!("there is no warning `{}`", super::shape::brief(&code.value));
+        reader.report(Problem::error("unknown_lint", code.span, message).cure(cure));
+        return None;
+    }
+    Some(reader.texts(node, "an entry of `lints`"))
 }
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
@@ -422,6 +444,7 @@ routes:
   /long: {allow: role:a, issuers: [main, partner]}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
+lints: {holds_by_absence: [/any]}
 roles: {admin: group:platform or claim:department=it}
 gateways:
   edge: {by: unix}
@@ -621,7 +644,7 @@ limit: 3
         let unknown: String = (0..60_000).map(|key| format!("issuer{key}: 1\n")).collect();
         let (_, problems) = parse("x", &unknown);
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 59_901));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 59_900));
         let long = format!("routes:\n  /a: {}\n", "x".repeat(1_000_000));
         assert_eq!(found(&long), [(2, 7, "value_too_long")]);
         assert_eq!(found("routes:\n  /a: !!binary cm9sZTp4\n"), [(2, 7, "tag")]);

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod effective;
 pub mod error;
 pub mod file;
+pub mod lint;
 mod shape;
 mod trap;
 pub mod tree;
