@@ -46,7 +46,7 @@ thread_local! {
 
 fn site() -> (Runtime, Authorizer) {
     let (compiled, problems) = compile("policy.yaml", POLICY, &|_| -> io::Result<_> { Ok(JWKS.to_vec()) });
-    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(POLICY, false)));
+    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(false)));
     let (live, publisher, _) = Live::new();
     publisher.publish_policy(compiled.policy, HashMap::from_iter(compiled.fixed));
     let sealer = Sealer::new(Arc::new(SealingKey::new(&[7; 32]).unwrap()), 1);

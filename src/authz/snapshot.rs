@@ -173,7 +173,7 @@ impl Snapshot {
         let found = self.policy.table.find(host, method, path);
         let id = if let Found::Route(id, _) = &found { Some(*id) } else { None };
         basis.route = id;
-        if !self.policy.relaxed.case_variant && self.policy.table.variant_of(host, method, path, id) {
+        if self.policy.table.variant_of(host, method, path, id, self.policy.relaxed.case_variant) {
             return Err(Reason::PathVariant);
         }
         match found {

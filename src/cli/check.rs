@@ -146,7 +146,7 @@ guards: {/admin/**: role:staff or role:admin}
 deny: {suspended: claim:suspended=true}
 ";
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
     }
 
     #[test]

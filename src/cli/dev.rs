@@ -158,7 +158,7 @@ impl Dev {
 
 async fn start_portcullis(policy: &Path, ports: Ports) -> Result<Running, String> {
     let (file, compiled) = PolicyFile::open(policy.to_owned()).map_err(|problems| {
-        tell(policy, &problems);
+        tell(&problems);
         "the policy does not load".to_owned()
     })?;
     let overrides = Overrides {

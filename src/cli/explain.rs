@@ -214,7 +214,7 @@ impl Explain {
             Some(_) => return Err(Fault::Claims),
             None => None,
         };
-        let nowhere = Span { line: 1, column: 1, offset: 0, len: 0 };
+        let nowhere = Span::START;
         Ok(Who::Token { issuer: issuer.map(|name| Spanned::new(name, nowhere)), roles, claims })
     }
 

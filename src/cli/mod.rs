@@ -10,7 +10,7 @@ mod token;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -66,18 +66,18 @@ pub fn run() -> ExitCode {
 impl PolicyFile {
     /// Loads the policy to follow it; tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.path.clone()).inspect_err(|problems| tell(&self.path, problems)).ok()
+        Followed::open(self.path.clone()).inspect_err(|problems| tell(problems)).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
         match load(&self.path) {
             Ok(compiled) => {
-                tell(&self.path, &compiled.warnings);
+                tell(&compiled.warnings);
                 Some(compiled)
             }
             Err(problems) => {
-                tell(&self.path, &problems);
+                tell(&problems);
                 None
             }
         }
@@ -85,13 +85,12 @@ impl PolicyFile {
 }
 
 /// Shows problems with the lines that they are about, on standard error.
-fn tell(path: &Path, problems: &Problems) {
+fn tell(problems: &Problems) {
     if problems.as_slice().is_empty() {
         return;
     }
-    let source = std::fs::read_to_string(path).unwrap_or_default();
     let stderr = std::io::stderr();
-    let rendered = problems.render(&source, stderr.is_terminal());
+    let rendered = problems.render(stderr.is_terminal());
     // Nobody is left to tell where this fails.
     let _ = writeln!(stderr.lock(), "{rendered}");
 }

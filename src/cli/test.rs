@@ -40,7 +40,8 @@ fn report(compiled: &Compiled) -> Report {
     let name = compiled.files.first().map(|file| file.display().to_string()).unwrap_or_default();
     let rehearsal = Rehearsal::new(compiled);
     for row in &compiled.tests {
-        if let Err(why) = try_row(&rehearsal, row) {
+        let then = row.at.map(|at| Rehearsal::at(compiled, at));
+        if let Err(why) = try_row(then.as_ref().unwrap_or(&rehearsal), row) {
             report.failed = report.failed.saturating_add(1);
             let (line, asked) = (row.span.line, asked(row));
             // Writing to a text does not fail.
@@ -181,7 +182,7 @@ sign_in: https://login.example.com/
     fn run(tests: &str) -> Vec<String> {
         let text = format!("{POLICY}{tests}");
         let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(&text, false))));
+        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(false))));
         report.text.lines().map(Into::into).collect()
     }
 
@@ -195,6 +196,16 @@ sign_in: https://login.example.com/
   - [{sub: u, roles: []}, GET /admin, deny]
 ";
         assert_eq!(run(tests), ["5 passed, 0 failed"]);
+    }
+
+    #[test]
+    fn a_row_may_say_what_time_it_is() {
+        let tests = "tests:
+  - {as: {sub: u, roles: [admin], exp: 1800000300}, ask: GET /admin, expect: allow}
+  - {as: {sub: u, roles: [admin], iat: 1800000000, exp: 1800000300}, ask: GET /admin, expect: deny 401 token_expired, at: 2027-01-15T08:06:00Z}
+  - {as: {sub: u, roles: [admin]}, ask: GET /admin, expect: allow, at: 2031-01-01T00:00:00Z}
+";
+        assert_eq!(run(tests), ["3 passed, 0 failed"]);
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub fn load(path: &Path) -> Result<Compiled, Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let bytes = read_capped(path, MAX_FILE.saturating_add(1)).map_err(|error| {
         let message = format!("the file cannot be read: {}", error.kind());
-        alone(&name, Problem::error("file_unreadable", START, message))
+        alone(&name, Problem::error("file_unreadable", Span::START, message))
     })?;
     let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
     let (compiled, problems) = compile(&name, text, &|file| read_capped(&folder.join(file), MAX_KEY_FILE));
@@ -136,7 +136,6 @@ pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8
     let Some(file) = file.filter(|_| !problems.is_full()) else { return (None, problems) };
     let mut compiler = Compiler::new(name, text, &file, files, problems);
     let compiled = compiler.compiled();
-    let name = compiler.name;
     let mut problems = compiler.problems;
     let mut silence = Silence::new(&file);
     problems.forget(|problem| silence.accepts(problem));
@@ -144,18 +143,16 @@ pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8
         let found = lint(&file, &compiled.policy);
         let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
         left.extend(silence.unneeded());
-        left.into_iter().for_each(|problem| problems.report(&name, problem));
+        left.into_iter().for_each(|problem| problems.report(problem));
     }
     problems.sort();
     let compiled = compiled.filter(|_| !problems.has_errors());
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
 }
 
-const START: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
-
 fn alone(name: &str, problem: Problem) -> Problems {
-    let mut problems = Problems::default();
-    problems.report(&Arc::from(name), problem);
+    let mut problems = Problems::of(name, "");
+    problems.report(problem);
     problems
 }
 
@@ -169,8 +166,7 @@ fn read_capped(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 
 /// One file while it is compiled.
 struct Compiler<'f> {
-    name: Arc<str>,
-    text: &'f str,
+    name: &'f str,
     file: &'f File,
     files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
     problems: Problems,
@@ -196,8 +192,8 @@ struct Compiler<'f> {
 
 impl<'f> Compiler<'f> {
     fn new(
-        name: &str,
-        text: &'f str,
+        name: &'f str,
+        text: &str,
         file: &'f File,
         files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
         problems: Problems,
@@ -209,8 +205,7 @@ impl<'f> Compiler<'f> {
         let is_default = |default: Option<bool>| default.unwrap_or(sole);
         let defaults = file.issuers.iter().enumerate();
         Self {
-            name: Arc::from(name),
-            text,
+            name,
             file,
             files,
             partial: problems.has_errors(),
@@ -273,10 +268,13 @@ impl<'f> Compiler<'f> {
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
-            files: std::iter::once(PathBuf::from(&*self.name)).chain(self.read.drain(..)).collect(),
+            files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: lines.iter().map(|line| Place { file: Arc::clone(&self.name), span: line.key }).collect(),
+            places: lines
+                .iter()
+                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
+                .collect(),
             tests: self.file.tests.clone(),
             warnings: Problems::default(),
         };
@@ -292,7 +290,7 @@ impl<'f> Compiler<'f> {
     }
 
     fn report(&mut self, problem: Problem) {
-        self.problems.report(&self.name, problem);
+        self.problems.report(problem);
     }
 
     fn sizes(&mut self) {
@@ -311,22 +309,7 @@ impl<'f> Compiler<'f> {
 
     /// The part of a text that is wrong; all of it where it was not written as it reads.
     fn within(&self, text: &Spanned<Box<str>>, at: &Range<usize>) -> Span {
-        let whole = text.span;
-        let narrowed = || {
-            let source = self.text.get(whole.offset as usize..)?;
-            let bare = source.strip_prefix(['"', '\'']).filter(|bare| bare.starts_with(&*text.value));
-            let source = bare.or_else(|| source.starts_with(&*text.value).then_some(source))?;
-            let before = source.get(..at.start).filter(|before| !before.contains('\n'))?;
-            let quote = u32::from(bare.is_some());
-            let columns = u32::try_from(before.chars().count()).ok()?;
-            Some(Span {
-                line: whole.line,
-                column: whole.column.saturating_add(quote).saturating_add(columns),
-                offset: whole.offset.saturating_add(quote).saturating_add(u32::try_from(at.start).ok()?),
-                len: u32::try_from(at.len()).ok()?,
-            })
-        };
-        narrowed().unwrap_or(whole)
+        self.problems.sources().within(text, at)
     }
 
     /// Reads a file that the policy names, and takes note of it.

@@ -117,7 +117,7 @@ mod tests {
 
     fn table(text: &str) -> Effective {
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        Effective::of(&compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false))))
+        Effective::of(&compiled.unwrap_or_else(|| panic!("{}", problems.render(false))))
     }
 
     const POLICY: &str = "

@@ -7,13 +7,12 @@ mod row;
 mod site;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::lint::{LINTS, is_lint};
@@ -75,6 +74,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("", TOP.accepted),
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
+    ("issuers.*.secret", issuer::SECRET.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
@@ -127,7 +127,7 @@ pub struct File {
     /// How the log is written.
     pub log: Log,
     /// Where the key of the decision ids is found.
-    pub decision_key: Option<Spanned<DecisionKey>>,
+    pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
@@ -175,7 +175,7 @@ impl Rule {
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
 pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Arc::from(name));
+    let mut reader = Reader::new(Problems::of(name, text));
     let (tree, problems) = read(text);
     let broken = tree.is_none() && !problems.is_empty();
     for problem in problems {
@@ -183,8 +183,8 @@ pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
     }
     let root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::error("empty_file", start, "the file says nothing").cure("it needs at least `routes:`"));
+        let problem = Problem::error("empty_file", Span::START, "the file says nothing");
+        reader.report(problem.cure("it needs at least `routes:`"));
     }
     let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
     (file, reader.into_problems())
@@ -281,8 +281,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         Some((rule(reader, fields.get("allow")?)?, accepted))
     });
     if !top.has("routes") {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::warning("no_routes", start, "there are no `routes`: every request is denied"));
+        reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
     routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
 }
@@ -431,6 +430,15 @@ issuers:
     issuer: pinned
     audience: [a, b]
     may_grant: any
+  shared:
+    secret: [env:SHARED_NEW, {from: file:shared.key, encoding: hex}]
+    algorithms: [HS384]
+    issuer: shared
+    may_grant: []
+  named:
+    secret: {from: env:NAMED, kid: a, encoding: base64url}
+    issuer: named
+    may_grant: []
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -463,7 +471,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -509,6 +517,13 @@ tests:
         assert_eq!((issuer(0).cooldown.as_millis(), issuer(0).max_stale.as_secs()), (250, 604_800));
         assert_eq!(issuer(1).keys.jwks.as_ref().unwrap().value, Location::File("partner.json".into()));
         assert!(matches!(&issuer(2).may_grant, Some(MayGrant::Only(none)) if none.is_empty()));
+        let secrets = &issuer(4).keys.secrets;
+        assert_eq!(secrets[0].place.value, SecretPlace::Env("SHARED_NEW".into()));
+        assert_eq!(
+            (&secrets[1].place.value, secrets[1].encoding),
+            (&SecretPlace::File("shared.key".into()), Encoding::Hex)
+        );
+        assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
         assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
         assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
@@ -575,7 +590,7 @@ limit: 3
         let problems = problems.as_slice();
         assert_eq!(problems[0].cure.as_deref(), Some("did you mean `issuers`?"));
         assert_eq!(problems[1].message, "`issuers` must be a map, this is a list");
-        assert_eq!((problems[3].related[0].0.line, problems[3].related[0].0.column), (5, 3));
+        assert_eq!((problems[3].related[0].span.line, problems[3].related[0].span.column), (5, 3));
         assert!(problems[4].cure.as_deref().unwrap().contains("`routes`"));
     }
 

@@ -6,10 +6,12 @@ pub mod error;
 pub mod file;
 pub mod lint;
 mod shape;
+pub mod source;
 mod trap;
 pub mod tree;
 
 pub use compile::{Compiled, Feed, KeySource, Settings, compile, load};
 pub use effective::Effective;
-pub use error::{Place, Problem, Problems, Severity, Span, Spanned, Text};
+pub use error::{Place, Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};
+pub use source::{FileId, Sources};

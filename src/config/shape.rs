@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use url::{Host, Url};
+
+use crate::authz::time::Timestamp;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::tree::{Kind, Node};
@@ -36,9 +37,8 @@ pub(super) struct Fields<'n> {
     entries: Vec<(&'static str, Span, &'n Node)>,
 }
 
-/// Collects the problems of one file while it is read.
+/// Collects the problems of a policy's files while they are read.
 pub(super) struct Reader {
-    file: Arc<str>,
     problems: Problems,
     lost: Vec<&'static str>,
 }
@@ -71,12 +71,12 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader {
-    pub fn new(file: Arc<str>) -> Self {
-        Self { file, problems: Problems::default(), lost: Vec::new() }
+    pub fn new(problems: Problems) -> Self {
+        Self { problems, lost: Vec::new() }
     }
 
     pub fn report(&mut self, problem: Problem) {
-        self.problems.report(&self.file, problem);
+        self.problems.report(problem);
     }
 
     /// Takes note that some entry of a section is left out.
@@ -315,6 +315,17 @@ impl Reader {
             return None;
         }
         Some(span)
+    }
+
+    /// Reads a point in time, in UTC.
+    pub fn time(&mut self, node: &Node, what: &str) -> Option<Timestamp> {
+        let text = self.text(node, what)?;
+        let time = Timestamp::parse(&text.value);
+        if time.is_none() {
+            let message = format!("{what} must be a date with a time of day, in UTC");
+            self.report(Problem::error("bad_time", node.span, message).cure("2026-12-01T00:00:00Z"));
+        }
+        time
     }
 
     /// Reads a whole number within bounds.

@@ -13,7 +13,6 @@ use crate::authz::decision::Decision;
 use crate::authz::gateways::{By, ClientAddress};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
-use crate::authz::keys::{KeySet, Origin};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Header, Malformed, Raw, Request};
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
@@ -32,6 +31,9 @@ const KID: &str = "rehearsal";
 const PREFERRED: &[Algorithm] = &[
     Algorithm::Es256,
     Algorithm::EdDsa,
+    Algorithm::Hs256,
+    Algorithm::Hs384,
+    Algorithm::Hs512,
     Algorithm::Es384,
     Algorithm::Es512,
     Algorithm::Ps256,
@@ -327,14 +329,7 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 
 /// Keys that were fetched this very moment, so that none are asked for.
 fn state(key: &SigningKey, now: Timestamp) -> KeyState {
-    let set = json!({"keys": [key.public_jwk(Some(KID))]});
-    let keys = KeySet::from_jwks(set.to_string().as_bytes(), Origin::Local);
-    KeyState {
-        keys: keys.map(|report| report.keys).unwrap_or_default(),
-        fetched: Some(now),
-        attempted: Some(now),
-        failed: false,
-    }
+    KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), failed: false }
 }
 
 /// The host of a request that names none: the site's own, or the only one that routes name.
@@ -362,7 +357,7 @@ mod tests {
 
     fn compiled(text: &str) -> Compiled {
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
     }
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {

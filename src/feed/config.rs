@@ -190,9 +190,9 @@ impl Follower {
         let path = self.path.clone();
         let name = path.display().to_string();
         tokio::task::spawn_blocking(move || load(&path)).await.unwrap_or_else(|_| {
-            let mut problems = Problems::default();
+            let mut problems = Problems::of(&name, "");
             let message = "the file could not be compiled: this is an error of ours";
-            problems.report(&name.into(), Problem::error("internal_error", Span::default(), message));
+            problems.report(Problem::error("internal_error", Span::START, message));
             Err(problems)
         })
     }

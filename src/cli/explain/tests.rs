@@ -64,7 +64,7 @@ fn compiled(text: &str) -> Compiled {
         Ok(json!({"keys": [key().public_jwk(Some("k1"))]}).to_string().into_bytes())
     };
     let (compiled, problems) = compile("p.yaml", text, &keys);
-    compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+    compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
 }
 
 fn try_told(policy: &Compiled, arguments: &[&str]) -> Result<(String, bool), Fault> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::rule::Stand;
 use super::{Compiler, KeySource};
@@ -177,7 +179,10 @@ impl Compiler<'_> {
 
     fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms) -> Option<Keys> {
         let fed = |from| Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh };
-        let file::Keys { url, jwks, pem } = &issuer.keys;
+        let file::Keys { url, jwks, pem, secrets } = &issuer.keys;
+        if !secrets.is_empty() {
+            return self.secrets(secrets, algorithms);
+        }
         if let (Some(jwks), Some(pem)) = (jwks, pem) {
             let message = "an issuer has its keys in one place: `jwks` or `pem`";
             self.report(Problem::error("keys_twice", pem.span, message).related(jwks.span, "the other"));
@@ -214,6 +219,53 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// Shared secrets. They are no part of what the policy is named by: a name that is in every line of the audit trail
+    /// tells nothing of a secret.
+    fn secrets(&mut self, secrets: &[file::Secret], algorithms: Algorithms) -> Option<Keys> {
+        let found: Vec<Option<Vec<u8>>> = secrets.iter().map(|secret| self.secret(secret)).collect();
+        let found: Vec<Vec<u8>> = found.into_iter().collect::<Option<_>>()?;
+        let named = secrets.iter().map(|secret| secret.kid.as_ref().map(|kid| kid.value.clone()));
+        let pairs: Vec<(Option<Box<str>>, &[u8])> = named.zip(found.iter().map(|secret| &**secret)).collect();
+        match KeySet::from_secrets(&pairs, algorithms) {
+            Ok(keys) => Some(fixed(keys)),
+            Err((at, fault)) => {
+                let span = secrets.get(at).map(|secret| secret.place.span).unwrap_or_default();
+                self.report(super::rule::worded("weak_secret", span, &fault.to_string()));
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, secret: &file::Secret) -> Option<Vec<u8>> {
+        let span = secret.place.span;
+        let read = match &secret.place.value {
+            file::SecretPlace::File(path) => {
+                self.read.push(path.clone());
+                (self.files)(path.to_str().unwrap_or_default()).ok()
+            }
+            file::SecretPlace::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
+        };
+        let Some(read) = read else {
+            let message = "the secret of this issuer is not there: no token of it could be verified";
+            let cure = match &secret.place.value {
+                file::SecretPlace::File(_) => {
+                    "a file that can be read; its path is relative to the folder of this file"
+                }
+                file::SecretPlace::Env(_) => "set the variable where portcullis is started",
+            };
+            self.report(Problem::error("secret_missing", span, message).cure(cure));
+            return None;
+        };
+        let decoded = decoded(&read, secret.encoding);
+        if decoded.is_none() {
+            let message = "the secret of this issuer is not written as its `encoding` says";
+            self.report(
+                Problem::error("secret_malformed", span, message).cure("`raw`, if its characters are the secret"),
+            );
+        }
+        decoded
     }
 
     fn jwks(&mut self, path: &Spanned<PathBuf>) -> Option<Keys> {
@@ -255,7 +307,28 @@ fn hash(policy: &IssuerPolicy, keys: &Keys) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().first_chunk().copied().unwrap_or_default()
 }
 
+/// A secret's bytes. What ends a line of text, or stands around it, is no part of it.
+fn decoded(read: &[u8], encoding: file::Encoding) -> Option<Vec<u8>> {
+    let text = if read.is_ascii() { read.trim_ascii() } else { read };
+    match encoding {
+        file::Encoding::Raw => Some(text.to_vec()),
+        file::Encoding::Base64 => STANDARD.decode(text).ok(),
+        file::Encoding::Base64Url => URL_SAFE_NO_PAD.decode(text).ok(),
+        file::Encoding::Hex => {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let pairs = text.chunks(2).map(|pair| match pair {
+                [high, low] => Some(digit(high)? << 4 | digit(low)?),
+                _ => None,
+            });
+            pairs.collect()
+        }
+    }
+}
+
 fn algorithms(issuer: &file::Issuer) -> Algorithms {
+    if issuer.algorithms.is_empty() && !issuer.keys.secrets.is_empty() {
+        return [Algorithm::Hs256].into_iter().collect();
+    }
     if issuer.algorithms.is_empty() {
         return Algorithms::default();
     }

@@ -133,8 +133,8 @@ impl Compiler<'_> {
     fn decision_key(&mut self) -> Option<Secret> {
         let place = self.file.decision_key.as_ref()?;
         let key = match &place.value {
-            file::DecisionKey::File(path) => (self.files)(path.to_str().unwrap_or_default()).ok(),
-            file::DecisionKey::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
+            file::SecretPlace::File(path) => (self.files)(path.to_str().unwrap_or_default()).ok(),
+            file::SecretPlace::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
         };
         let Some(key) = key.map(|key| key.trim_ascii().to_vec()) else {
             let message = "the key of the decision ids is not there: no other replica could explain them";

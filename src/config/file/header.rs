@@ -226,7 +226,7 @@ mod tests {
         let text = "headers:\n  X-User-ID: sub\n  x_user_id: email\nroutes: {/a: role:x}\n";
         let (_, problems) = parse("portcullis.yaml", text);
         let problem = &problems.as_slice()[0];
-        assert_eq!((problem.code, problem.span.line, problem.related[0].0.line), ("header_alias", 3, 2));
+        assert_eq!((problem.code, problem.span.line, problem.related[0].span.line), ("header_alias", 3, 2));
         assert_eq!(found("headers: {X-A: sub}\nheaders_kept: [x.a]"), [(2, 16, "header_alias")]);
     }
 

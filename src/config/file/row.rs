@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Number, Value};
 
 use crate::authz::reason::Reason;
+use crate::authz::time::Timestamp;
 use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
@@ -13,8 +14,8 @@ use super::{Named, known_issuer};
 
 pub(super) const ROW: Section = Section {
     name: "a test",
-    accepted: &["as", "ask", "expect", "headers", "from"],
-    later: &["with", "now"],
+    accepted: &["as", "ask", "expect", "headers", "from", "at"],
+    later: &["with"],
     never: &[],
 };
 const SHAPE: &str = "[who, METHOD target, expectation, {header: value}]";
@@ -34,6 +35,8 @@ pub struct Row {
     pub headers: Vec<Named<Option<Box<str>>>>,
     /// The address that the caller asks from.
     pub from: Option<Spanned<IpAddr>>,
+    /// When, where the row says so.
+    pub at: Option<Timestamp>,
 }
 
 /// Who asks.
@@ -86,6 +89,7 @@ struct Parts<'n> {
     expect: &'n Node,
     headers: Option<&'n Node>,
     from: Option<&'n Node>,
+    at: Option<&'n Node>,
 }
 
 pub(super) fn rows(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Row> {
@@ -101,14 +105,17 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let expect = expectation(reader, parts.expect);
     let headers = parts.headers.map(|node| headers(reader, node)).unwrap_or_default();
     let from = parts.from.and_then(|node| address(reader, node));
-    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, from })
+    let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
+    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, from, at })
 }
 
 fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
     match &node.kind {
         Kind::List(cells) => match cells.as_slice() {
-            [who, ask, expect] => Some(Parts { who, ask, expect, headers: None, from: None }),
-            [who, ask, expect, headers] => Some(Parts { who, ask, expect, headers: Some(headers), from: None }),
+            [who, ask, expect] => Some(Parts { who, ask, expect, headers: None, from: None, at: None }),
+            [who, ask, expect, headers] => {
+                Some(Parts { who, ask, expect, headers: Some(headers), from: None, at: None })
+            }
             _ => {
                 let message = format!("a test has three or four parts, this has {}", cells.len());
                 let cure = format!("{SHAPE}; a target that holds `,` is quoted: \"GET /a?b=1,2\"");
@@ -129,6 +136,7 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 expect: fields.get("expect")?,
                 headers: fields.get("headers"),
                 from: fields.get("from"),
+                at: fields.get("at"),
             })
         }
         Kind::Null | Kind::Bool(_) | Kind::Text { .. } => {
@@ -369,5 +377,8 @@ mod tests {
         }
         assert_eq!(found("{as: anonymous, ask: GET /a, expect: deny, from: here}"), [(3, 54, "bad_address")]);
         assert_eq!(found("[anonymous, \"GET /a?b=1,2\", allow]"), []);
+        let at = |at: &str| found(&format!("{{as: anonymous, ask: GET /a, expect: deny, at: {at}}}"));
+        assert_eq!(at("2027-01-15T09:00:00Z"), []);
+        assert_eq!(at("2027-01-15"), [(3, 52, "bad_time")]);
     }
 }

@@ -74,9 +74,9 @@ pub enum Log {
     Human,
 }
 
-/// Where the key of the decision ids is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecisionKey {
+/// Where a secret is found. The file itself never holds one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretPlace {
     /// In a file.
     File(PathBuf),
     /// In an environment variable.
@@ -209,22 +209,25 @@ pub(super) fn log(reader: &mut Reader, top: &Fields<'_>) -> Log {
     log.map(|log| log.value).unwrap_or_default()
 }
 
-pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<DecisionKey>> {
-    let node = top.get("decision_key")?;
-    let text = reader.text(node, "`decision_key`")?;
+pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<SecretPlace>> {
+    secret_place(reader, top.get("decision_key")?, "`decision_key`", "key")
+}
+
+/// Reads where a secret is: `env:NAME` or `file:path`.
+pub(super) fn secret_place(reader: &mut Reader, node: &Node, what: &str, of: &str) -> Option<Spanned<SecretPlace>> {
+    let text = reader.text(node, what)?;
     if text.value.starts_with("file:") {
-        return file_path(reader, node, "`decision_key`").map(|path| path.map(DecisionKey::File));
+        return file_path(reader, node, what).map(|path| path.map(SecretPlace::File));
     }
     let variable = text
         .value
         .strip_prefix("env:")
         .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     if variable.is_none() {
-        let problem =
-            Problem::error("secret_in_file", node.span, "`decision_key` says where the key is, never the key itself");
-        reader.report(problem.cure("env:NAME or file:path"));
+        let message = format!("{what} says where the {of} is, never the {of} itself");
+        reader.report(Problem::error("secret_in_file", node.span, message).cure("env:NAME or file:path"));
     }
-    variable.map(|name| Spanned::new(DecisionKey::Env(name.into()), text.span))
+    variable.map(|name| Spanned::new(SecretPlace::Env(name.into()), text.span))
 }
 
 pub(super) fn token_cache(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<u64>> {

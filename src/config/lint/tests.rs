@@ -19,7 +19,7 @@ fn compiled(text: &str) -> (Option<Compiled>, Problems) {
 /// The warnings of a policy that loads: line, code.
 fn warned(text: &str) -> Vec<(u32, &'static str)> {
     let (policy, problems) = compiled(text);
-    assert!(policy.is_some(), "{text}\n{}", problems.render(text, false));
+    assert!(policy.is_some(), "{text}\n{}", problems.render(false));
     // Examples are as short as they can be: what they leave unused is not what they are about.
     let told = problems.as_slice().iter().filter(|problem| problem.code != "issuer_unused");
     told.map(|problem| (problem.span.line, problem.code)).collect()
@@ -32,7 +32,7 @@ fn fires(code: &str, prelude: &str, line: u32, bad: &str, good: &[&str]) {
     let before = u32::try_from(prelude.lines().count()).unwrap();
     let text = format!("{prelude}{bad}");
     let (_, problems) = compiled(&text);
-    let shown = problems.render(&text, false);
+    let shown = problems.render(false);
     assert_eq!(
         warned(&text),
         [(before + line, code)].map(|(line, code)| (line, LINTS.iter().find(|(name, _)| *name == code).unwrap().0)),
@@ -41,7 +41,7 @@ fn fires(code: &str, prelude: &str, line: u32, bad: &str, good: &[&str]) {
     for good in good {
         let text = format!("{prelude}{good}");
         let (_, problems) = compiled(&text);
-        assert_eq!(warned(&text), [], "{text}\n{}", problems.render(&text, false));
+        assert_eq!(warned(&text), [], "{text}\n{}", problems.render(false));
     }
 }
 
