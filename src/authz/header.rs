@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use super::decision::{Datum, Grant};
+use super::gateways::{Gateway, Limits};
 use super::identity::{Caller, ClaimPath, Identity, Listed, Reading};
 use super::reason::Reason;
 use super::request::Request;
@@ -16,11 +17,6 @@ use super::request::Request;
 /// The longest value that a header of ours carries, in bytes.
 const MAX_VALUE: usize = 8 * 1024;
 
-/// How many header lines, and how many bytes of them, a gateway lets through unless it is told otherwise (Envoy's
-/// `max_headers_count` and `max_request_headers_kb`). Envoy holds the caller's lines against them, and once more, after
-/// our answer, all lines: then it answers 500.
-const MAX_LINES: usize = 100;
-const MAX_BYTES: usize = 60 * 1024;
 /// How far a check may be over a limit that the caller kept: by pseudo-headers, and by what the gateway adds before it
 /// asks (`x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and kin).
 const OWN_LINES: usize = 8;
@@ -115,6 +111,8 @@ pub struct Contract {
     always: Arc<[Bytes]>,
     /// What is told of nobody.
     nobody: Arc<Told>,
+    /// Headers that some gateway is believed to set itself.
+    lent: Box<[Bytes]>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
     kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }
@@ -175,7 +173,22 @@ impl Contract {
             digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let unset = managed.iter().map(|m| m.name.clone()).chain(always.iter().cloned()).collect();
         let nobody = Arc::new(Told { unset, ..Told::default() });
-        Self { digest, managed: managed.into(), metadata: metadata.into(), always, nobody, folded, kept }
+        let lent = Box::default();
+        Self { digest, managed: managed.into(), metadata: metadata.into(), always, nobody, lent, folded, kept }
+    }
+
+    /// Headers, in lower case, that some gateway is believed to set itself: they are removed whoever sends them, but
+    /// where that gateway asks.
+    #[must_use]
+    pub fn lending(mut self, headers: impl IntoIterator<Item = Bytes>) -> Self {
+        self.lent = headers.into_iter().collect();
+        self.folded.extend(self.lent.iter().map(|name| fold(name)));
+        if !self.lent.is_empty() {
+            self.always = self.always.iter().filter(|name| !self.lent.contains(name)).cloned().collect();
+            let unset = self.nobody.unset.iter().filter(|name| !self.lent.contains(name)).cloned().collect();
+            self.nobody = Arc::new(Told { unset, ..Told::default() });
+        }
+        self
     }
 
     /// The managed headers.
@@ -188,13 +201,23 @@ impl Contract {
     ///
     /// # Errors
     /// [`Reason::HeaderValueRefused`] where a value cannot be carried as it is.
-    pub(super) fn grant(&self, request: &Request<'_>, caller: &Caller) -> Result<Grant, Reason> {
+    pub(super) fn grant(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        caller: &Caller,
+    ) -> Result<Grant, Reason> {
         let told = match caller.acting() {
             Some(identity) => self.told(identity)?,
             None => Arc::clone(&self.nobody),
         };
-        let aliases = if request.seen.odd_names { self.aliases(request, &told) } else { Vec::new() };
-        if pushes_over_a_limit(request, &told.set) {
+        let mut aliases = if request.seen.odd_names { self.aliases(request, &told) } else { Vec::new() };
+        if !self.lent.is_empty() {
+            let own = gateway.map_or(&[][..], |gateway| &*gateway.headers);
+            aliases.extend(self.lent.iter().filter(|name| !own.contains(*name)).cloned());
+        }
+        let limits = gateway.map(|gateway| gateway.limits).unwrap_or_default();
+        if pushes_over_a_limit(request, limits, &told.set) {
             return Err(Reason::HeadersTooLarge);
         }
         Ok(Grant { told, aliases })
@@ -235,7 +258,8 @@ impl Contract {
             // What is kept is kept by its own name only: an alias of it would pass for it.
             let managed = (self.folded.contains(&folded)
                 || FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())))
-                && !self.kept.contains(&*header.name.to_ascii_lowercase());
+                && !self.kept.contains(&*header.name.to_ascii_lowercase())
+                && !self.lent.iter().any(|name| *name == header.name);
             let mut known = told.set.iter().map(|(name, _)| name).chain(&*told.unset);
             // Removing a name in capitals would take away what is set: gateways remove whatever the case.
             if managed && !known.any(|name| name.eq_ignore_ascii_case(header.name)) {
@@ -251,17 +275,17 @@ impl Contract {
 
 /// Whether the request is too large with what is set, and was not as the caller sent it. One that already is well over a
 /// limit came through a gateway whose operator raised it.
-fn pushes_over_a_limit(request: &Request<'_>, set: &[(Bytes, Bytes)]) -> bool {
+fn pushes_over_a_limit(request: &Request<'_>, most: Limits, set: &[(Bytes, Bytes)]) -> bool {
     let bytes = |name: &[u8], value: &[u8]| name.len().saturating_add(value.len());
     let received = request.headers.iter().fold(0_usize, |sum, line| sum.saturating_add(bytes(line.name, line.value)));
     let added = set.iter().fold(received, |sum, (name, value)| sum.saturating_add(bytes(name, value)));
     let lines = request.headers.len();
-    let over_bytes = received <= MAX_BYTES.saturating_add(OWN_BYTES) && added > MAX_BYTES;
+    let over_bytes = received <= most.bytes.saturating_add(OWN_BYTES) && added > most.bytes;
     // Which of them replace a line that was received is looked up only where it may matter.
-    let near = lines <= MAX_LINES.saturating_add(OWN_LINES) && lines.saturating_add(set.len()) > MAX_LINES;
+    let near = lines <= most.lines.saturating_add(OWN_LINES) && lines.saturating_add(set.len()) > most.lines;
     let over_lines = near && {
         let new = set.iter().filter(|(name, _)| !request.headers.iter().any(|line| line.name == name)).count();
-        lines.saturating_add(new) > MAX_LINES
+        lines.saturating_add(new) > most.lines
     };
     over_bytes || over_lines
 }
@@ -361,8 +385,11 @@ mod tests {
     use super::*;
     use crate::authz::identity::{Parts, Principal};
     use crate::authz::json::Object;
-    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
     use crate::authz::time::Timestamp;
+
+    const MAX_LINES: usize = 100;
+    const MAX_BYTES: usize = 60 * 1024;
 
     fn contract() -> Contract {
         let managed =
@@ -401,8 +428,17 @@ mod tests {
 
     fn grant(caller: &Caller, headers: &[&str]) -> Result<Grant, Reason> {
         let headers = headers.iter().map(|name| Header { name: name.as_bytes(), value: b"forged" }).collect();
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        contract().grant(&Request::read(&raw, Relaxed::default()).unwrap(), caller)
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
+        contract().grant(&Request::read(&raw, Relaxed::default()).unwrap(), None, caller)
     }
 
     fn value(grant: &Grant, name: &str) -> Option<String> {
@@ -490,8 +526,17 @@ mod tests {
         let managed = Managed { name: Bytes::from_static(b"x_user"), source: Source::Subject, format: Format::Json };
         let contract = Contract::new(vec![managed], vec![], &[]);
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
+        let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), None, &caller("{}")).unwrap();
         assert!(!grant.remove().any(|name| name == "x_user") && grant.remove().any(|name| name == "x-user"));
     }
 

@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod algorithm;
+pub mod certificate;
 mod claim;
 pub mod credential;
 pub mod decision;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
+use super::gateways::Gateway;
 use super::identity::{Caller, Identity, Truth};
 use super::issuer::{self, Issuer, IssuerId, Refused};
 use super::policy::{Policy, Route};
@@ -148,24 +149,18 @@ impl Snapshot {
     ) -> Result<Grant, Stop> {
         // 1. read
         let request = request.map_err(|Malformed(reason)| reason)?;
-        self.is_complete(request)?;
+        let gateway = self.policy.gateways.of(request);
+        is_complete(request, gateway)?;
         // 2. route
         let (route, captures) = self.route(request, basis)?;
         // 3. identity
         basis.caller = self.identify(request, route, facts, now)?;
         // 4. policy
-        let scene =
-            Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
+        let address = gateway.and_then(|gateway| gateway.client_address(request));
+        let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         // What passed every gate is told who calls.
-        Ok(self.policy.contract.grant(request, &basis.caller)?)
-    }
-
-    /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
-    fn is_complete(&self, request: &Request<'_>) -> Result<(), Reason> {
-        let told = request.seen.complete
-            || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
-        if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
+        Ok(self.policy.contract.grant(request, gateway, &basis.caller)?)
     }
 
     fn route<'r>(&'r self, request: &'r Request<'_>, basis: &mut Basis) -> Result<(&'r Route, Captures<'r>), Reason> {
@@ -285,6 +280,12 @@ impl Snapshot {
             _ => denial,
         }
     }
+}
+
+/// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
+fn is_complete(request: &Request<'_>, gateway: Option<&Gateway>) -> Result<(), Reason> {
+    let told = request.seen.complete || gateway.is_some_and(|gateway| gateway.filtered_headers);
+    if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
 }
 
 /// Verifies a token with what its issuer has, or asks for newer keys where those may help.

@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod explain;
 mod log;
+mod schema;
 mod serve;
 mod test;
 mod token;
@@ -40,6 +41,8 @@ enum Command {
     Dev(dev::Dev),
     /// Print a token of the issuer that `dev` runs
     Token(token::Token),
+    /// Print the JSON Schema of the policy file, for editors
+    Schema(schema::Schema),
 }
 
 /// Where the policy is.
@@ -60,6 +63,7 @@ pub fn run() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Schema(command) => command.run(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod gateway;
 mod issuer;
 mod order;
 mod route;
@@ -184,7 +185,7 @@ struct Compiler<'f> {
     asked: HashSet<Box<str>>,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
-    /// The key files that were read.
+    /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
     /// Everything that was read, to name the policy by.
     digest: Context,

@@ -80,6 +80,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
     ("cache", site::CACHE.accepted),
@@ -461,6 +462,8 @@ gateways:
     dialect: envoy
     believes: [client_address]
     client_address: {from: xff, hops: 2}
+    max_headers: 200
+    max_header_bytes: 98304
     filtered_headers: true
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com

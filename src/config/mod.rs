@@ -5,6 +5,7 @@ pub mod effective;
 pub mod error;
 pub mod file;
 pub mod lint;
+pub mod schema;
 mod shape;
 pub mod source;
 mod trap;

@@ -17,7 +17,7 @@ use tower::Service;
 
 use crate::authorizer::Authorizer;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Malformed};
+use crate::authz::request::{Asker, Malformed, Proof};
 use crate::gateway::envoy;
 
 /// The largest message, above what any gateway's `max_request_bytes` lets through.
@@ -39,12 +39,14 @@ pub(super) async fn answer(
 ) -> Response<Reply> {
     let path = request.uri().path();
     if path == envoy::CHECK && request.method() == Method::POST {
-        let deadline = request.headers().get("grpc-timeout").and_then(timeout);
-        let message = match tokio::time::timeout(ARRIVAL, message(request.into_body())).await {
+        let (head, body) = request.into_parts();
+        let deadline = head.headers.get("grpc-timeout").and_then(timeout);
+        let message = match tokio::time::timeout(ARRIVAL, message(body)).await {
             Ok(message) => message,
             Err(_) => Err(UNREADABLE),
         };
-        return reply(Reply::Message(envoy::check(&authorizer, asker, message, deadline).await));
+        let proof = Proof { holder: None, metadata: Some(&head.headers) };
+        return reply(Reply::Message(envoy::check(&authorizer, asker, proof, message, deadline).await));
     }
     let other = if path.starts_with("/grpc.health.v1.Health/") {
         let Ok(response) = health.call(request).await.map_err(|never: Infallible| never);

@@ -73,7 +73,7 @@ pub(super) fn explain(
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));
-    let address = request.ok().and_then(|request| policy.gateways.client_address(request));
+    let address = request.ok().and_then(|request| policy.gateways.of(request)?.client_address(request));
     let telling =
         Telling { snapshot, policy, request: request.ok(), route, address, now, decision: &decision, watched };
     Ok(Explanation {

@@ -137,7 +137,8 @@ pub(super) fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-fn name_fits(reader: &mut Reader, name: &Text) -> bool {
+/// Whether a header of this name may be ours, or a gateway's, to set.
+pub(super) fn name_fits(reader: &mut Reader, name: &Text) -> bool {
     let folded = fold(&name.value);
     let message = if name.value.starts_with(':') || http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
         "this cannot be the name of a header: letters, digits and `-`"

@@ -549,7 +549,7 @@ mod tests {
             ("secret", 13, "secret_in_file"),
             ("0123456789012345678901234567890", 13, "secret_in_file"),
             ("'env:'", 13, "secret_in_file"),
-            ("'file:'", 13, "bad_path"),
+            ("'file:'", 13, "secret_in_file"),
             ("[]", 13, "missing_value"),
             ("{kid: a}", 13, "missing_key"),
             ("{value: 0123456789}", 14, "refused_key"),

@@ -74,13 +74,25 @@ pub enum Log {
     Human,
 }
 
-/// Where a secret is found. The file itself never holds one.
+/// Where a secret is found: never the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SecretPlace {
     /// In a file.
     File(PathBuf),
     /// In an environment variable.
     Env(Box<str>),
+}
+
+impl SecretPlace {
+    /// Reads `env:NAME` or `file:path`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return (!path.is_empty() && !path.starts_with("//")).then(|| Self::File(path.into()));
+        }
+        let name = text.strip_prefix("env:")?;
+        let fits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        fits.then(|| Self::Env(name.into()))
+    }
 }
 
 pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Leniency>> {
@@ -216,18 +228,12 @@ pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Span
 /// Reads where a secret is: `env:NAME` or `file:path`.
 pub(super) fn secret_place(reader: &mut Reader, node: &Node, what: &str, of: &str) -> Option<Spanned<SecretPlace>> {
     let text = reader.text(node, what)?;
-    if text.value.starts_with("file:") {
-        return file_path(reader, node, what).map(|path| path.map(SecretPlace::File));
-    }
-    let variable = text
-        .value
-        .strip_prefix("env:")
-        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
-    if variable.is_none() {
+    let place = SecretPlace::parse(&text.value);
+    if place.is_none() {
         let message = format!("{what} says where the {of} is, never the {of} itself");
         reader.report(Problem::error("secret_in_file", node.span, message).cure("env:NAME or file:path"));
     }
-    variable.map(|name| Spanned::new(SecretPlace::Env(name.into()), text.span))
+    place.map(|place| Spanned::new(place, text.span))
 }
 
 pub(super) fn token_cache(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<u64>> {
