@@ -1,6 +1,9 @@
 //! `portcullis check`: all that is wrong with a policy, or what each of its routes asks for.
 
+mod gateway;
+
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -8,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{PolicyFile, count, print};
 use crate::config::effective::Above;
+use crate::config::envoy::is_finding;
 use crate::config::lint::is_lint;
 use crate::config::{Compiled, Effective, Problem, Problems, Severity, load};
 
@@ -18,6 +22,9 @@ const WIDEST: usize = 40;
 pub(super) struct Check {
     #[command(flatten)]
     policy: PolicyFile,
+    /// An Envoy configuration (YAML, JSON or a config dump) to hold against the policy
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
     /// End with 1 where there is a warning
     #[arg(long)]
     deny_warnings: bool,
@@ -36,6 +43,9 @@ enum Form {
 
 impl Check {
     pub fn run(self) -> ExitCode {
+        if let Some(gateway) = &self.gateway {
+            return gateway::run(gateway, &self.policy, self.format, self.deny_warnings);
+        }
         let compiled = match self.format {
             Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
             Form::Json => {
@@ -86,8 +96,8 @@ fn text(compiled: &Compiled) -> String {
 fn told(problems: &Problems) -> Value {
     let told = |problem: &Problem| {
         let mut told = json!(problem);
-        if problem.severity == Severity::Warning
-            && is_lint(problem.code)
+        let has_page = problem.severity == Severity::Warning && is_lint(problem.code);
+        if (has_page || is_finding(problem.code))
             && let Some(members) = told.as_object_mut()
         {
             members.insert("doc".into(), format!("docs/lints.md#{}", problem.code).into());

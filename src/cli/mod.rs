@@ -11,7 +11,7 @@ mod token;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -45,11 +45,14 @@ enum Command {
     Schema(schema::Schema),
 }
 
+/// Where the policy is that no argument names.
+const POLICY: &str = "portcullis.yaml";
+
 /// Where the policy is.
 #[derive(Args)]
 struct PolicyFile {
     /// The policy file
-    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = POLICY)]
     path: PathBuf,
 }
 
@@ -68,6 +71,11 @@ pub fn run() -> ExitCode {
 }
 
 impl PolicyFile {
+    /// Whether there is a policy to read: one that is named counts, be it there or not.
+    fn is_there(&self) -> bool {
+        self.path != Path::new(POLICY) || self.path.exists()
+    }
+
     /// Loads the policy to follow it; tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
         Followed::open(self.path.clone()).inspect_err(|problems| tell(problems)).ok()

@@ -272,10 +272,7 @@ impl<'f> Compiler<'f> {
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: lines
-                .iter()
-                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
-                .collect(),
+            places: self.places(&lines),
             tests: self.file.tests.clone(),
             warnings: Problems::default(),
         };
@@ -292,6 +289,11 @@ impl<'f> Compiler<'f> {
 
     fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
+    }
+
+    fn places(&self, lines: &[route::Line]) -> Vec<Place> {
+        let sources = self.problems.sources();
+        lines.iter().map(|line| Place { file: sources.name(line.key.file), span: line.key }).collect()
     }
 
     fn sizes(&mut self) {

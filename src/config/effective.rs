@@ -158,6 +158,7 @@ deny: {suspended: claim:suspended=true}
         assert_eq!(table.guards_of(row).map(|guard| &*guard.name).collect::<Vec<_>>(), ["/inside"]);
     }
 
+    #[expect(clippy::disallowed_types, reason = "no runtime is here, and nothing is paused")]
     #[test]
     fn a_thousand_guards_over_ten_thousand_routes_are_found_without_looking_at_each() {
         let mut text = String::from("issuers: {main: {url: https://id.example.com, audience: a}}\nroutes:\n");

@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod effective;
+pub mod envoy;
 pub mod error;
 pub mod file;
 pub mod lint;

@@ -7,8 +7,9 @@ use std::process::Command as Program;
 
 use portcullis::authz::reason::{Challenge, Reason};
 use portcullis::config::compile;
+use portcullis::config::envoy::{ENVOY_LINTS, is_finding};
 use portcullis::config::file::ACCEPTED_KEYS;
-use portcullis::config::lint::LINTS;
+use portcullis::config::lint::{LINTS, is_lint};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -156,6 +157,7 @@ fn every_lint_has_a_chapter_with_an_example_that_warns_and_one_that_does_not() {
     let mut warned = 0;
     for chapter in page.split("\n### ").skip(1) {
         let code = chapter.lines().next().unwrap();
+        assert!(is_lint(code) || is_finding(code), "{code}");
         for (_, policy) in blocks(chapter, "yaml") {
             let (compiled, problems) = compile("p.yaml", &policy, &|_| Err(std::io::ErrorKind::NotFound.into()));
             assert!(compiled.is_some(), "{code}: {problems}");
@@ -166,6 +168,9 @@ fn every_lint_has_a_chapter_with_an_example_that_warns_and_one_that_does_not() {
         }
     }
     assert_eq!(warned, LINTS.len() - 1, "a key set is in a file, which has no example");
+    let expected: Vec<Vec<String>> =
+        ENVOY_LINTS.iter().map(|(code, means)| vec![format!("[`{code}`](#{code})"), (*means).to_owned()]).collect();
+    assert_eq!(table(&page, "finding"), expected, "docs/lints.md and src/config/envoy.rs differ");
 }
 
 #[test]

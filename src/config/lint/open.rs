@@ -56,8 +56,8 @@ impl<'c> Linter<'c> {
             let (naming, naming_none): (Vec<usize>, Vec<usize>) = leaf.iter().copied().partition(named);
             for other in naming.into_iter().chain(naming_none) {
                 let Some(pattern) = self.routes.get(other).filter(|_| other != at) else { continue };
-                // Beside a key without methods, the others of its shape take what they name.
-                if is_own && left.is_none() {
+                // Of one path in two lines, each method was thought of.
+                if is_own {
                     continue;
                 }
                 let covers = match &mut left {

@@ -9,6 +9,14 @@ use crate::authz::route::Pattern;
 use crate::authz::rule::{Expr, Rule, Word};
 use crate::config::error::Problem;
 
+/// Where a capture is compared.
+struct Compared<'k> {
+    shape: String,
+    key: &'k Pattern,
+    /// Another key, of another shape.
+    other: Option<&'k Pattern>,
+}
+
 impl<'c> Linter<'c> {
     pub(super) fn words(&mut self) {
         self.captures();
@@ -21,11 +29,16 @@ impl<'c> Linter<'c> {
     fn captures(&mut self) {
         let rules = self.policy.routes.iter().map(|route| route.rule.expr()).zip(self.routes);
         let guards = self.policy.guards.iter().map(|guard| Some(&guard.rule)).zip(self.guards);
-        let mut compared: HashMap<(String, &str), &Pattern> = HashMap::new();
+        let mut compared: HashMap<(String, &str), Compared<'_>> = HashMap::new();
         for (rule, key) in rules.chain(guards) {
             let used: HashSet<&str> = rule.into_iter().flat_map(|rule| rule.captures_used()).collect();
             for (stem, name) in key.capture_stems().into_iter().filter(|(_, name)| used.contains(name)) {
-                compared.entry((stem, name)).or_insert(key);
+                let shape = key.shape_key();
+                let first =
+                    compared.entry((stem, name)).or_insert_with(|| Compared { shape: shape.clone(), key, other: None });
+                if first.other.is_none() && first.shape != shape {
+                    first.other = Some(key);
+                }
             }
         }
         if compared.is_empty() {
@@ -35,7 +48,10 @@ impl<'c> Linter<'c> {
             let Rule::Where(rule) = &route.rule else { continue };
             let used: HashSet<&str> = rule.captures_used().collect();
             for (stem, name) in key.capture_stems().into_iter().filter(|(_, name)| !used.contains(name)) {
-                let Some(other) = compared.get(&(stem, name)) else { continue };
+                let Some(first) = compared.get(&(stem, name)) else { continue };
+                // Of one path in two lines, each method was thought of.
+                let other = if first.shape == key.shape_key() { first.other } else { Some(first.key) };
+                let Some(other) = other else { continue };
                 if self.is_guarded(key, name) {
                     continue;
                 }
