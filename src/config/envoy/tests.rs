@@ -41,7 +41,8 @@ fn breaks(from: &str, to: &str, code: &str, line: &str) {
 
 /// A line more before one that is there, as deep as that is.
 fn adds(line: &str, before: &str, code: &str) {
-    let indent = SHIPPED.lines().find(|here| here.trim() == before).map(|here| here.len().saturating_sub(before.len())).unwrap();
+    let indent =
+        SHIPPED.lines().find(|here| here.trim() == before).map(|here| here.len().saturating_sub(before.len())).unwrap();
     breaks(before, &format!("{line}\n{}{before}", " ".repeat(indent)), code, line.lines().next().unwrap());
 }
 
