@@ -1,6 +1,7 @@
 //! Who is calling: identities in their slots, made by verification only, and typed reads of their claims.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -217,6 +218,24 @@ impl Identity {
             .map(|(_, name)| name)
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
             .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+    }
+
+    /// The roles that it has, each once, in no order; `None` where one of its lists cannot be read.
+    #[must_use]
+    pub fn roles_if_known(&self) -> Option<Vec<&str>> {
+        let Roles { listed: Listed::Known(listed), derived } = &self.roles else { return None };
+        if derived.iter().any(|(_, truth)| *truth == Truth::Unknown) {
+            return None;
+        }
+        let mut roles: BTreeSet<&str> = listed.iter().map(|role| &**role).collect();
+        for (name, truth) in derived {
+            if *truth == Truth::True {
+                roles.insert(name)
+            } else {
+                roles.remove(&**name)
+            };
+        }
+        Some(roles.into_iter().collect())
     }
 
     /// The groups that it is known to be in.

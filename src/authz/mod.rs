@@ -4,6 +4,7 @@
 pub mod algorithm;
 pub mod certificate;
 mod claim;
+pub mod condition;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::condition::Condition;
 use super::gateways::Gateways;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
@@ -64,7 +65,9 @@ pub struct Route {
     pub key: Arc<str>,
     /// Its rule.
     pub rule: Rule,
-    /// Its rule, as canonical text.
+    /// What must hold as well.
+    pub condition: Option<Box<Condition>>,
+    /// What it says, rule and condition, as audit lines tell it.
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,

@@ -145,6 +145,10 @@ reasons! {
     ScopeMissing = "scope_missing", 403, InsufficientScope;
     /// A guard or rule does not hold because one of its words could not be read.
     FactUnknown = "fact_unknown", 403, None;
+    /// The route's condition is false.
+    ConditionUnmet = "condition_unmet", 403, None;
+    /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.
+    ConditionFailed = "condition_failed", 403, None;
     /// A claim that goes into a header holds what a header cannot carry.
     HeaderValueRefused = "header_value_refused", 403, None;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::condition;
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
@@ -159,6 +160,7 @@ impl Snapshot {
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
+        meet(route, &condition::Scene { request, who: scene, now })?;
         // What passed every gate is told who calls.
         Ok(self.policy.contract.grant(request, gateway, &basis.caller)?)
     }
@@ -329,6 +331,18 @@ fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl W
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
     }
+}
+
+/// A route's condition must be true: false and what cannot be told both deny.
+fn meet(route: &Route, scene: &condition::Scene<'_>) -> Result<(), Reason> {
+    let Some(condition) = &route.condition else { return Ok(()) };
+    let reason = match condition.holds(scene) {
+        Ok(true) => return Ok(()),
+        Ok(false) => Reason::ConditionUnmet,
+        Err(_) => Reason::ConditionFailed,
+    };
+    let would_signing_in_help = scene.who.caller.acting().is_none() && condition.is_about_caller();
+    Err(if would_signing_in_help { Reason::CredentialMissing } else { reason })
 }
 
 /// Whether the rule would hold for this caller if it had been given every scope.

@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod condition;
 mod gateway;
 mod issuer;
 mod order;
@@ -183,6 +184,8 @@ struct Compiler<'f> {
     roles: HashMap<&'f str, usize>,
     /// The names of roles that rules ask for.
     asked: HashSet<Box<str>>,
+    /// Whether some condition reads all roles.
+    reads_roles: bool,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
     /// The files that were read beside the policy: of keys, and of tokens.
@@ -219,6 +222,7 @@ impl<'f> Compiler<'f> {
                 .collect(),
             roles: file.roles.iter().map(|(name, _)| name).enumerate().map(index).collect(),
             asked: HashSet::new(),
+            reads_roles: false,
             accepted: HashSet::new(),
             read: Vec::new(),
             digest,

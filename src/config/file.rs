@@ -49,7 +49,6 @@ const TOP: Section = Section {
         "grants",
         "store",
         "cel",
-        "when",
         "mint",
         "services",
         "pdp_clients",
@@ -63,7 +62,7 @@ const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers"],
+    accepted: &["allow", "when", "issuers"],
     later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
     never: &[],
 };
@@ -144,6 +143,8 @@ pub struct Route {
     pub key: Text,
     /// Who may pass.
     pub rule: Rule,
+    /// What must hold as well: CEL.
+    pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
 }
@@ -270,21 +271,24 @@ fn lint(reader: &mut Reader, code: &Text, node: &Node) -> Option<Vec<Text>> {
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None)) };
+        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None, None)) };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
             known_issuer(reader, name, issuers);
         }
+        let when = fields.get("when").map(|node| reader.literal(node, "`when`"));
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
-        Some((rule(reader, fields.get("allow")?)?, accepted))
+        let rule = rule(reader, fields.get("allow")?)?;
+        // A condition that cannot be read is no condition less.
+        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
     });
     if !top.has("routes") {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
+    routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -450,7 +454,7 @@ routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner]}
+  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner]}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 lints: {holds_by_absence: [/any]}
@@ -531,6 +535,7 @@ tests:
         assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
+        assert_eq!(file.routes[3].when.as_ref().map(|when| &*when.value), Some("claims.level > 2"));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));

@@ -19,7 +19,7 @@ impl Compiler<'_> {
         }
         let sources = self.file.headers.iter().map(|header| &header.source);
         let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
-        if sources.any(|source| source.value == Source::Roles) {
+        if self.reads_roles || sources.any(|source| source.value == Source::Roles) {
             return;
         }
         for (name, _) in &self.file.roles {

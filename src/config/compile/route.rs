@@ -148,13 +148,18 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
-            let made = line.pattern.as_ref().zip(rule).map(|(pattern, rule)| {
+            let condition = match &route.when {
+                Some(when) => self.condition(when, line).map(Some),
+                None => Some(None),
+            };
+            let made = line.pattern.as_ref().zip(rule.zip(condition)).map(|(pattern, (rule, condition))| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
                 let key = Arc::from(pattern.to_string());
-                (
-                    pattern.clone(),
-                    Route { id: RouteId(at), key, text: rule.to_string().into(), rule, issuers: issuers.collect() },
-                )
+                let text = match &condition {
+                    Some(condition) => format!("{rule} when {}", condition.text()).into(),
+                    None => rule.to_string().into(),
+                };
+                (pattern.clone(), Route { id: RouteId(at), key, text, rule, condition, issuers: issuers.collect() })
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
