@@ -72,7 +72,7 @@ impl Effective {
                 host: pattern.host().map(Box::from),
                 path: pattern.path().into(),
                 rule: rule(&route.rule).into(),
-                also: Vec::new(),
+                also: route.condition.iter().map(|condition| ("when", condition.text().into())).collect(),
                 guards: shapes.as_ref().map(|shapes| shapes.meeting(&pattern)).unwrap_or_default(),
                 issuers: issuers.map(|issuer| Arc::clone(&issuer.name)).collect(),
                 at: compiled.places.get(at).cloned().unwrap_or_default(),

@@ -14,6 +14,7 @@ use crate::authz::policy::Policy;
 pub const ENVOY_LINTS: &[(&str, &str)] = &[
     ("envoy_api_version", "the filter does not speak the version 3 of the protocol"),
     ("envoy_body", "the filter sends bodies, which portcullis does not read"),
+    ("envoy_certificate", "the policy believes certificates, and the filter does not send them"),
     ("envoy_client_address", "the policy believes an address that callers can choose here"),
     ("envoy_disabled", "a filter list, virtual host or route turns the check off"),
     ("envoy_elsewhere", "routes or filters come from elsewhere and cannot be looked at"),

@@ -95,6 +95,12 @@ impl Inspection<'_> {
                 self.hole("envoy_headers_filtered", place(filter, name), message, cure);
             }
         }
+        let certificate = self.policy.is_some_and(|policy| policy.gateways.iter().any(|gateway| gateway.certificate));
+        if certificate && !is_true(filter, "include_peer_certificate") {
+            let message = "the policy believes a gateway about the caller's certificate, and this one does not send it";
+            let span = place(filter, "include_peer_certificate");
+            self.warn("envoy_certificate", span, message, "include_peer_certificate: true");
+        }
         if !is_true(filter, "encode_raw_headers") {
             let message =
                 "lines of one name are joined with commas and bytes replaced: two different requests look the same";

@@ -220,6 +220,16 @@ fn an_address_that_callers_choose_is_found_where_the_policy_believes_it() {
 }
 
 #[test]
+fn a_certificate_that_the_policy_believes_is_sent() {
+    let with = Some("gateways: {edge: {by: unix, believes: [certificate]}}");
+    let config = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
+    assert_eq!(found(SHIPPED, with), [("~envoy_certificate".into(), config.into())]);
+    let version = "transport_api_version: V3";
+    let sent = changed(version, &format!("{version}\n                      include_peer_certificate: true"));
+    assert_eq!(found(&sent, with), []);
+}
+
+#[test]
 fn what_cannot_be_seen_is_said() {
     let start = SHIPPED.find("                route_config:").unwrap();
     let end = SHIPPED.find("                http_filters:").unwrap();

@@ -55,7 +55,7 @@ impl Logic {
     /// What a route asks for by its own line.
     pub fn ask(&mut self, route: &Route, pattern: &Pattern) -> Ask {
         let issuers = route.issuers.to_vec();
-        match &route.rule {
+        let mut ask = match &route.rule {
             Rule::Public => Ask { public: true, parts: Vec::new(), issuers: Vec::new() },
             Rule::Anyone => Ask { public: false, parts: Vec::new(), issuers },
             Rule::Where(expr) => {
@@ -64,7 +64,13 @@ impl Logic {
                 let part = self.part(expr, pattern);
                 Ask { public: false, parts: vec![signed_in, part], issuers }
             }
+        };
+        if let Some(condition) = &route.condition {
+            // What a condition says is not looked at: it is a word that no other route has.
+            let word = self.named(format!("when {} {}", route.key, condition.text()), Atom::Other);
+            ask.parts.push(self.number(Formula::Word(word)));
         }
+        ask
     }
 
     /// The number of an expression that stands under this key.
@@ -101,15 +107,20 @@ impl Logic {
             Word::Claim { path, test: Test::Capture(name) } => format!("claim:{path}={{{}}}", place(name)),
             word => word.to_string(),
         };
+        let atom = match word {
+            Word::SignedIn => Atom::SignedIn,
+            Word::Network(network) => Atom::Network(*network),
+            Word::Issuer(_) => Atom::Issuer,
+            _ => Atom::Other,
+        };
+        self.named(name, atom)
+    }
+
+    fn named(&mut self, name: String, atom: Atom) -> usize {
         let next = self.atoms.len();
         let at = *self.words.entry(name).or_insert(next);
         if at == next {
-            self.atoms.push(match word {
-                Word::SignedIn => Atom::SignedIn,
-                Word::Network(network) => Atom::Network(*network),
-                Word::Issuer(_) => Atom::Issuer,
-                _ => Atom::Other,
-            });
+            self.atoms.push(atom);
         }
         at
     }
@@ -280,6 +291,7 @@ mod tests {
                 key: key.into(),
                 text: "".into(),
                 rule,
+                condition: None,
                 issuers: Box::new([IssuerId(0)]),
             };
             logic.ask(&route, &pattern)

@@ -89,6 +89,14 @@ fn a_guard_that_asks_for_as_much_counts() {
 }
 
 #[test]
+fn a_condition_narrows_a_route_and_is_not_looked_into() {
+    let narrow = "routes:\n  /a/**: role:admin\n  /a/b: {allow: signed-in, when: 'claims.level >= 3'}\n";
+    assert_eq!(warned(&format!("{ONE}{narrow}")), []);
+    let wide = "routes:\n  /a/**: {allow: signed-in, when: 'claims.level >= 3'}\n  /a/b: signed-in\n";
+    assert_eq!(warned(&format!("{ONE}{wide}")), [(4, "route_more_open")]);
+}
+
+#[test]
 fn two_lines_of_one_path_are_not_compared() {
     let read = "routes:\n  GET /profile/{id}: signed-in\n  /profile/{id}: owner:id\n";
     assert_eq!(warned(&format!("{ONE}{read}")), []);

@@ -45,7 +45,8 @@ impl<'c> Linter<'c> {
             return;
         }
         for (at, (route, key)) in self.policy.routes.iter().zip(self.routes).enumerate() {
-            let Rule::Where(rule) = &route.rule else { continue };
+            // A condition may compare it too.
+            let Some(rule) = route.rule.expr().filter(|_| route.condition.is_none()) else { continue };
             let used: HashSet<&str> = rule.captures_used().collect();
             for (stem, name) in key.capture_stems().into_iter().filter(|(_, name)| !used.contains(name)) {
                 let Some(first) = compared.get(&(stem, name)) else { continue };
