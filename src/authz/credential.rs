@@ -14,6 +14,20 @@ pub enum Source {
     Cookie(Box<str>),
 }
 
+impl Source {
+    /// Where a token counts as standing that stands in several places: in a header, which no page of another site can
+    /// write, before a cookie, which every page sends.
+    fn rank(&self) -> u8 {
+        if *self == Self::Bearer {
+            0
+        } else if matches!(self, Self::Header(_)) {
+            1
+        } else {
+            2
+        }
+    }
+}
+
 /// A token as it was presented, not verified.
 #[derive(Clone, Copy)]
 pub struct Presented<'r, 's> {
@@ -35,7 +49,7 @@ pub fn find<'r, 's>(
     let mut found: Option<Presented<'r, 's>> = None;
     let mut take = |token: &'r [u8], source: &'s Source| match &found {
         Some(earlier) if earlier.token != token => Err(Reason::CredentialAmbiguous),
-        Some(earlier) if *earlier.source == Source::Bearer => Ok(()),
+        Some(earlier) if earlier.source.rank() <= source.rank() => Ok(()),
         _ => {
             found = Some(Presented { token, source });
             Ok(())
@@ -150,5 +164,17 @@ mod tests {
         assert_eq!(found(&[("authorization", "Bearer t"), ("x-token", "t")]), Ok(Some("t@Bearer".into())));
         assert_eq!(found(&[("cookie", "session=t")]), Ok(Some("t@Cookie(\"session\")".into())));
         assert_eq!(found(&[]), Ok(None));
+    }
+
+    #[test] // J28
+    fn the_same_credential_in_a_header_and_a_cookie_counts_as_the_header_in_whatever_order() {
+        let (header, cookie) = (Source::Header("x-token".into()), Source::Cookie("session".into()));
+        let headers = [("x-token", "t"), ("cookie", "session=t")];
+        let headers = headers.map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).into();
+        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let request = Request::read(&raw, Relaxed::default()).unwrap();
+        for sources in [[&header, &cookie], [&cookie, &header]] {
+            assert_eq!(find(&request, sources.into_iter()).unwrap().unwrap().source, &header);
+        }
     }
 }

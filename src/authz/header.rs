@@ -161,11 +161,13 @@ impl Contract {
     pub fn new(managed: Vec<Managed>, metadata: Vec<(Bytes, Source)>, kept: &[String]) -> Self {
         let kept: HashSet<Box<[u8]>, _> =
             kept.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
-        let always: Arc<[Bytes]> = ALWAYS
-            .iter()
-            .filter(|name| !kept.contains(name.as_bytes()) && !managed.iter().any(|m| m.name == name.as_bytes()))
-            .map(|name| Bytes::from_static(name.as_bytes()))
-            .collect();
+        let mut always: Vec<Bytes> = ALWAYS.iter().map(|name| Bytes::from_static(name.as_bytes())).collect();
+        // A managed `x_user_id` has the alias `x-user-id`, which does not look like one.
+        always.extend(managed.iter().map(|m| Bytes::from(fold(&m.name))));
+        always.retain(|name| !kept.contains(&**name) && !managed.iter().any(|m| m.name == *name));
+        always.sort_unstable();
+        always.dedup();
+        let always: Arc<[Bytes]> = always.into();
         let names = managed.iter().map(|m| &*m.name).chain(always.iter().map(|name| &**name));
         let folded = names.chain(kept.iter().map(|name| &**name)).map(fold).collect();
         let text = format!("{managed:?}{metadata:?}{always:?}");
@@ -471,6 +473,24 @@ mod tests {
             assert!(grant.remove().any(|removed| removed == name.as_bytes()), "{name}");
         }
         assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
+    }
+
+    #[test] // N10
+    fn a_managed_name_with_an_underscore_has_aliases_too() {
+        for managed in ["x_user_id", "x.user.id", "x-user-id", "x_original_url"] {
+            let name = Bytes::from_static(managed.as_bytes());
+            let contract =
+                Contract::new(vec![Managed { name, source: Source::Subject, format: Format::Json }], vec![], &[]);
+            for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
+                let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
+                let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+                let request = Request::read(&raw, Relaxed::default()).unwrap();
+                let grant = contract.grant(&request, &Caller::default()).unwrap();
+                let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
+                let removed = grant.remove().filter(|name| **name == sent).count();
+                assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");
+            }
+        }
     }
 
     #[test] // N11

@@ -204,7 +204,8 @@ impl Identity {
         self.scopes.has(name)
     }
 
-    /// The roles that it is known to have, each once: the token's own, then the derived ones.
+    /// The roles that it is known to have, each once: the token's own, then the derived ones. Those that an included file
+    /// defines (`payments/approver`) are for rules only: what one team defines must not reach another's upstream.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
         let derived = &self.roles.derived;
         let listed = match &self.roles.listed {
@@ -217,7 +218,12 @@ impl Identity {
             .filter(|(at, name)| !listed.iter().take(*at).any(|earlier| earlier == *name))
             .map(|(_, name)| name)
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
-            .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+            .chain(
+                derived
+                    .iter()
+                    .filter(|(name, truth)| *truth == Truth::True && !name.contains('/'))
+                    .map(|(name, _)| name),
+            )
     }
 
     /// The roles that it has, each once, in no order; `None` where one of its lists cannot be read.

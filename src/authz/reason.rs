@@ -156,6 +156,8 @@ reasons! {
     HeadersTooLarge = "headers_too_large", 431, None;
 
     // The shell.
+    /// Peers make portcullis keep too many bytes of messages that are not finished.
+    Overloaded = "overloaded", 503, None;
     /// portcullis has no policy loaded.
     NotReady = "not_ready", 503, None;
     /// portcullis itself failed. The log says how.

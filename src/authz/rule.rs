@@ -178,6 +178,19 @@ impl Rule {
 }
 
 impl Expr {
+    /// The same with other names for roles, where there is another one.
+    #[must_use]
+    pub fn rename_roles(self, rename: &dyn Fn(&str) -> Option<Box<str>>) -> Self {
+        let all = |parts: Box<[Self]>| parts.into_iter().map(|part| part.rename_roles(rename)).collect();
+        match self {
+            Self::Word(at, Word::Role(name)) => Self::Word(at, Word::Role(rename(&name).unwrap_or(name))),
+            Self::Word(..) => self,
+            Self::Not(part) => Self::Not(Box::new(part.rename_roles(rename))),
+            Self::All(parts) => Self::All(all(parts)),
+            Self::Any(parts) => Self::Any(all(parts)),
+        }
+    }
+
     /// Reads a rule that is a tree of words: not `public` and not `anyone`.
     ///
     /// # Errors

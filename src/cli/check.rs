@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{PolicyFile, count, print};
+use super::{PolicyFile, count, load, print};
 use crate::config::effective::Above;
 use crate::config::envoy::is_finding;
 use crate::config::lint::is_lint;
-use crate::config::{Compiled, Effective, Problem, Problems, Severity, load};
+use crate::config::{Compiled, Effective, Origin, Problem, Problems, Severity};
 
 /// The widest column that others are aligned to.
 const WIDEST: usize = 40;
@@ -31,6 +31,9 @@ pub(super) struct Check {
     /// How to say it
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
+    /// Read what `${env:NAME}` and `${file:path}` stand for as stubs where it is not there
+    #[arg(long)]
+    stub_secrets: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -43,13 +46,14 @@ enum Form {
 
 impl Check {
     pub fn run(self) -> ExitCode {
+        let origin = Origin { stubs: self.stub_secrets, ..self.policy.origin() };
         if let Some(gateway) = &self.gateway {
-            return gateway::run(gateway, &self.policy, self.format, self.deny_warnings);
+            return gateway::run(gateway, &self.policy, &origin, self.format, self.deny_warnings);
         }
         let compiled = match self.format {
-            Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
+            Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = load(&self.policy.path);
+                let loaded = origin.load();
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),
@@ -134,6 +138,7 @@ fn json(compiled: &Compiled) -> Value {
         members.insert("policy".into(), policy.id.to_string().into());
         members.insert("routes".into(), routes.into());
         members.insert("forbids".into(), forbids.into());
+        members.insert("stubs".into(), compiled.stubs.iter().map(|name| &**name).collect());
         members.insert("tests".into(), compiled.tests.len().into());
     }
     told

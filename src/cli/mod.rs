@@ -2,6 +2,7 @@
 
 mod check;
 mod dev;
+mod environments;
 mod explain;
 mod log;
 mod schema;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Compiled, Problems, load};
+use crate::config::{Compiled, Origin, Problems};
 use crate::feed::config::PolicyFile as Followed;
 
 /// External authorization for any gateway: may this request pass, and as whom?
@@ -51,9 +52,9 @@ const POLICY: &str = "portcullis.yaml";
 /// Where the policy is.
 #[derive(Args)]
 struct PolicyFile {
-    /// The policy file
+    /// The policy file; given again, a file that is laid over it with what differs from place to place
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = POLICY)]
-    path: PathBuf,
+    files: Vec<PathBuf>,
 }
 
 /// Runs the command that the arguments name. Exits with 2 where they name none.
@@ -73,25 +74,40 @@ pub fn run() -> ExitCode {
 impl PolicyFile {
     /// Whether there is a policy to read: one that is named counts, be it there or not.
     fn is_there(&self) -> bool {
-        self.path != Path::new(POLICY) || self.path.exists()
+        self.files != [Path::new(POLICY)] || self.files.iter().any(|file| file.exists())
+    }
+
+    /// Where the policy is loaded from.
+    fn origin(&self) -> Origin {
+        self.files.clone().into()
     }
 
     /// Loads the policy to follow it; tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.path.clone()).inspect_err(|problems| tell(problems)).ok()
+        Followed::open(self.origin()).inspect_err(tell).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
-        match load(&self.path) {
-            Ok(compiled) => {
-                tell(&compiled.warnings);
-                Some(compiled)
+        load(&self.origin())
+    }
+}
+
+/// Loads a policy; tells what is wrong with it on standard error, and what was not there.
+fn load(origin: &Origin) -> Option<Compiled> {
+    match origin.load() {
+        Ok(compiled) => {
+            tell(&compiled.warnings);
+            if !compiled.stubs.is_empty() {
+                let (number, names) = (count(compiled.stubs.len(), "value"), compiled.stubs.join(", "));
+                // Nobody is left to tell where this fails.
+                let _ = writeln!(std::io::stderr().lock(), "note: {number} not there, read as stubs: {names}");
             }
-            Err(problems) => {
-                tell(&problems);
-                None
-            }
+            Some(compiled)
+        }
+        Err(problems) => {
+            tell(&problems);
+            None
         }
     }
 }

@@ -2,27 +2,34 @@
 
 mod gateway;
 mod header;
+mod include;
 mod issuer;
 mod row;
 mod site;
 
 use std::collections::HashMap;
 
+pub use super::source::FileId;
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use header::{Format, Header, Metadata, Source};
+pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
 use super::lint::{LINTS, is_lint};
+use super::overlay;
+use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
-const TOP: Section = Section {
+pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "hosts",
+        "include",
         "headers",
         "headers_kept",
         "metadata",
@@ -43,8 +50,6 @@ const TOP: Section = Section {
         "tests",
     ],
     later: &[
-        "include",
-        "hosts",
         "cors",
         "grants",
         "store",
@@ -74,6 +79,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
@@ -82,6 +88,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
+    ("listen.grpc.*", site::GRPC.accepted),
+    ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
@@ -94,6 +102,12 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
+    /// Named sets of hosts.
+    pub hosts: Vec<Named<Vec<Text>>>,
+    /// What is given to the files of teams.
+    pub includes: Vec<Include>,
+    /// The files of teams.
+    pub teams: HashMap<FileId, Team>,
     /// The headers that the upstream trusts.
     pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
@@ -132,6 +146,8 @@ pub struct File {
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// What was taken from outside of the file.
+    pub taken: Taken,
     /// The sections of which some entry could not be read, and so is left out.
     pub lost: Vec<&'static str>,
 }
@@ -173,26 +189,46 @@ impl Rule {
     }
 }
 
+/// Reads a policy file that refers to nothing outside of it. See [`parse_all`].
+#[must_use]
+pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
+    parse_all(name, text, &Surroundings::NONE)
+}
+
 /// Reads a policy file. There is no file where it cannot be read as YAML, or says nothing; where there is one and the
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
-pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Problems::of(name, text));
-    let (tree, problems) = read(text);
-    let broken = tree.is_none() && !problems.is_empty();
-    for problem in problems {
-        reader.report(problem);
+pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<File>, Problems) {
+    let mut problems = Problems::of(name, text);
+    let (tree, unreadable) = read(text);
+    let broken = tree.is_none() && !unreadable.is_empty();
+    for problem in unreadable {
+        problems.report(problem);
     }
-    let root = tree.filter(|root| root.kind != Kind::Null);
+    let mut root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
         let problem = Problem::error("empty_file", Span::START, "the file says nothing");
-        reader.report(problem.cure("it needs at least `routes:`"));
+        problems.report(problem.cure("it needs at least `routes:`"));
     }
-    let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
+    for (name, text) in around.later {
+        let later = overlay::tree(name, text, &mut problems);
+        if let Some(((_, later), root)) = later.zip(root.as_mut()) {
+            overlay::lay(root, later, &mut problems);
+        }
+    }
+    let taken = root.as_mut().map(|root| {
+        let (taken, fillings) = fill(root, around, &mut problems);
+        problems.hide(fillings);
+        taken
+    });
+    let mut reader = Reader::new(problems);
+    let file = root.and_then(|root| {
+        reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields, taken.unwrap_or_default(), around))
+    });
     (file, reader.into_problems())
 }
 
-fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
+fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundings<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
     let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
@@ -200,6 +236,9 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
+        hosts: named(reader, top, "hosts", |reader, _, node| {
+            Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
+        }),
         headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         metadata: header::metadata(reader, top),
@@ -220,9 +259,13 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
+        taken,
+        includes: Vec::new(),
+        teams: HashMap::new(),
         lost: Vec::new(),
     };
     file.lost = reader.lost();
+    include::included(reader, top, &mut file, &names, around);
     file
 }
 
@@ -285,7 +328,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         // A condition that cannot be read is no condition less.
         Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?))
     });
-    if !top.has("routes") {
+    if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
     routes.into_iter().map(|(key, (rule, issuers, when))| Route { key, rule, when, issuers }).collect()
@@ -368,6 +411,7 @@ fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, mes
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference::Found;
     use super::*;
 
     /// The whole of a typical site, as the documentation shows it.
@@ -444,6 +488,8 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
+hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -469,10 +515,16 @@ gateways:
     max_headers: 200
     max_header_bytes: 98304
     filtered_headers: true
+  mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
-listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
+listen:
+  grpc:
+    - 127.0.0.1:9000
+    - unix:/run/portcullis.sock
+    - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
+  admin: '[::1]:9001'
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
@@ -489,7 +541,13 @@ tests:
     }
 
     fn read(text: &str) -> File {
-        let (file, problems) = parse("portcullis.yaml", text);
+        let found = Found { path: "teams/a.yaml".into(), name: "teams/a.yaml".into(), place: "/teams/a.yaml".into() };
+        let around = Surroundings {
+            file: &|_| Ok(b"routes: {/team/x: public}".to_vec()),
+            list: &|_| Ok(vec![found.clone()]),
+            ..Surroundings::NONE
+        };
+        let (file, problems) = parse_all("portcullis.yaml", text, &around);
         assert_eq!(problems.to_string(), "", "{text}");
         file.unwrap()
     }
@@ -539,7 +597,7 @@ tests:
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
-        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));
+        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 3));
         assert_eq!((&file.audit, file.log), (&Audit::File("/var/log/audit.jsonl".into()), Log::Human));
         assert_eq!(file.token_cache.unwrap().value, 64 << 20);
         let Who::Token { issuer, roles, claims } = &file.tests[0].who.value else { panic!("anonymous") };

@@ -63,7 +63,7 @@ pub fn is_lint(code: &str) -> bool {
 /// Looks at a policy and at the file that it came from. Takes time in proportion to the number of routes.
 pub(super) fn lint(file: &File, policy: &Policy) -> Vec<Problem> {
     // Where a key cannot be read again, numbers would not be those of the policy.
-    let read = |keys: &mut dyn Iterator<Item = &str>| keys.map(Pattern::parse).collect::<Result<Vec<_>, _>>().ok();
+    let read = |keys: &mut dyn Iterator<Item = &str>| keys.map(|key| policy.pattern(key)).collect::<Option<Vec<_>>>();
     let routes = read(&mut policy.routes.iter().map(|route| &*route.key));
     let guards = read(&mut policy.guards.iter().map(|guard| &*guard.name));
     let (Some(routes), Some(guards)) = (routes, guards) else { return Vec::new() };

@@ -10,6 +10,9 @@ use url::{Host, Url};
 use crate::authz::time::Timestamp;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::overlay;
+use super::reference::{self, STUB_SECRET, Secret};
+use super::source::FileId;
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -64,6 +67,11 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
     }
 
+    /// Whether they are the sections of the policy file.
+    pub fn is_policy(&self) -> bool {
+        self.section.name.is_empty()
+    }
+
     /// The key as messages call it.
     pub fn name(&self, key: &str) -> String {
         if self.section.name.is_empty() { format!("`{key}`") } else { format!("`{key}` of {}", self.section.name) }
@@ -77,6 +85,18 @@ impl Reader {
 
     pub fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
+    }
+
+    /// Takes in one more file.
+    pub fn add_source(&mut self, name: &str, text: &str) -> Option<FileId> {
+        self.problems.add_source(name, text)
+    }
+
+    /// Takes in one more file, in which no reference may stand, as a tree.
+    pub fn tree(&mut self, name: &str, text: &str) -> Option<(FileId, Node)> {
+        let (file, mut root) = overlay::tree(name, text, &mut self.problems)?;
+        reference::refuse(&mut root, &mut self.problems);
+        Some((file, root))
     }
 
     /// Takes note that some entry of a section is left out.
@@ -186,14 +206,32 @@ impl Reader {
         if !self.one_line(&text.value, node.span) {
             return None;
         }
-        if text.value.contains("${") {
-            self.report(
-                Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
-                    .cure("write the value itself"),
-            );
+        Some(text)
+    }
+
+    /// Reads a secret: nothing but one reference, after this prefix. A secret that stands in the file is an error.
+    pub fn secret(&mut self, node: &Node, what: &str, prefix: &str) -> Option<Spanned<Secret>> {
+        let text = self.text(node, what)?;
+        self.secret_of(&text, what, prefix).map(|secret| Spanned::new(secret, node.span))
+    }
+
+    /// The secret that was put into a text, see [`Reader::secret`].
+    pub fn secret_of(&mut self, text: &Text, what: &str, prefix: &str) -> Option<Secret> {
+        if !self.problems.fillings().is_secret(text.span, prefix) {
+            let message = format!("{what} is a secret, and never stands in the policy itself");
+            let cure = format!("`{prefix}${{env:NAME}}` or `{prefix}${{file:path}}`, and nothing else");
+            self.report(Problem::error("secret_in_file", text.span, message).cure(cure));
             return None;
         }
-        Some(text)
+        let stub = self.problems.fillings().is_stub(text.span);
+        let secret = text.value.strip_prefix(prefix).unwrap_or_default();
+        let secret = if stub { STUB_SECRET } else { secret.as_bytes() };
+        Some(Secret(secret.to_vec()))
+    }
+
+    /// Whether references were put into the value.
+    pub fn is_filled(&self, span: Span) -> bool {
+        self.problems.fillings().is_filled(span)
     }
 
     /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.

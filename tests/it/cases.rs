@@ -17,6 +17,7 @@ use crate::site::{Keys, Recipe, Site};
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
+    (Reason::Overloaded, "a case comes alone: tls.rs"),
     (Reason::NotReady, "a case has a policy: semantics.rs"),
     (Reason::InternalError, "there is no such failure that we know of; what a panic becomes: semantics.rs"),
 ];

@@ -24,4 +24,6 @@ mod schema;
 mod semantics;
 mod site;
 mod support;
+mod teams;
+mod trust;
 mod wire;

@@ -6,7 +6,7 @@ use super::eval::Run;
 use super::*;
 use crate::authz::identity::{Caller, Identity, Listed, Parts, Principal};
 use crate::authz::json::Object;
-use crate::authz::request::{Asker, Header, Raw, Relaxed};
+use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
 use crate::authz::route::Captures;
 
 const NAMES: [&str; 2] = ["tenant", "user-id"];
@@ -48,16 +48,9 @@ fn run(text: &str, caller: &Caller, query: &str) -> (Result<bool, Fault>, usize)
     let headers = headers.map(|(name, value)| Header { name: name.as_bytes(), value }).to_vec();
     let target = format!("/a/b{query}");
     let (method, host) = (&b"POST"[..], &b"shop.test"[..]);
-    let raw = Raw {
-        asker: Asker::Unix,
-        source: None,
-        method,
-        target: target.as_bytes(),
-        host,
-        headers,
-        principal: b"",
-        proof: Default::default(),
-    };
+    let (proof, principal) = (Proof::default(), &b""[..]);
+    let raw =
+        Raw { asker: Asker::Unix, proof, source: None, principal, method, target: target.as_bytes(), host, headers };
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     let names = NAMES.map(Box::from);
     let captures = Captures::new(&names, ["acme", "u1"]);

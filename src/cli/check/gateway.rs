@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{Form, told};
 use crate::cli::{PolicyFile, count, fail, print, tell};
 use crate::config::tree::decode;
-use crate::config::{Compiled, Problems, Severity, envoy, load};
+use crate::config::{Compiled, Origin, Problems, Severity, envoy};
 
 /// Looks at one file; the policy is left out where none is named and none is in the folder.
-pub(super) fn run(file: &Path, policy: &PolicyFile, format: Form, deny_warnings: bool) -> ExitCode {
+pub(super) fn run(file: &Path, policy: &PolicyFile, origin: &Origin, format: Form, deny_warnings: bool) -> ExitCode {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => return fail(format_args!("{} cannot be read: {}", file.display(), error.kind())),
@@ -20,7 +20,7 @@ pub(super) fn run(file: &Path, policy: &PolicyFile, format: Form, deny_warnings:
         Ok(text) => text,
         Err(problem) => return fail(format_args!("{}: {}", file.display(), problem.message)),
     };
-    let loaded = policy.is_there().then(|| load(&policy.path)).transpose();
+    let loaded = policy.is_there().then(|| origin.load()).transpose();
     let (compiled, of_policy) = match loaded {
         Ok(compiled) => (compiled, Problems::default()),
         Err(problems) => (None, problems),

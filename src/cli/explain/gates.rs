@@ -294,7 +294,7 @@ impl Telling<'_> {
             Some(Reason::ConditionUnmet | Reason::ConditionFailed | Reason::CredentialMissing)
         );
         let answers = parts.iter().map(|part| Answer {
-            word: part.text.to_owned(),
+            word: one_line(part.text),
             answer: match part.told {
                 Ok(true) => "hit",
                 Ok(false) => "missed",
@@ -306,7 +306,7 @@ impl Telling<'_> {
         Asking {
             kind: "condition",
             name: self.route.map(|route| route.key.to_string()).unwrap_or_default(),
-            rule: condition.text().to_owned(),
+            rule: one_line(condition.text()),
             holds: match passed {
                 true => "true",
                 false if unmet => "false",
@@ -416,8 +416,12 @@ fn compared(part: &Part<'_>) -> String {
     compared.join(", ")
 }
 
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn near_part(part: &Part<'_>) -> String {
-    format!("if `{}` were true; {}", part.text, compared(part))
+    format!("if `{}` were true; {}", one_line(part.text), compared(part))
 }
 
 /// What a rule must come to.

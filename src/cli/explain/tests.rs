@@ -330,6 +330,34 @@ fn a_word_that_cannot_be_told_says_which_claim_is_missing() {
 }
 
 #[test]
+fn a_condition_is_told_part_by_part_with_what_each_read() {
+    let when = "claims.level >= 3 && request.path.endsWith('7') && claims.tags.exists(t, t == path.n)";
+    let policy = compiled(&format!("{POLICY}  /level/{{n}}:\n    allow: signed-in\n    when: {when}\n"));
+    let told = |claims: &str| try_told(&policy, &["--claims", claims, "/level/7"]).unwrap().0;
+    has(
+        &told(r#"{"level":2,"tags":["7"]}"#),
+        &[
+            "✓ route /level/{n}: signed-in: holds",
+            "✗ condition /level/{n}: claims.level >= 3 &&",
+            "claims.level >= 3 missed claims.level: 2",
+            "request.path.endsWith('7') hit request.path: \"/level/7\"",
+            "claims.tags.exists(t, t == path.n) hit claims.tags: [\"7\"], path.n: \"7\"",
+            "would pass if `claims.level >= 3` were true; claims.level: 2",
+            "DENIED 403 condition_unmet",
+        ],
+    );
+    has(
+        &told(r#"{"tags":["7"]}"#),
+        &[
+            "claims.level >= 3 && request.path.endsWith('7') && claims.tags.exists(t, t == path.n): cannot be told",
+            "claims.level >= 3 unknown there is no such member",
+            "DENIED 403 condition_failed",
+        ],
+    );
+    has(&told(r#"{"level":3,"tags":["7"]}"#), &["✓ condition /level/{n}", "ALLOWED"]);
+}
+
+#[test]
 fn a_guard_is_told_with_the_address() {
     let admin = ["--claims", r#"{"roles":["admin"]}"#];
     has(

@@ -10,6 +10,7 @@ impl Compiler<'_> {
         if self.problems.has_errors() {
             return;
         }
+        self.unused_hosts();
         for (at, (name, _)) in self.file.issuers.iter().enumerate() {
             if !self.accepted.contains(&at) {
                 let message = format!("no route accepts the issuer `{}`", name.value);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::rule::{Stand, worded};
+use super::rule::Stand;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
@@ -40,12 +40,14 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
+        let mounts = self.mounts();
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
                 self.clashes(&mut shapes, route, pattern);
                 self.trailing_slash(&route.key);
             }
+            self.keeps_to(route, pattern.as_ref(), &mounts);
             let is_public = matches!(&route.rule, file::Rule::Text(text) if text.value.trim() == "public");
             let accepted = if is_public { Vec::new() } else { self.accepted_by(route) };
             if let Some(first) = route.issuers.iter().flatten().next().filter(|_| is_public) {
@@ -65,25 +67,15 @@ impl Compiler<'_> {
         lines
     }
 
-    fn pattern(&mut self, key: &Spanned<Box<str>>) -> Option<Pattern> {
-        match Pattern::parse(&key.value) {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let span = self.within(key, &error.at);
-                self.report(worded("bad_pattern", span, &error.to_string()));
-                None
-            }
-        }
-    }
-
     fn clashes(&mut self, shapes: &mut HashMap<(String, String), Span>, route: &file::Route, pattern: &Pattern) {
-        let shape = pattern.shape_key();
         let methods: Vec<&str> = pattern.methods().collect();
         let methods = if methods.is_empty() { vec![""] } else { methods };
         let mut first = None;
-        for method in methods {
-            let earlier = *shapes.entry((shape.clone(), method.to_owned())).or_insert(route.key.span);
-            first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+        for shape in pattern.shape_keys() {
+            for method in &methods {
+                let earlier = *shapes.entry((shape.clone(), (*method).to_owned())).or_insert(route.key.span);
+                first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+            }
         }
         if let Some(first) = first {
             let message = "another route has the same key but for the names of its captures, and the same method";

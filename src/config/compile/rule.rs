@@ -63,7 +63,7 @@ impl Compiler<'_> {
             return None;
         }
         let expr = match Expr::parse(&text.value) {
-            Ok(expr) => expr,
+            Ok(expr) => expr.rename_roles(&|name| self.full_role(text.span.file, name)),
             Err(error) => {
                 let span = self.within(text, &error.at);
                 self.report(worded("bad_rule", span, &error.to_string()));

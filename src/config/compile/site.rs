@@ -1,5 +1,6 @@
 //! Headers, paths and settings: what is told to whom, what may stand in a path, and where portcullis listens.
 
+use crate::config::reference::STUB_SECRET;
 use bytes::Bytes;
 
 use super::Secret;
@@ -98,11 +99,16 @@ impl Compiler<'_> {
     }
 
     /// A secret, without the white space around it; `None` where it is not there.
-    pub(super) fn read_secret(&self, place: &file::SecretPlace) -> Option<Vec<u8>> {
+    pub(super) fn read_secret(&mut self, place: &file::SecretPlace) -> Option<Vec<u8>> {
         let found = match place {
-            file::SecretPlace::File(path) => (self.files)(path.to_str()?).ok(),
-            file::SecretPlace::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
+            file::SecretPlace::File(path) => (self.around.file)(path.to_str()?).ok(),
+            file::SecretPlace::Env(name) => (self.around.variable)(name).map(String::into_bytes),
+            file::SecretPlace::Given(secret) => Some(secret.0.clone()),
         };
+        if found.is_none() && self.around.stubs {
+            self.stubs.push(place.to_string().into());
+            return Some(STUB_SECRET.to_vec());
+        }
         found.map(|found| found.trim_ascii().to_vec()).filter(|found| !found.is_empty())
     }
 

@@ -206,6 +206,9 @@ fn peer(reader: &mut Reader, text: &Text) -> Option<Peer> {
 
 /// Where a token is found; never the token itself.
 fn token(reader: &mut Reader, text: &Text, place: &str) -> Option<SecretPlace> {
+    if reader.is_filled(text.span) {
+        return reader.secret_of(text, "the token of a gateway", "token:").map(SecretPlace::Given);
+    }
     let found = SecretPlace::parse(place);
     if found.is_none() {
         let message = "`token:` says where the token is, never the token itself";

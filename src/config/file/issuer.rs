@@ -606,7 +606,7 @@ mod tests {
         assert_eq!(found("url: https://a:b@a.example.com"), [(3, 10, "secret_in_url")]);
         assert_eq!(found("url: https://a.example.com/?x=y"), [(3, 10, "bad_url")]);
         assert_eq!(found("url: a.example.com"), [(3, 10, "bad_url")]);
-        assert_eq!(found("url: https://${env:HOST}/"), [(3, 10, "not_there_yet")]);
+        assert_eq!(found("url: https://${env:HOST}/"), [(3, 18, "variable_missing")]);
     }
 
     #[test]

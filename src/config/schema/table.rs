@@ -86,6 +86,7 @@ pub const TABLE: &[Section] = &[
     ]),
     ("routes.*", &["allow"], &[
         ("allow", Is::Rule, "The rule: who may pass"),
+        ("when", Is::Text, "A condition in CEL that must be true as well, for what words cannot say"),
         ("issuers", Is::Texts, "Whose tokens it accepts"),
     ]),
     ("rule", &[], &[
