@@ -231,11 +231,8 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let public_url = settings.public_url.as_deref().unwrap_or_default();
+        let sign_in = self.file.sign_in.as_ref().map(|template| SignIn::new(&template.value, public_url));
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
