@@ -12,7 +12,7 @@ mod token;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,11 +46,14 @@ enum Command {
     Schema(schema::Schema),
 }
 
+/// Where the policy is that no argument names.
+const POLICY: &str = "portcullis.yaml";
+
 /// Where the policy is.
 #[derive(Args)]
 struct PolicyFile {
     /// The policy file; given again, a file that is laid over it with what differs from place to place
-    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = POLICY)]
     files: Vec<PathBuf>,
 }
 
@@ -69,6 +72,11 @@ pub fn run() -> ExitCode {
 }
 
 impl PolicyFile {
+    /// Whether there is a policy to read: one that is named counts, be it there or not.
+    fn is_there(&self) -> bool {
+        self.files != [Path::new(POLICY)] || self.files.iter().any(|file| file.exists())
+    }
+
     /// Where the policy is loaded from.
     fn origin(&self) -> Origin {
         self.files.clone().into()

@@ -24,6 +24,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::lint::{Silence, lint};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
 use crate::authz::credential::strip::Carriers;
@@ -118,6 +119,14 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     let mut compiler = Compiler::new(name, text, &file, around, problems);
     let compiled = compiler.compiled();
     let mut problems = compiler.problems;
+    let mut silence = Silence::new(&file);
+    problems.accept(|problem| silence.accepts(problem));
+    if let Some(compiled) = &compiled {
+        let found = lint(&file, &compiled.policy);
+        let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
+        left.extend(silence.unneeded());
+        left.into_iter().for_each(|problem| problems.report(problem));
+    }
     problems.sort();
     problems.forget();
     let compiled = compiled.filter(|_| !problems.has_errors());
@@ -250,10 +259,7 @@ impl<'f> Compiler<'f> {
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: lines
-                .iter()
-                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
-                .collect(),
+            places: self.places(&lines),
             tests: self.file.tests.clone(),
             stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
@@ -271,6 +277,11 @@ impl<'f> Compiler<'f> {
 
     fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
+    }
+
+    fn places(&self, lines: &[route::Line]) -> Vec<Place> {
+        let sources = self.problems.sources();
+        lines.iter().map(|line| Place { file: sources.name(line.key.file), span: line.key }).collect()
     }
 
     fn sizes(&mut self) {

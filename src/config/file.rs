@@ -23,6 +23,7 @@ pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::lint::{LINTS, is_lint};
 use super::overlay;
 use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
@@ -44,6 +45,7 @@ pub(super) const TOP: Section = Section {
         "gateways",
         "services",
         "paths",
+        "lints",
         "public_url",
         "sign_in",
         "cors",
@@ -126,6 +128,10 @@ pub struct File {
     pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
+    /// The warnings that were accepted, by their codes: the names of the lines that they are about.
+    pub lints: Vec<Named<Vec<Text>>>,
+    /// The sections that were written, and where.
+    pub sections: Vec<(&'static str, Span)>,
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
@@ -251,6 +257,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         paths: site::paths(reader, top),
         sign_in: browser::sign_in(reader, top),
         cors: browser::cors(reader, top),
+        lints: named(reader, top, "lints", lint),
+        sections: top.keys().collect(),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -296,6 +304,20 @@ fn named<T>(
         reader.lose(section);
     }
     read
+}
+
+/// The lines for which a warning is accepted.
+fn lint(reader: &mut Reader, code: &Text, node: &Node) -> Option<Vec<Text>> {
+    if !is_lint(&code.value) {
+        let cure = match nearest(&code.value, LINTS.iter().map(|(code, _)| *code)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "the code that stands in brackets in a warning, as in warning[route_more_open]".into(),
+        };
+        let message = format!("there is no warning `{}`", super::shape::brief(&code.value));
+        reader.report(Problem::error("unknown_lint", code.span, message).cure(cure));
+        return None;
+    }
+    Some(reader.texts(node, "an entry of `lints`"))
 }
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
@@ -498,6 +520,7 @@ routes:
     credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
+lints: {holds_by_absence: [/any]}
 roles: {admin: group:platform or claim:department=it}
 gateways:
   edge: {by: unix}
@@ -724,7 +747,7 @@ limit: 3
         let unknown: String = (0..60_000).map(|key| format!("issuer{key}: 1\n")).collect();
         let (_, problems) = parse("x", &unknown);
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 59_901));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 59_900));
         let long = format!("routes:\n  /a: {}\n", "x".repeat(1_000_000));
         assert_eq!(found(&long), [(2, 7, "value_too_long")]);
         assert_eq!(found("routes:\n  /a: !!binary cm9sZTp4\n"), [(2, 7, "tag")]);

@@ -16,6 +16,7 @@ mod docs;
 mod doors;
 mod edge;
 mod envoy;
+mod envoy_check;
 mod envoy_smoke;
 mod outage;
 mod properties;

@@ -182,8 +182,8 @@ fn a_public_route_is_under_no_guard_that_needs_an_identity() {
     };
     assert_eq!(guarded("GET /Admin/health: public"), ["public_under_guard 6:3 GET /Admin/health"]);
     assert_eq!(guarded("/**: public"), ["public_under_guard 6:3 /**"]);
-    assert_eq!(guarded("/admin/health: anyone"), [""; 0]);
-    assert_eq!(guarded("{/net: public, /x: role:x}"), [""; 0]);
+    assert_eq!(guarded("{/admin/health: anyone, /net: public, /x: role:x}"), [""; 0]);
+    assert_eq!(guarded("{/net: public, /x: role:x}"), ["~guard_idle 3:3 /admin/**"]);
     let forbid = "deny: {suspended: claim:suspended=true}\nroutes: {/a: public, /b: role:x}";
     assert_eq!(with_issuer(forbid), [""; 0], "a forbid does not hold where no token is read");
     let text = "guards: {/a: claim:x=y}\nroutes: {/a: public}";
@@ -303,7 +303,7 @@ fn an_issuer_says_whom_its_tokens_are_for_and_how_they_come() {
     assert_eq!(issuer("url: https://m.org, audience: a, from: ['cookie:s']"), ["missing_key 2:47 'cookie:s'"]);
     assert_eq!(issuer("url: http://m.org, audience: a"), ["not_https 2:12 http://m.org"]);
     assert_eq!(issuer("url: http://m.org, audience: a, allow_http: true"), ["not_https 2:12 http://m.org"]);
-    assert_eq!(issuer("url: 'http://127.0.0.1:8080', audience: a, allow_http: true"), [""; 0]);
+    assert_eq!(issuer("url: 'http://127.0.0.1:8080', audience: a, allow_http: true"), ["~issuer_http 2:3 m"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [HS256]"), ["shared_secret 2:53 HS256"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [none]"), ["unsigned_algorithm 2:53 none"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [ES255]"), ["unknown_value 2:53 ES255"]);

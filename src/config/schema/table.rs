@@ -42,6 +42,7 @@ pub const TABLE: &[Section] = &[
         ("roles", Is::Map(&Is::Rule), "Roles that the policy derives from claims"),
         ("gateways", Is::Map(&Is::Section("gateways.*")), "Who may ask, and what is believed of them"),
         ("paths", Is::Words(LENIENCIES), "What is not refused in a path"),
+        ("lints", Is::Map(&Is::Texts), "Warnings that were looked at and accepted: a code, and the lines that it is for"),
         ("public_url", Is::Like(r"https?://[^\s/?#]+/?"), "Where browsers find the site: scheme, host and port"),
         ("sign_in", Is::Either(&[URL, Is::Section("sign_in")]), "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
         ("cors", Is::Section("cors"), "Whose pages may read answers"),
