@@ -188,4 +188,6 @@ pub enum RuleRef {
     Guard(u32),
     /// A forbid of `deny:`, by its place in the policy.
     Forbid(u32),
+    /// A route's own forbid.
+    RouteForbid(RouteId),
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
 use super::time::Timestamp;
@@ -101,7 +102,7 @@ impl Listed {
 #[derive(Clone)]
 pub struct Identity {
     principal: Principal,
-    claims: Object,
+    claims: Arc<Object>,
     roles: Roles,
     groups: Listed,
     scopes: Listed,
@@ -110,6 +111,7 @@ pub struct Identity {
     not_before: Option<Timestamp>,
     expires: Timestamp,
     told: ToldOnce,
+    raised: RaisedOnce,
 }
 
 /// The roles of an identity: those that its token lists, and those that the policy derives.
@@ -119,14 +121,23 @@ pub struct Roles {
     pub(super) listed: Listed,
     /// What the policy's `roles:` say, which then is all that counts for that name.
     pub(super) derived: Box<[(Arc<str>, Truth)]>,
+    /// What the policy's `grants:` give it now.
+    pub(super) granted: Box<[Grant]>,
 }
 
 impl Roles {
     fn has(&self, name: &str) -> Truth {
+        if self.grants(name) {
+            return Truth::True;
+        }
         match self.derived.iter().find(|(derived, _)| &**derived == name) {
             Some((_, truth)) => *truth,
             None => self.listed.has(name),
         }
+    }
+
+    fn grants(&self, name: &str) -> bool {
+        self.granted.iter().any(|grant| &*grant.role == name)
     }
 }
 
@@ -146,10 +157,10 @@ pub(super) struct Parts {
 impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires } = parts;
-        let roles = Roles { listed, derived: Box::default() };
+        let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
         Self {
             principal,
-            claims,
+            claims: Arc::new(claims),
             roles,
             groups,
             scopes,
@@ -158,7 +169,25 @@ impl Identity {
             not_before,
             expires,
             told: ToldOnce::default(),
+            raised: RaisedOnce::default(),
         }
+    }
+
+    /// The same identity with these grants, and no role derived yet.
+    pub(super) fn with_grants(&self, granted: &[Grant]) -> Self {
+        let roles = Roles { listed: self.roles.listed.clone(), derived: Box::default(), granted: granted.into() };
+        Self { roles, told: ToldOnce::default(), raised: RaisedOnce::default(), ..self.clone() }
+    }
+
+    /// The same identity with grants, once it was made.
+    pub(super) fn raised(&self) -> &RaisedOnce {
+        &self.raised
+    }
+
+    /// The grants that it has.
+    #[must_use]
+    pub fn grants(&self) -> &[Grant] {
+        &self.roles.granted
     }
 
     /// What upstreams are told of it.
@@ -203,13 +232,21 @@ impl Identity {
         self.scopes.has(name)
     }
 
-    /// The roles that it is known to have, each once: the token's own, then the derived ones.
+    /// The roles that it is known to have, each once: the token's own, then the derived ones, then the granted ones.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
         let derived = &self.roles.derived;
+        let granted = &self.roles.granted;
         let listed = match &self.roles.listed {
             Listed::Known(members) => &**members,
             Listed::Unknown => &[],
         };
+        let is_derived = |name: &str| derived.iter().any(|(derived, _)| &**derived == name);
+        let also = granted
+            .iter()
+            .enumerate()
+            .filter(|(at, grant)| !granted.iter().take(*at).any(|earlier| earlier.role == grant.role))
+            .map(|(_, grant)| &grant.role)
+            .filter(move |role| !is_derived(role) && !listed.contains(*role));
         listed
             .iter()
             .enumerate()
@@ -217,6 +254,7 @@ impl Identity {
             .map(|(_, name)| name)
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
             .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+            .chain(also)
     }
 
     /// The groups that it is known to be in.

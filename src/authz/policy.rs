@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gateways::Gateways;
+use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
@@ -27,6 +28,8 @@ pub struct Policy {
     pub forbids: Box<[Named]>,
     /// The issuers, by [`IssuerId`].
     pub issuers: Box<[Arc<IssuerPolicy>]>,
+    /// Roles that single principals are given for a time.
+    pub grants: Option<Grants>,
     /// Who may ask.
     pub gateways: Gateways,
     /// What headers go out, and which never come in.
@@ -68,12 +71,16 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// Its own forbid.
+    pub deny: Option<Box<Named>>,
+    /// Whom a token must be for as well: one of these; empty where it need not.
+    pub audience: Box<[Arc<str>]>,
 }
 
-/// A guard by its pattern, or a forbid by its name.
+/// A guard by its pattern, a forbid by its name, or a route's own by the route's key.
 #[derive(Debug)]
 pub struct Named {
-    /// The pattern or name.
+    /// The pattern, name or key.
     pub name: Arc<str>,
     /// The rule.
     pub rule: Expr,

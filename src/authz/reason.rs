@@ -135,7 +135,7 @@ reasons! {
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
 
     // Gate 5, policy.
-    /// A forbid of `deny:` holds, or cannot be told not to hold.
+    /// A forbid of `deny:`, or of the route, holds, or cannot be told not to hold.
     Forbidden = "forbidden", 403, None;
     /// A guard that covers the request does not hold.
     GuardUnmet = "guard_unmet", 403, None;

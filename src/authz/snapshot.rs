@@ -221,17 +221,23 @@ impl Snapshot {
                 (issuer, verify(id, issuer, hash, token, facts, now)?)
             }
         };
+        if !route.audience.is_empty() {
+            issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
+        }
         if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
             return Err(Reason::CrossSite.into());
         }
-        Ok(Some(identity))
+        Ok(Some(match &self.policy.grants {
+            Some(grants) => grants.raise(identity, issuer, now),
+            None => identity,
+        }))
     }
 
     fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
         route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
     }
 
-    /// Forbids, then guards, then the route's own rule.
+    /// Forbids, then guards, then the route's own forbid and rule.
     fn permit(
         &self,
         request: &Request<'_>,
@@ -257,6 +263,13 @@ impl Snapshot {
             }
         });
         unmet?;
+        if let Some(deny) = &route.deny {
+            let own = RuleRef::RouteForbid(route.id);
+            *decided = Some(own);
+            if deny.rule.eval(scene, witness.words(own, scene)) != Truth::False {
+                return Err(Reason::Forbidden);
+            }
+        }
         *decided = Some(RuleRef::Route(route.id));
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{PolicyFile, count, print};
+use crate::clock;
 use crate::config::effective::Above;
 use crate::config::{Compiled, Effective, Problems, load};
 
@@ -35,7 +36,7 @@ impl Check {
         let compiled = match self.format {
             Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = load(&self.policy.path);
+                let loaded = load(&self.policy.path).map(|compiled| compiled.as_of(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),

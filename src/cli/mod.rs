@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::clock;
 use crate::config::{Compiled, Problems, load};
 use crate::feed::config::PolicyFile as Followed;
 
@@ -71,7 +72,7 @@ impl PolicyFile {
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
-        match load(&self.path) {
+        match load(&self.path).map(|compiled| compiled.as_of(clock::now())) {
             Ok(compiled) => {
                 tell(&compiled.warnings);
                 Some(compiled)

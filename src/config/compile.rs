@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod grant;
 mod issuer;
 mod order;
 mod route;
@@ -32,6 +33,8 @@ const MAX_ISSUERS: usize = 256;
 const MAX_GUARDS: usize = 1_000;
 /// How many forbids a policy may have: each is evaluated in every check.
 const MAX_FORBIDS: usize = 1_000;
+/// How many grants a policy may have.
+const MAX_GRANTS: usize = 10_000;
 /// How many roles a policy may derive: each is evaluated for every new token.
 const MAX_ROLES: usize = 1_000;
 
@@ -54,6 +57,8 @@ pub struct Compiled {
     pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// When each grant ends.
+    pub endings: Vec<grant::Ending>,
     /// What may not do what was meant; never an error.
     pub warnings: Problems,
 }
@@ -228,6 +233,7 @@ impl<'f> Compiler<'f> {
         let forbids = self.forbids();
         let routes = self.routes(&lines);
         self.compare(&lines, &guards);
+        let grants = self.grants();
         let contract = self.contract(&lines);
         let gateways = self.gateways();
         let settings = self.settings();
@@ -252,6 +258,7 @@ impl<'f> Compiler<'f> {
                 guards,
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
+                grants: grants?,
                 gateways: Gateways::new(gateways),
                 contract: contract?,
                 relaxed: self.relaxed(),
@@ -267,6 +274,7 @@ impl<'f> Compiler<'f> {
                 .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
                 .collect(),
             tests: self.file.tests.clone(),
+            endings: self.endings(),
             warnings: Problems::default(),
         };
         for issuer::Made { policy, keys } in made {
@@ -289,6 +297,10 @@ impl<'f> Compiler<'f> {
         self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
         self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
         self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        if let Some(first) = self.file.grants.first().filter(|_| self.file.grants.len() > MAX_GRANTS) {
+            let message = format!("a policy has at most {MAX_GRANTS} grants, this has {}", self.file.grants.len());
+            self.report(Problem::error("too_many", first.span, message));
+        }
     }
 
     fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {

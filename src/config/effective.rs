@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Compiled;
 use super::error::Place;
-use crate::authz::policy::Named;
+use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Pattern, RouteId, Shapes};
 use crate::authz::rule::Rule;
 
@@ -72,7 +72,7 @@ impl Effective {
                 host: pattern.host().map(Box::from),
                 path: pattern.path().into(),
                 rule: rule(&route.rule).into(),
-                also: Vec::new(),
+                also: also(route),
                 guards: shapes.as_ref().map(|shapes| shapes.meeting(&pattern)).unwrap_or_default(),
                 issuers: issuers.map(|issuer| Arc::clone(&issuer.name)).collect(),
                 at: compiled.places.get(at).cloned().unwrap_or_default(),
@@ -96,6 +96,13 @@ impl Effective {
         let rule = std::iter::once(row.rule.to_string());
         forbids.chain(guards).chain(also).chain(rule).chain(issuers).collect::<Vec<_>>().join("; ")
     }
+}
+
+/// What a route's own lines ask for beside its rule.
+fn also(route: &Route) -> Vec<(&'static str, Box<str>)> {
+    let audience = (!route.audience.is_empty()).then(|| ("audience", route.audience.join(" or ").into()));
+    let deny = route.deny.as_ref().map(|deny| ("never where", deny.rule.to_string().into()));
+    audience.into_iter().chain(deny).collect()
 }
 
 fn above(named: &[Named]) -> Vec<Above> {

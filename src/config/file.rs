@@ -1,6 +1,7 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
 mod gateway;
+mod grant;
 mod header;
 mod issuer;
 mod row;
@@ -9,6 +10,7 @@ mod site;
 use std::collections::HashMap;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
+pub use grant::Grant;
 pub use header::{Format, Header, Metadata, Source};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
@@ -29,6 +31,7 @@ const TOP: Section = Section {
         "guards",
         "deny",
         "roles",
+        "grants",
         "gateways",
         "paths",
         "public_url",
@@ -44,7 +47,6 @@ const TOP: Section = Section {
         "include",
         "hosts",
         "cors",
-        "grants",
         "store",
         "cel",
         "when",
@@ -61,8 +63,8 @@ const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers"],
-    later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &["allow", "issuers", "deny", "audience"],
+    later: &["headers", "limit", "sign_in", "cors", "credential", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -77,6 +79,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
+    ("grants.*", grant::GRANT.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
@@ -106,6 +109,8 @@ pub struct File {
     pub deny: Vec<Named<Rule>>,
     /// Roles that the policy derives, by name.
     pub roles: Vec<Named<Rule>>,
+    /// Roles that single principals are given for a time.
+    pub grants: Vec<Grant>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
     /// What is not refused in a path.
@@ -139,6 +144,10 @@ pub struct Route {
     pub rule: Rule,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
+    /// What must not hold.
+    pub deny: Option<Box<Rule>>,
+    /// Whom a token must be for as well; empty where the file does not say.
+    pub audience: Vec<Text>,
 }
 
 /// A rule as it was written.
@@ -199,6 +208,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         guards: named(reader, top, "guards", |reader, _, node| rule(reader, node)),
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
+        grants: grant::grants(reader, top),
         gateways: named(reader, top, "gateways", gateway::gateway),
         paths: site::paths(reader, top),
         sign_in: site::sign_in(reader, top),
@@ -246,8 +256,11 @@ fn named<T>(
 }
 
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
-    let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None)) };
+    let routes = named(reader, top, "routes", |reader, key, node| {
+        let Some(long) = long_form(node) else {
+            let rule = rule(reader, node)?;
+            return Some(Route { key: key.clone(), rule, issuers: None, deny: None, audience: Vec::new() });
+        };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
@@ -256,12 +269,17 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
-        Some((rule(reader, fields.get("allow")?)?, accepted))
+        let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
+        let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
+        let rule = rule(reader, fields.get("allow")?)?;
+        // What narrows and cannot be read takes the route with it.
+        let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
+        Some(Route { key: key.clone(), rule, issuers: accepted, deny, audience: audience.unwrap_or_default() })
     });
     if !top.has("routes") {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
+    routes.into_iter().map(|(_, route)| route).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -427,10 +445,11 @@ routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner]}
+  /long: {allow: role:a, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts]}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
+grants: [{principal: main/u1, role: admin, until: 2026-12-01T00:00:00Z, ticket: OPS-1}]
 gateways:
   edge: {by: unix}
   far:
@@ -506,6 +525,12 @@ tests:
         assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
+        assert!(matches!(file.routes[3].deny.as_deref(), Some(Rule::Text(_))));
+        assert_eq!(file.routes[3].audience.len(), 2);
+        assert_eq!(
+            (&*file.grants[0].principal.value, file.grants[0].until.value),
+            ("main/u1", crate::authz::time::Timestamp::from_secs(1_796_083_200))
+        );
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
         assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));

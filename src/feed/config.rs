@@ -69,12 +69,12 @@ impl PolicyFile {
         let (changed, changes) = mpsc::channel(1);
         let mut watched = Watched::new(changed);
         watched.look(std::slice::from_ref(&path));
-        let mut compiled = load(&path)?;
+        let mut compiled = loaded(&path)?;
         for _ in 0..ROUNDS {
             if !watched.look(&compiled.files) {
                 break;
             }
-            compiled = load(&path)?;
+            compiled = loaded(&path)?;
         }
         Ok((Self { path, watched, changes }, compiled))
     }
@@ -116,6 +116,11 @@ impl Reloads {
     pub fn status(&self) -> watch::Receiver<ReloadStatus> {
         self.status.clone()
     }
+}
+
+/// Loads the files, and warns of what has ended meanwhile.
+fn loaded(path: &Path) -> Result<Compiled, Problems> {
+    load(path).map(|compiled| compiled.as_of(clock::now()))
 }
 
 struct Follower {
@@ -189,7 +194,7 @@ impl Follower {
     async fn load(&self) -> Result<Compiled, Problems> {
         let path = self.path.clone();
         let name = path.display().to_string();
-        tokio::task::spawn_blocking(move || load(&path)).await.unwrap_or_else(|_| {
+        tokio::task::spawn_blocking(move || loaded(&path)).await.unwrap_or_else(|_| {
             let mut problems = Problems::of(&name, "");
             let message = "the file could not be compiled: this is an error of ours";
             problems.report(Problem::error("internal_error", Span::START, message));

@@ -193,6 +193,10 @@ impl Telling<'_> {
             if !roles.is_empty() {
                 details.push(Detail::new("roles", roles.join(", ")));
             }
+            for grant in identity.grants() {
+                let ticket = grant.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
+                details.push(Detail::new("granted", format!("{} until {}{ticket}", grant.role, rfc3339(grant.until))));
+            }
             return (format!("{}, by {source}", identity.principal()), details, Vec::new());
         }
         let Some(reason) = self.decision.basis().reason.filter(|_| self.reached() == Reached::Identity) else {
@@ -203,7 +207,7 @@ impl Telling<'_> {
             );
         };
         details.extend(token.as_ref().map(|token| Detail::new("found", token.source.as_str())));
-        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted()));
+        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted(), self.route));
         details.extend(fault.map(|fault| Detail::new("fault", fault)));
         if reason == Reason::CredentialMissing {
             let sources = self.accepted().into_iter().flat_map(|issuer| issuer.policy().sources.iter());
@@ -225,6 +229,7 @@ impl Telling<'_> {
                 let route = self.policy.route(id)?;
                 return Some(("route", &route.key, route.rule.expr()?));
             }
+            RuleRef::RouteForbid(id) => ("forbid", &**self.policy.route(id)?.deny.as_ref()?),
             RuleRef::Guard(at) => ("guard", self.policy.guards.get(usize::try_from(at).ok()?)?),
             RuleRef::Forbid(at) => ("forbid", self.policy.forbids.get(usize::try_from(at).ok()?)?),
         };
@@ -319,7 +324,7 @@ impl Telling<'_> {
         match seen.rule {
             RuleRef::Route(_) => near.collect(),
             RuleRef::Guard(_) => near.map(|near| format!("this guard {near}")).collect(),
-            RuleRef::Forbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
+            RuleRef::Forbid(_) | RuleRef::RouteForbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
         }
     }
 
@@ -355,7 +360,7 @@ impl Telling<'_> {
 /// What a rule must come to.
 fn target(rule: RuleRef) -> Truth {
     match rule {
-        RuleRef::Forbid(_) => Truth::False,
+        RuleRef::Forbid(_) | RuleRef::RouteForbid(_) => Truth::False,
         RuleRef::Guard(_) | RuleRef::Route(_) => Truth::True,
     }
 }

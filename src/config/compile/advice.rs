@@ -17,9 +17,7 @@ impl Compiler<'_> {
                 self.report(Problem::warning("issuer_unused", name.span, message).cure(cure));
             }
         }
-        let sources = self.file.headers.iter().map(|header| &header.source);
-        let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
-        if sources.any(|source| source.value == Source::Roles) {
+        if self.tells_roles() {
             return;
         }
         for (name, _) in &self.file.roles {
@@ -28,5 +26,12 @@ impl Compiler<'_> {
                 self.report(Problem::warning("role_unused", name.span, message));
             }
         }
+    }
+
+    /// Whether some header or datum tells all roles.
+    pub(super) fn tells_roles(&self) -> bool {
+        let sources = self.file.headers.iter().map(|header| &header.source);
+        let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
+        sources.any(|source| source.value == Source::Roles)
     }
 }

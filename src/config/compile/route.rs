@@ -55,6 +55,13 @@ impl Compiler<'_> {
                         .cure("`anyone` reads one where it is there"),
                 );
             }
+            if let Some(first) = route.audience.first().filter(|_| is_public) {
+                let message = "no token is read on a public route, whomever it is for";
+                self.report(
+                    Problem::warning("audience_unread", first.span, message)
+                        .cure("`anyone` reads one where it is there"),
+                );
+            }
             if accepted.is_empty() && !is_public && route.issuers.is_none() {
                 nobody.push(route.rule.span());
             }
@@ -148,13 +155,27 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
-            let made = line.pattern.as_ref().zip(rule).map(|(pattern, rule)| {
+            let own = Stand { what: "the forbid of a route", permits: false, ..stand };
+            let deny =
+                route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
+            let made = line.pattern.as_ref().zip(rule).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
+            let made = made.map(|((pattern, rule), deny)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
-                let key = Arc::from(pattern.to_string());
-                (
-                    pattern.clone(),
-                    Route { id: RouteId(at), key, text: rule.to_string().into(), rule, issuers: issuers.collect() },
-                )
+                let key: Arc<str> = Arc::from(pattern.to_string());
+                let named = |rule: Expr| {
+                    let text = format!("deny {key}: {rule}").into();
+                    Box::new(Named { name: Arc::clone(&key), rule, text })
+                };
+                let made = Route {
+                    id: RouteId(at),
+                    deny: deny.map(named),
+                    audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
+                    key,
+                    text: rule.to_string().into(),
+                    rule,
+                    issuers: issuers.collect(),
+                };
+                (pattern.clone(), made)
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
@@ -162,6 +183,17 @@ impl Compiler<'_> {
             });
         }
         routes
+    }
+
+    /// A route's own forbid. On a public route nobody is known, so that only words on the request tell anything there.
+    fn own_forbid(&mut self, deny: &file::Rule, line: &Line, stand: &Stand<'_>) -> Option<Expr> {
+        let made = self.expr(deny, stand)?;
+        if line.is_public && !made.without_identity() {
+            let message = "this route is public, and what it denies needs to know who calls";
+            let problem = Problem::error("public_under_guard", deny.span(), message).related(line.key, "the route");
+            self.report(problem.cure("`anyone` reads a token where one is there"));
+        }
+        Some(made)
     }
 
     /// The guards, in the file's order.
