@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::header::Told;
 use super::identity::Caller;
+use super::json::Json;
 use super::reason::{Challenge, Reason};
 use super::route::RouteId;
 
@@ -55,7 +56,30 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Grant {
     pub(super) told: Arc<Told>,
-    pub(super) aliases: Vec<Bytes>,
+    /// `None` for most: then the same is told each time.
+    pub(super) own: Option<Box<Own>>,
+}
+
+/// What is told of one request alone.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Aliases of managed headers, as this very request spelt them: to remove.
+    pub aliases: Vec<Bytes>,
+    /// Headers to set on the request to the upstream.
+    pub set: Vec<(Bytes, Bytes)>,
+    /// Headers of the response to the caller.
+    pub responses: Vec<(Bytes, Bytes)>,
+    /// Parameters of the query to set.
+    pub query: Vec<(Bytes, Bytes)>,
+    /// Parameters of the query to remove, each as this very request spelt it.
+    pub query_removed: Vec<Bytes>,
+}
+
+impl Own {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { aliases, set, responses, query, query_removed } = self;
+        aliases.is_empty() && set.is_empty() && responses.is_empty() && query.is_empty() && query_removed.is_empty()
+    }
 }
 
 impl Grant {
@@ -65,37 +89,49 @@ impl Grant {
         &self.told
     }
 
+    /// What is told of this request alone, if anything is.
+    #[must_use]
+    pub fn own(&self) -> Option<&Own> {
+        self.own.as_deref()
+    }
+
     /// Aliases of managed headers, as this very request spelt them: to remove.
     #[must_use]
     pub fn aliases(&self) -> &[Bytes] {
-        &self.aliases
+        self.own().map(|own| &*own.aliases).unwrap_or_default()
     }
 
     /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
-    #[must_use]
-    pub fn set(&self) -> &[(Bytes, Bytes)] {
-        self.told.set()
+    pub fn set(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        self.told.set().iter().chain(self.own().into_iter().flat_map(|own| &own.set))
     }
 
     /// Headers to remove from the request to the upstream: every managed name that is not set, and the aliases.
     pub fn remove(&self) -> impl Iterator<Item = &Bytes> {
-        self.told.unset().iter().chain(&self.aliases)
+        self.told.unset().iter().chain(self.aliases())
+    }
+
+    /// Headers of the response to the caller, replacing what the upstream says.
+    pub fn responses(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        self.told.responses().iter().chain(self.own().into_iter().flat_map(|own| &own.responses))
+    }
+
+    /// Parameters of the query to set, replacing all that are spelt the same.
+    pub fn query(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        self.told.query().iter().chain(self.own().into_iter().flat_map(|own| &own.query))
+    }
+
+    /// Parameters of the query to remove, each as this very request spelt it.
+    #[must_use]
+    pub fn query_removed(&self) -> &[Bytes] {
+        self.own().map(|own| &*own.query_removed).unwrap_or_default()
     }
 
     /// What the gateway is told beside the headers.
     #[must_use]
-    pub fn metadata(&self) -> &[(Bytes, Datum)] {
+    pub fn metadata(&self) -> &[(Bytes, Json)] {
         self.told.metadata()
     }
-}
-
-/// One value of the metadata that a gateway is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Datum {
-    /// Text.
-    Text(Bytes),
-    /// A list of text.
-    List(Vec<Bytes>),
 }
 
 /// Why a request may not pass, and how to tell the caller.

@@ -107,7 +107,7 @@ tests:
             let Step::Decided(decision) = step else { panic!("a question") };
             match decision.verdict() {
                 Verdict::Allow(grant) => {
-                    let mut set = grant.set().iter().filter(|(name, _)| name == "x-roles");
+                    let mut set = grant.set().filter(|(name, _)| name == "x-roles");
                     String::from_utf8(set.next().unwrap().1.to_vec()).unwrap()
                 }
                 Verdict::Deny(denial) => denial.reason().code().to_owned(),

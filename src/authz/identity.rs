@@ -9,7 +9,7 @@ use super::header::ToldOnce;
 use super::json::{Json, Object};
 use super::time::Timestamp;
 
-/// Room for what upstreams are told of an identity, with its encoding, in bytes.
+/// Room for what is told of an identity under one contract, with its encoding, in bytes.
 const TOLD: usize = 1_024;
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
@@ -152,11 +152,14 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    /// For how many contracts there is a place to remember what is told of it.
+    pub contracts: usize,
 }
 
 impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires } = parts;
+        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts } =
+            parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
         Self {
             principal,
@@ -168,7 +171,7 @@ impl Identity {
             issued,
             not_before,
             expires,
-            told: ToldOnce::default(),
+            told: ToldOnce::with_places(contracts),
             raised: RaisedOnce::default(),
         }
     }
@@ -176,7 +179,7 @@ impl Identity {
     /// The same identity with these grants, and no role derived yet.
     pub(super) fn with_grants(&self, granted: &[Grant]) -> Self {
         let roles = Roles { listed: self.roles.listed.clone(), derived: Box::default(), granted: granted.into() };
-        Self { roles, told: ToldOnce::default(), raised: RaisedOnce::default(), ..self.clone() }
+        Self { roles, told: ToldOnce::with_places(self.told.places()), raised: RaisedOnce::default(), ..self.clone() }
     }
 
     /// The same identity with grants, once it was made.
@@ -309,7 +312,7 @@ impl Identity {
             Listed::Unknown => 0,
         };
         size_of::<Self>()
-            .saturating_add(TOLD)
+            .saturating_add(TOLD.saturating_mul(self.told.places()))
             .saturating_add(self.claims.weight())
             .saturating_add(listed(&self.roles.listed))
             .saturating_add(listed(&self.groups))

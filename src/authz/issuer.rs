@@ -56,6 +56,8 @@ pub struct IssuerPolicy {
     pub max_stale: Duration,
     /// How many bytes of verified identities are remembered.
     pub memory: u64,
+    /// For how many different contracts of headers an identity may be asked.
+    pub contracts: usize,
     /// A hash of all the above: an issuer is replaced only when this or its keys changed.
     pub digest: [u8; 32],
 }
@@ -220,7 +222,9 @@ impl Issuer {
             format!("{}{subject}", policy.subject_prefix).into()
         };
         let principal = Principal { issuer: Arc::clone(&policy.name), subject };
-        let parts = Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires };
+        let contracts = policy.contracts;
+        let parts =
+            Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts };
         self.derive(Identity::new(parts))
     }
 

@@ -32,8 +32,6 @@ pub struct Policy {
     pub grants: Option<Grants>,
     /// Who may ask.
     pub gateways: Gateways,
-    /// What headers go out, and which never come in.
-    pub contract: Contract,
     /// What `paths:` relaxes.
     pub relaxed: Relaxed,
     /// Where people sign in.
@@ -71,6 +69,8 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// What is told on an allow. Routes that tell the same share it.
+    pub contract: Arc<Contract>,
     /// Its own forbid.
     pub deny: Option<Box<Named>>,
     /// Whom a token must be for as well: one of these; empty where it need not.

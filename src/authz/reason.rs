@@ -87,6 +87,8 @@ reasons! {
     HeaderMalformed = "header_malformed", 400, None;
     /// A header that the decision reads and that may appear once appears twice.
     HeaderAmbiguous = "header_ambiguous", 400, None;
+    /// A parameter that the policy sets or removes stands behind a `;`, which some upstreams read as `&`.
+    QueryAmbiguous = "query_ambiguous", 400, None;
     /// The gateway did not send all of the request's headers.
     HeadersFiltered = "headers_filtered", 503, None;
 
@@ -145,7 +147,7 @@ reasons! {
     ScopeMissing = "scope_missing", 403, InsufficientScope;
     /// A guard or rule does not hold because one of its words could not be read.
     FactUnknown = "fact_unknown", 403, None;
-    /// A claim that goes into a header holds what a header cannot carry.
+    /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
     /// With the headers that the upstream is to be told, the request would be larger than gateways let through.

@@ -433,6 +433,7 @@ mod tests {
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(0),
+            contracts: 1,
         })))
     }
 

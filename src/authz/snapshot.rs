@@ -158,7 +158,7 @@ impl Snapshot {
             Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         // What passed every gate is told who calls.
-        Ok(self.policy.contract.grant(request, &basis.caller)?)
+        Ok(route.contract.grant(request, &basis.caller, &route.key, &captures)?)
     }
 
     /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.

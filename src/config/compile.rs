@@ -7,6 +7,7 @@ mod order;
 mod route;
 mod rule;
 mod site;
+mod tell;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -228,13 +229,14 @@ impl<'f> Compiler<'f> {
         }
         let lines = self.lines();
         let derived = self.derived();
-        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
+        let contracts = self.contracts(&lines);
+        let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
+        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
         let guards = self.guards(&lines);
         let forbids = self.forbids();
-        let routes = self.routes(&lines);
+        let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
         let grants = self.grants();
-        let contract = self.contract(&lines);
         let gateways = self.gateways();
         let settings = self.settings();
         self.advise();
@@ -260,7 +262,6 @@ impl<'f> Compiler<'f> {
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 grants: grants?,
                 gateways: Gateways::new(gateways),
-                contract: contract?,
                 relaxed: self.relaxed(),
                 sign_in,
             }),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
-pub use header::{Format, Header, Metadata, Source};
+pub use header::{Format, Literal, Source, Tell, Tells};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
@@ -26,6 +26,8 @@ const TOP: Section = Section {
         "issuers",
         "headers",
         "headers_kept",
+        "response_headers",
+        "query",
         "metadata",
         "routes",
         "guards",
@@ -63,8 +65,8 @@ const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers", "deny", "audience"],
-    later: &["headers", "limit", "sign_in", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &["allow", "issuers", "deny", "audience", "headers", "response_headers", "query"],
+    later: &["limit", "sign_in", "cors", "credential", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -76,6 +78,9 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
     ("headers.*", header::HEADER.accepted),
+    ("response_headers.*", header::HEADER.accepted),
+    ("query", header::QUERY.accepted),
+    ("query.set.*", header::PARAMETER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
     ("rule", RULE),
@@ -95,12 +100,10 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
-    /// The headers that the upstream trusts.
-    pub headers: Vec<Header>,
+    /// What is told on all routes.
+    pub tells: Tells,
     /// Headers of well-known families that are not ours to remove.
     pub headers_kept: Vec<Text>,
-    /// What the gateway is told beside the headers.
-    pub metadata: Vec<Metadata>,
     /// The route table, in file order.
     pub routes: Vec<Route>,
     /// Rules that must hold as well, by pattern.
@@ -148,6 +151,8 @@ pub struct Route {
     pub deny: Option<Box<Rule>>,
     /// Whom a token must be for as well; empty where the file does not say.
     pub audience: Vec<Text>,
+    /// What is told on it alone, beside what is told on all or in its place.
+    pub tells: Option<Box<Tells>>,
 }
 
 /// A rule as it was written.
@@ -201,9 +206,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
-        headers: header::headers(reader, top),
+        tells: header::tells(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
-        metadata: header::metadata(reader, top),
         routes,
         guards: named(reader, top, "guards", |reader, _, node| rule(reader, node)),
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
@@ -222,6 +226,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         issuers,
         lost: Vec::new(),
     };
+    header::compare(reader, &file.tells, &file.routes, &file.headers_kept);
     file.lost = reader.lost();
     file
 }
@@ -259,7 +264,14 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
     let routes = named(reader, top, "routes", |reader, key, node| {
         let Some(long) = long_form(node) else {
             let rule = rule(reader, node)?;
-            return Some(Route { key: key.clone(), rule, issuers: None, deny: None, audience: Vec::new() });
+            return Some(Route {
+                key: key.clone(),
+                rule,
+                issuers: None,
+                deny: None,
+                audience: Vec::new(),
+                tells: None,
+            });
         };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
@@ -271,10 +283,12 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         }
         let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
         let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
+        let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
+        let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
         let rule = rule(reader, fields.get("allow")?)?;
         // What narrows and cannot be read takes the route with it.
         let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
-        Some(Route { key: key.clone(), rule, issuers: accepted, deny, audience: audience.unwrap_or_default() })
+        Some(Route { key: key.clone(), rule, issuers: accepted, deny, audience: audience.unwrap_or_default(), tells })
     });
     if !top.has("routes") {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
@@ -438,14 +452,17 @@ issuers:
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
-  X-Tenant: {from: https://acme.com/tenant}
+  X-Tenant: {from: https://acme.com/tenant, default: none}
+  X-Plan: {value: gold}
+response_headers: {X-Served-For: sub, X-Frame-Options: {value: DENY}}
+query: {set: {tenant: claim:tenant}, remove: [debug]}
 headers_kept: [Remote-User]
 metadata: {user: sub, tier: claim:tier}
 routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts]}
+  /long: {allow: role:a, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts], headers: {X-Route: route}, response_headers: {X-A: {value: b}}, query: {remove: a}}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -467,7 +484,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -495,7 +512,7 @@ tests:
         assert_eq!((&*name.value, &*main.issuer.value), ("main", "https://id.example.com/realms/shop"));
         assert_eq!(main.leeway.as_secs(), 60);
         assert_eq!(main.from[0].value, Credential::Bearer);
-        assert_eq!(file.headers[1].source.value, Source::Roles);
+        assert_eq!(file.tells.headers[1].source.value, Source::Roles);
         assert_eq!(file.tests.len(), 4);
         assert_eq!(&*file.tests[1].ask.value.target, "/profile/u1");
         assert_eq!(file.tests[1].headers[0].1.as_deref(), Some("u1"));
@@ -520,9 +537,9 @@ tests:
             (&SecretPlace::File("shared.key".into()), Encoding::Hex)
         );
         assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
-        assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
-        assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
-        assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
+        assert_eq!(file.tells.headers[1].format.unwrap().value, Format::Comma);
+        assert_eq!(file.tells.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
+        assert_eq!(file.tells.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert!(matches!(file.routes[3].deny.as_deref(), Some(Rule::Text(_))));

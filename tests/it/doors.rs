@@ -42,8 +42,20 @@ pub struct Http {
 /// An answer, whichever door it came through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Allow { set: BTreeMap<String, String>, removed: BTreeSet<String> },
-    Deny { status: u16, reason: Reason, challenge: Option<String>, location: Option<String>, grpc: bool },
+    Allow {
+        set: BTreeMap<String, String>,
+        removed: BTreeSet<String>,
+        responses: BTreeMap<String, String>,
+        query: BTreeMap<String, String>,
+        query_removed: BTreeSet<String>,
+    },
+    Deny {
+        status: u16,
+        reason: Reason,
+        challenge: Option<String>,
+        location: Option<String>,
+        grpc: bool,
+    },
 }
 
 /// How Envoy writes header lines.
@@ -107,8 +119,11 @@ pub fn of_decision(decision: &Decision) -> Answer {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     match decision.verdict() {
         Verdict::Allow(grant) => Answer::Allow {
-            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
+            set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
             removed: grant.remove().map(text).collect(),
+            responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
+            query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
+            query_removed: grant.query_removed().iter().map(text).collect(),
         },
         Verdict::Deny(denial) => {
             assert_eq!(decision.basis().reason, Some(denial.reason()));
@@ -194,11 +209,23 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
                 assert!(!set.contains_key(name), "{name} is set and removed");
                 assert!(!name.starts_with(':') && name != "host", "{name} is removed");
             }
-            assert!(ok.response_headers_to_add.is_empty() && ok.query_parameters_to_set.is_empty());
+            let responses = headers(&ok.response_headers_to_add);
+            let mut query = BTreeMap::new();
+            for parameter in ok.query_parameters_to_set {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                assert!(parameter.value.bytes().all(plain), "Envoy refuses it: {}", parameter.value);
+                assert!(
+                    !ok.query_parameters_to_remove.contains(&parameter.key),
+                    "{} is set and removed",
+                    parameter.key
+                );
+                assert_eq!(query.insert(parameter.key, parameter.value), None, "a parameter twice");
+            }
+            let query_removed = ok.query_parameters_to_remove.into_iter().collect();
             let count = ok.headers_to_remove.len();
             let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
             assert_eq!(removed.len(), count, "a name is removed twice");
-            Answer::Allow { set, removed }
+            Answer::Allow { set, removed, responses, query, query_removed }
         }
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
             assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");

@@ -22,4 +22,5 @@ mod reload;
 mod semantics;
 mod site;
 mod support;
+mod told;
 mod wire;

@@ -221,7 +221,7 @@ proptest! {
                 let snapshot = site.snapshot();
                 let decision = doors::decide(&snapshot, &asked, clock::now(), &mut ());
                 let Verdict::Allow(grant) = decision.verdict() else { continue };
-                let told = grant.set().iter().find(|(name, _)| name == "x-user-id").map(|(_, value)| value.clone());
+                let told = grant.set().find(|(name, _)| name == "x-user-id").map(|(_, value)| value.clone());
                 let route = snapshot.policy().route(decision.basis().route.unwrap()).unwrap();
                 match (&route.rule, &decision.basis().caller.user) {
                     (Rule::Public, user) => prop_assert!(user.is_none() && told.is_none()),

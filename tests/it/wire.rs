@@ -352,7 +352,7 @@ async fn what_envoy_sent_is_decided_rightly() {
         let frame = envoy::check(&site.authorizer, Asker::Unix, Ok(bytes.into()), None).await;
         let answer = match doors::read(&site, &frame) {
             Answer::Deny { status, reason, .. } => format!("{status} {}", reason.code()),
-            Answer::Allow { set, removed } => {
+            Answer::Allow { set, removed, .. } => {
                 let user = set.get("x-user-id").map_or("nobody", |user| user);
                 let told = [("x-user-roles", r#"["dev","ops"]"#), ("x-user-email", "alice@probe.test")];
                 for (header, value) in told {

@@ -10,9 +10,10 @@ use super::miss::{nearest, told};
 use super::scene::Sight;
 use super::token::{Decoded, presented};
 use super::{near, token};
-use crate::authz::decision::{Datum, Decision, Grant, RuleRef, Verdict};
+use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
+use crate::authz::json::Json;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
@@ -124,7 +125,7 @@ impl Telling<'_> {
             Some(Reason::HeadersFiltered) => Reached::Read,
             Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant) => Reached::Route,
             Some(_) if basis.rule.is_none() => Reached::Identity,
-            Some(Reason::HeaderValueRefused) => Reached::Headers,
+            Some(Reason::HeaderValueRefused | Reason::QueryAmbiguous | Reason::HeadersTooLarge) => Reached::Headers,
             Some(_) => Reached::Policy,
         }
     }
@@ -295,10 +296,13 @@ impl Telling<'_> {
         Told {
             allowed: true,
             status: 200,
-            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
-            replaced: grant.set().iter().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
+            set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
+            replaced: grant.set().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
             removed: removed.into_iter().map(|name| text(name)).collect(),
             also_removed: rest.len(),
+            responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
+            query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
+            query_removed: grant.query_removed().iter().map(|name| text(name)).collect(),
             metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
             ..Told::default()
         }
@@ -365,10 +369,13 @@ fn target(rule: RuleRef) -> Truth {
     }
 }
 
-fn written(datum: &Datum) -> Value {
-    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+fn written(datum: &Json) -> Value {
     match datum {
-        Datum::Text(value) => text(value),
-        Datum::List(members) => members.iter().map(|member| text(member)).collect(),
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => Value::from(number.clone()),
+        Json::Text(text) => Value::from(&**text),
+        Json::List(items) => items.iter().map(written).collect(),
+        Json::Object(object) => object.iter().map(|(name, value)| (name.to_owned(), written(value))).collect(),
     }
 }

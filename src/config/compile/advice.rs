@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::config::error::Problem;
-use crate::config::file::Source;
+use crate::config::file::{self, Source};
 
 impl Compiler<'_> {
     /// Warns of what is never used. Says nothing where parts of the file could not be read: they may use it.
@@ -30,8 +30,8 @@ impl Compiler<'_> {
 
     /// Whether some header or datum tells all roles.
     pub(super) fn tells_roles(&self) -> bool {
-        let sources = self.file.headers.iter().map(|header| &header.source);
-        let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
-        sources.any(|source| source.value == Source::Roles)
+        let own = self.file.routes.iter().filter_map(|route| route.tells.as_deref());
+        let mut tells = std::iter::once(&self.file.tells).chain(own).flat_map(file::Tells::all);
+        tells.any(|tell| tell.source.value == Source::Roles)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use super::rule::{Stand, worded};
+use crate::authz::header::Contract;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
@@ -133,7 +134,7 @@ impl Compiler<'_> {
     }
 
     /// The routes with their rules; `None` where one cannot be read.
-    pub(super) fn routes(&mut self, lines: &[Line]) -> Option<Vec<(Pattern, Route)>> {
+    pub(super) fn routes(&mut self, lines: &[Line], contracts: &[Arc<Contract>]) -> Option<Vec<(Pattern, Route)>> {
         let mut routes = Some(Vec::with_capacity(lines.len()));
         for ((route, line), at) in self.file.routes.iter().zip(lines).zip(0_u32..) {
             if self.problems.is_full() {
@@ -159,7 +160,8 @@ impl Compiler<'_> {
             let deny =
                 route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
             let made = line.pattern.as_ref().zip(rule).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
-            let made = made.map(|((pattern, rule), deny)| {
+            let contract = contracts.get(routes.as_ref().map_or(0, Vec::len)).cloned();
+            let made = made.zip(contract).map(|(((pattern, rule), deny), contract)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
                 let key: Arc<str> = Arc::from(pattern.to_string());
                 let named = |rule: Expr| {
@@ -167,6 +169,7 @@ impl Compiler<'_> {
                     Box::new(Named { name: Arc::clone(&key), rule, text })
                 };
                 let made = Route {
+                    contract,
                     id: RouteId(at),
                     deny: deny.map(named),
                     audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
