@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::decision_id::SealingKey;
-use portcullis::authz::request::Asker;
+use portcullis::authz::request::{Asker, Proof};
 use portcullis::config::compile::compile;
 use portcullis::gateway::envoy;
 use portcullis::live::Live;
@@ -58,7 +58,7 @@ fn site() -> (Runtime, Authorizer) {
 fuzz_target!(|bytes: &[u8]| {
     let message = Bytes::copy_from_slice(bytes);
     SITE.with(|(runtime, authorizer)| {
-        let frame = runtime.block_on(envoy::check(authorizer, Asker::Unix, Ok(message), None));
+        let frame = runtime.block_on(envoy::check(authorizer, Asker::Unix, Proof::default(), Ok(message), None));
         let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]) as usize;
         assert!(frame[0] == 0 && length == frame.len() - 5 && length > 0);
         // Field 1, the status: empty is code 0, which is an allow.

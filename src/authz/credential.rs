@@ -94,11 +94,20 @@ fn scheme(value: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
 
     fn found(headers: &[(&str, &str)]) -> Result<Option<String>, Reason> {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let sources = [Source::Cookie("session".into()), Source::Bearer, Source::Header("x-token".into())];
         let found = find(&request, sources.iter())?;

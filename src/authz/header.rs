@@ -11,6 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 
 use super::decision::{Grant, Own};
+use super::gateways::{Gateway, Limits};
 use super::identity::{Caller, Identity};
 use super::json::Json;
 use super::reason::Reason;
@@ -23,11 +24,6 @@ pub use told::Told;
 pub(super) use told::ToldOnce;
 pub use value::{Format, Source, Tell};
 
-/// How many header lines, and how many bytes of them, a gateway lets through unless it is told otherwise (Envoy's
-/// `max_headers_count` and `max_request_headers_kb`). Envoy holds the caller's lines against them, and once more, after
-/// our answer, all lines: then it answers 500.
-const MAX_LINES: usize = 100;
-const MAX_BYTES: usize = 60 * 1024;
 /// How far a check may be over a limit that the caller kept: by pseudo-headers, and by what the gateway adds before it
 /// asks (`x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and kin).
 const OWN_LINES: usize = 8;
@@ -76,25 +72,30 @@ pub struct Names {
     /// Those that the policy sets somewhere, in lower case.
     managed: Box<[Bytes]>,
     always: Box<[Bytes]>,
+    /// Headers that some gateway is believed to set itself.
+    lent: Box<[Bytes]>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
     kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }
 
 impl Names {
-    /// All names that the policy sets, in lower case, and those of `headers_kept:`.
+    /// All names that the policy sets, in lower case, those of `headers_kept:`, and those, in lower case, that some
+    /// gateway is believed to set itself: they are removed whoever sends them, but where that gateway asks.
     #[must_use]
-    pub fn new(managed: impl IntoIterator<Item = Bytes>, kept: &[String]) -> Self {
+    pub fn new(managed: impl IntoIterator<Item = Bytes>, kept: &[String], lent: Vec<Bytes>) -> Self {
         let mut managed: Vec<Bytes> = managed.into_iter().collect();
         managed.sort_unstable();
         managed.dedup();
         let kept: HashSet<Box<[u8]>, _> =
             kept.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
-        let is_ours = |name: &str| kept.contains(name.as_bytes()) || managed.iter().any(|m| *m == name.as_bytes());
+        let is_ours = |name: &str| {
+            kept.contains(name.as_bytes()) || managed.iter().chain(&lent).any(|ours| *ours == name.as_bytes())
+        };
         let always = ALWAYS.iter().filter(|name| !is_ours(name)).map(|name| Bytes::from_static(name.as_bytes()));
         let always: Box<[Bytes]> = always.collect();
-        let names = managed.iter().chain(&always).map(|name| &**name);
+        let names = managed.iter().chain(&always).chain(&lent).map(|name| &**name);
         let folded = names.chain(kept.iter().map(|name| &**name)).map(fold).collect();
-        Self { managed: managed.into(), always, folded, kept }
+        Self { managed: managed.into(), always, lent: lent.into(), folded, kept }
     }
 }
 
@@ -151,7 +152,7 @@ impl Contract {
     /// Compiles what is told; `names` are those of the whole policy.
     #[must_use]
     pub fn new(mut tells: Tells, names: &Arc<Names>) -> Self {
-        let text = format!("{tells:?}{:?}{:?}", names.managed, names.always);
+        let text = format!("{tells:?}{:?}{:?}{:?}", names.managed, names.always, names.lent);
         let digest =
             digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let is_set = |name: &&Bytes| !tells.headers.iter().any(|tell| tell.name == **name);
@@ -178,18 +179,23 @@ impl Contract {
     pub(super) fn grant(
         &self,
         request: &Request<'_>,
+        gateway: Option<&Gateway>,
         caller: &Caller,
-        route: &str,
-        captures: &Captures<'_>,
+        (route, captures): (&str, &Captures<'_>),
     ) -> Result<Grant, Reason> {
         let told = match caller.acting() {
             Some(identity) => self.told(identity)?,
             None => self.nobody.clone()?,
         };
-        let own = self.own(request, &told, route, captures)?;
+        let mut own = self.own(request, &told, route, captures)?;
+        if !self.names.lent.is_empty() {
+            let its = gateway.map_or(&[][..], |gateway| &*gateway.headers);
+            own.aliases.extend(self.names.lent.iter().filter(|name| !its.contains(*name)).cloned());
+        }
         let own = if own.is_empty() { None } else { Some(Box::new(own)) };
         let grant = Grant { told, own };
-        if pushes_over_a_limit(request, &grant) {
+        let limits = gateway.map(|gateway| gateway.limits).unwrap_or_default();
+        if pushes_over_a_limit(request, limits, &grant) {
             return Err(Reason::HeadersTooLarge);
         }
         Ok(grant)
@@ -253,7 +259,8 @@ impl Contract {
             // What is kept is kept by its own name only: an alias of it would pass for it.
             let managed = (self.names.folded.contains(&folded)
                 || FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())))
-                && !self.names.kept.contains(&*header.name.to_ascii_lowercase());
+                && !self.names.kept.contains(&*header.name.to_ascii_lowercase())
+                && !self.names.lent.iter().any(|name| *name == header.name);
             let set = told.set().iter().map(|(name, _)| name);
             let mut known = set.chain(told.unset()).chain(self.per_request.headers.iter().map(|tell| &tell.name));
             // Removing a name in capitals would take away what is set: gateways remove whatever the case.
@@ -294,18 +301,18 @@ fn collect(
 
 /// Whether the request is too large with what is set, and was not as the caller sent it. One that already is well over a
 /// limit came through a gateway whose operator raised it.
-fn pushes_over_a_limit(request: &Request<'_>, grant: &Grant) -> bool {
+fn pushes_over_a_limit(request: &Request<'_>, most: Limits, grant: &Grant) -> bool {
     let bytes = |name: &[u8], value: &[u8]| name.len().saturating_add(value.len());
     let received = request.headers.iter().fold(0_usize, |sum, line| sum.saturating_add(bytes(line.name, line.value)));
     let set = || grant.set();
     let added = set().chain(grant.query()).fold(received, |sum, (name, value)| sum.saturating_add(bytes(name, value)));
     let lines = request.headers.len();
-    let over_bytes = received <= MAX_BYTES.saturating_add(OWN_BYTES) && added > MAX_BYTES;
+    let over_bytes = received <= most.bytes.saturating_add(OWN_BYTES) && added > most.bytes;
     // Which of them replace a line that was received is looked up only where it may matter.
-    let near = lines <= MAX_LINES.saturating_add(OWN_LINES) && lines.saturating_add(set().count()) > MAX_LINES;
+    let near = lines <= most.lines.saturating_add(OWN_LINES) && lines.saturating_add(set().count()) > most.lines;
     let over_lines = near && {
         let new = set().filter(|(name, _)| !request.headers.iter().any(|line| line.name == name)).count();
-        lines.saturating_add(new) > MAX_LINES
+        lines.saturating_add(new) > most.lines
     };
     over_bytes || over_lines
 }
@@ -329,8 +336,11 @@ mod tests {
     use super::*;
     use crate::authz::identity::{ClaimPath, Listed, Parts, Principal};
     use crate::authz::json::Object;
-    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
     use crate::authz::time::Timestamp;
+
+    const MAX_LINES: usize = 100;
+    const MAX_BYTES: usize = 60 * 1024;
 
     fn tell(name: &'static str, source: Source, format: Format) -> Tell {
         Tell { name: Bytes::from_static(name.as_bytes()), source, default: None, format }
@@ -349,7 +359,7 @@ mod tests {
 
     /// A contract of these headers, in a policy that has no others.
     fn of(headers: Vec<Tell>, kept: &[String]) -> Contract {
-        let names = Arc::new(Names::new(headers.iter().map(|tell| tell.name.clone()), kept));
+        let names = Arc::new(Names::new(headers.iter().map(|tell| tell.name.clone()), kept, Vec::new()));
         Contract::new(Tells { headers, ..Tells::default() }, &names)
     }
 
@@ -378,12 +388,12 @@ mod tests {
 
     fn grant(caller: &Caller, headers: &[&str]) -> Result<Grant, Reason> {
         let headers = headers.iter().map(|name| Header { name: name.as_bytes(), value: b"forged" }).collect();
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let raw = Raw { headers, ..asked(b"/") };
         granted(&contract(), &raw, caller)
     }
 
     fn granted(contract: &Contract, raw: &Raw<'_>, caller: &Caller) -> Result<Grant, Reason> {
-        contract.grant(&Request::read(raw, Relaxed::default()).unwrap(), caller, "/", &Captures::default())
+        contract.grant(&Request::read(raw, Relaxed::default()).unwrap(), None, caller, ("/", &Captures::default()))
     }
 
     fn value(grant: &Grant, name: &str) -> Option<String> {
@@ -470,7 +480,7 @@ mod tests {
     fn a_name_is_never_both_set_and_removed() {
         let contract = of(vec![tell("x_user", Source::Subject, Format::Json)], &[]);
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let raw = Raw { headers, ..asked(b"/") };
         let grant = granted(&contract, &raw, &caller("{}")).unwrap();
         assert!(!grant.remove().any(|name| name == "x_user") && grant.remove().any(|name| name == "x-user"));
     }
@@ -511,14 +521,23 @@ mod tests {
     }
 
     fn asked<'r>(target: &'r [u8]) -> Raw<'r> {
-        Raw { asker: Asker::Unix, source: None, method: b"GET", target, host: b"h", headers: Vec::new() }
+        Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target,
+            host: b"h",
+            headers: Vec::new(),
+        }
     }
 
     #[test] // N10
     fn a_header_of_any_route_is_removed_on_every_route() {
         let own = vec![tell("x-plan", Source::Subject, Format::Json)];
         let all = headers().into_iter().chain(own.clone()).map(|tell| tell.name);
-        let names = Arc::new(Names::new(all, &[]));
+        let names = Arc::new(Names::new(all, &[], Vec::new()));
         let with = |headers| Contract::new(Tells { headers, ..Tells::default() }, &names);
         for (contract, set, removed) in [(with(headers()), "x-user-id", "x-plan"), (with(own), "x-plan", "x-user-id")] {
             for caller in [caller("{}"), Caller::default()] {
@@ -567,7 +586,7 @@ mod tests {
     #[test]
     fn a_query_is_left_alone_where_it_holds_nothing_that_is_managed() {
         let set = tell("tenant", Source::Subject, Format::Json);
-        let names = Arc::new(Names::new([], &[]));
+        let names = Arc::new(Names::new([], &[], Vec::new()));
         let tells = Tells { query: vec![set], query_removed: vec![Bytes::from_static(b"debug")], ..Tells::default() };
         let contract = Contract::new(tells, &names);
         let grant = |target: &'static [u8], caller: &Caller| granted(&contract, &asked(target), caller).unwrap();

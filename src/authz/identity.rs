@@ -1,6 +1,7 @@
 //! Who is calling: identities in their slots, made by verification only, and typed reads of their claims.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -258,6 +259,25 @@ impl Identity {
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
             .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
             .chain(also)
+    }
+
+    /// The roles that it has, each once, in no order; `None` where one of its lists cannot be read.
+    #[must_use]
+    pub fn roles_if_known(&self) -> Option<Vec<&str>> {
+        let Roles { listed: Listed::Known(listed), derived, granted } = &self.roles else { return None };
+        if derived.iter().any(|(_, truth)| *truth == Truth::Unknown) {
+            return None;
+        }
+        let mut roles: BTreeSet<&str> = listed.iter().map(|role| &**role).collect();
+        for (name, truth) in derived {
+            if *truth == Truth::True {
+                roles.insert(name)
+            } else {
+                roles.remove(&**name)
+            };
+        }
+        roles.extend(granted.iter().map(|grant| &*grant.role));
+        Some(roles.into_iter().collect())
     }
 
     /// The groups that it is known to be in.

@@ -2,7 +2,9 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod algorithm;
+pub mod certificate;
 mod claim;
+pub mod condition;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;

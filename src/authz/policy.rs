@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::condition::Condition;
 use super::gateways::Gateways;
 use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
-use super::route::{Cover, RouteId, Table};
+use super::route::{Cover, HostSets, Pattern, RouteId, Table};
 use super::rule::{Expr, Rule};
 use super::signin::SignIn;
 
@@ -16,6 +17,8 @@ use super::signin::SignIn;
 pub struct Policy {
     /// A short hash of the policy's text, by which people and logs name it.
     pub id: PolicyId,
+    /// The named sets of hosts, as its keys are read: [`Policy::pattern`].
+    pub hosts: HostSets,
     /// Which route a request takes.
     pub table: Table,
     /// The routes, by [`RouteId`].
@@ -39,6 +42,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The key of a route, or the name of a guard, as a pattern.
+    #[must_use]
+    pub fn pattern(&self, key: &str) -> Option<Pattern> {
+        Pattern::parse_in(key, &self.hosts).ok()
+    }
+
     /// The route of this id.
     #[must_use]
     pub fn route(&self, id: RouteId) -> Option<&Route> {
@@ -65,7 +74,9 @@ pub struct Route {
     pub key: Arc<str>,
     /// Its rule.
     pub rule: Rule,
-    /// Its rule, as canonical text.
+    /// What must hold as well.
+    pub condition: Option<Box<Condition>>,
+    /// What it says, rule and condition, as audit lines tell it.
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,

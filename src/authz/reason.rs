@@ -147,6 +147,10 @@ reasons! {
     ScopeMissing = "scope_missing", 403, InsufficientScope;
     /// A guard or rule does not hold because one of its words could not be read.
     FactUnknown = "fact_unknown", 403, None;
+    /// The route's condition is false.
+    ConditionUnmet = "condition_unmet", 403, None;
+    /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.
+    ConditionFailed = "condition_failed", 403, None;
     /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
@@ -154,6 +158,8 @@ reasons! {
     HeadersTooLarge = "headers_too_large", 431, None;
 
     // The shell.
+    /// Peers make portcullis keep too many bytes of messages that are not finished.
+    Overloaded = "overloaded", 503, None;
     /// portcullis has no policy loaded.
     NotReady = "not_ready", 503, None;
     /// portcullis itself failed. The log says how.

@@ -1,8 +1,12 @@
 //! What a gateway asks about, read one way only: the one place where a path, a host or a header is normalised.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+
+use super::certificate::Holder;
 use super::header::worth_folding;
 use super::reason::Reason;
 
@@ -24,6 +28,38 @@ pub enum Asker {
     Tcp(IpAddr),
 }
 
+/// What a peer proves about itself beside the address that it connects from.
+#[derive(Clone, Copy, Default)]
+pub struct Proof<'r> {
+    /// Whom its own certificate names, where our listener verified one.
+    pub holder: Option<&'r Holder>,
+    /// The metadata of its call, which may carry a token.
+    pub metadata: Option<&'r HeaderMap>,
+}
+
+impl<'r> Proof<'r> {
+    /// The token that the peer sends as `x-portcullis-token`, or as `authorization: Bearer`; none, where it sends two.
+    #[must_use]
+    pub fn token(&self) -> Option<&'r [u8]> {
+        let metadata = self.metadata?;
+        let bearer = |value: &'r HeaderValue| {
+            let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+        };
+        let own = metadata.get_all("x-portcullis-token").iter().map(HeaderValue::as_bytes);
+        let mut tokens = own.chain(metadata.get_all(AUTHORIZATION).iter().filter_map(bearer));
+        let token = tokens.next()?;
+        tokens.next().is_none().then_some(token)
+    }
+}
+
+/// Metadata may hold a token: only whom the certificate names.
+impl fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").field("holder", &self.holder).finish_non_exhaustive()
+    }
+}
+
 /// One header line as it was received: the name in lower case, the value's bytes untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'r> {
@@ -38,8 +74,12 @@ pub struct Header<'r> {
 pub struct Raw<'r> {
     /// Who asks.
     pub asker: Asker,
+    /// What else it proves about itself.
+    pub proof: Proof<'r>,
     /// The downstream peer of the gateway's own connection, where it names one.
     pub source: Option<IpAddr>,
+    /// Whom the certificate of that peer names, as the gateway says; empty where it says nothing.
+    pub principal: &'r [u8],
     /// The method.
     pub method: &'r [u8],
     /// Path and query, undecoded.
@@ -72,8 +112,12 @@ pub struct Relaxed {
 pub struct Request<'r> {
     /// Who asks.
     pub asker: Asker,
+    /// What else it proves about itself.
+    pub proof: Proof<'r>,
     /// The downstream peer of the gateway's own connection.
     pub source: Option<IpAddr>,
+    /// Whom the certificate of that peer names, as the gateway says.
+    pub principal: &'r [u8],
     /// The method: upper-case letters.
     pub method: &'r str,
     /// The host: lower case, without port or trailing dot.
@@ -114,8 +158,6 @@ pub struct Seen<'r> {
     pub authorization: Option<&'r [u8]>,
     /// `x-request-id`
     pub request_id: Option<&'r [u8]>,
-    /// `x-forwarded-for`
-    pub forwarded_for: Option<&'r [u8]>,
     /// `x-envoy-external-address`
     pub external_address: Option<&'r [u8]>,
 }
@@ -123,7 +165,7 @@ pub struct Seen<'r> {
 impl<'r> Request<'r> {
     /// Reads a request, or says why it cannot be read one way only.
     pub fn read(raw: &'r Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
-        let Raw { asker, source, method, target, host, ref headers } = *raw;
+        let Raw { asker, proof, source, principal, method, target, host, ref headers } = *raw;
         let seen = Seen::in_headers(headers, method, target, host)?;
         let method = read_method(method)?;
         if method == "CONNECT" || target.is_empty() {
@@ -135,7 +177,8 @@ impl<'r> Request<'r> {
         };
         let path = read_path(path.unwrap_or_default(), relaxed)?;
         let query = query.map(read_query).transpose()?;
-        Ok(Self { asker, source, method, host: read_host(host)?, path, query, headers, seen })
+        let host = read_host(host)?;
+        Ok(Self { asker, proof, source, principal, method, host, path, query, headers, seen })
     }
 
     /// All values of a header, by its name in lower case.
@@ -207,7 +250,6 @@ impl<'r> Seen<'r> {
                 b"content-type" => once(&mut seen.content_type)?,
                 b"x-request-id" => once(&mut seen.request_id)?,
                 b"x-envoy-external-address" => once(&mut seen.external_address)?,
-                b"x-forwarded-for" => once(&mut seen.forwarded_for)?,
                 b"accept" => seen.accept = Some(value),
                 b"upgrade" => seen.upgrade = true,
                 b"x-requested-with" => seen.requested_with = true,
@@ -424,7 +466,9 @@ mod tests {
     ) -> Raw<'static> {
         Raw {
             asker: Asker::Unix,
+            proof: Proof::default(),
             source: None,
+            principal: b"",
             method: method.as_bytes(),
             target: target.as_bytes(),
             host: host.as_bytes(),

@@ -13,6 +13,7 @@ mod grammar;
 mod print;
 
 pub use fault::{RuleError, RuleFault};
+pub(super) use grammar::distance;
 
 /// How many words one rule may have.
 pub const MAX_WORDS: usize = 64;

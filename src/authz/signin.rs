@@ -57,12 +57,14 @@ impl SignIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Raw, Relaxed};
+    use crate::authz::request::{Asker, Proof, Raw, Relaxed};
 
     fn location(target: &str, host: &str) -> String {
         let raw = Raw {
             asker: Asker::Unix,
+            proof: Proof::default(),
             source: None,
+            principal: b"",
             method: b"GET",
             target: target.as_bytes(),
             host: host.as_bytes(),

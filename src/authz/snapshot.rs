@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::condition;
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
+use super::gateways::Gateway;
 use super::identity::{Caller, Identity, Truth};
 use super::issuer::{self, Issuer, IssuerId, Refused};
 use super::policy::{Policy, Route};
@@ -148,24 +150,19 @@ impl Snapshot {
     ) -> Result<Grant, Stop> {
         // 1. read
         let request = request.map_err(|Malformed(reason)| reason)?;
-        self.is_complete(request)?;
+        let gateway = self.policy.gateways.of(request);
+        is_complete(request, gateway)?;
         // 2. route
         let (route, captures) = self.route(request, basis)?;
         // 3. identity
         basis.caller = self.identify(request, route, facts, now)?;
         // 4. policy
-        let scene =
-            Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
+        let address = gateway.and_then(|gateway| gateway.client_address(request));
+        let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
+        meet(route, &condition::Scene { request, who: scene, now })?;
         // What passed every gate is told who calls.
-        Ok(route.contract.grant(request, &basis.caller, &route.key, &captures)?)
-    }
-
-    /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
-    fn is_complete(&self, request: &Request<'_>) -> Result<(), Reason> {
-        let told = request.seen.complete
-            || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
-        if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
+        Ok(route.contract.grant(request, gateway, &basis.caller, (&route.key, &captures))?)
     }
 
     fn route<'r>(&'r self, request: &'r Request<'_>, basis: &mut Basis) -> Result<(&'r Route, Captures<'r>), Reason> {
@@ -300,6 +297,12 @@ impl Snapshot {
     }
 }
 
+/// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
+fn is_complete(request: &Request<'_>, gateway: Option<&Gateway>) -> Result<(), Reason> {
+    let told = request.seen.complete || gateway.is_some_and(|gateway| gateway.filtered_headers);
+    if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
+}
+
 /// Verifies a token with what its issuer has, or asks for newer keys where those may help.
 fn verify(
     id: IssuerId,
@@ -341,6 +344,18 @@ fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl W
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
     }
+}
+
+/// A route's condition must be true: false and what cannot be told both deny.
+fn meet(route: &Route, scene: &condition::Scene<'_>) -> Result<(), Reason> {
+    let Some(condition) = &route.condition else { return Ok(()) };
+    let reason = match condition.holds(scene) {
+        Ok(true) => return Ok(()),
+        Ok(false) => Reason::ConditionUnmet,
+        Err(_) => Reason::ConditionFailed,
+    };
+    let would_signing_in_help = scene.who.caller.acting().is_none() && condition.is_about_caller();
+    Err(if would_signing_in_help { Reason::CredentialMissing } else { reason })
 }
 
 /// Whether the rule would hold for this caller if it had been given every scope.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{PolicyFile, count, print};
 use crate::clock;
 use crate::config::effective::Above;
-use crate::config::{Compiled, Effective, Problems, load};
+use crate::config::{Compiled, Effective, Problems};
 
 /// The widest column that others are aligned to.
 const WIDEST: usize = 40;
@@ -36,7 +36,7 @@ impl Check {
         let compiled = match self.format {
             Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = load(&self.policy.path).map(|compiled| compiled.as_of(clock::now()));
+                let loaded = self.policy.origin().load().map(|compiled| compiled.as_of(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),

@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod explain;
 mod log;
+mod schema;
 mod serve;
 mod test;
 mod token;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::clock;
-use crate::config::{Compiled, Problems, load};
+use crate::config::{Compiled, Origin, Problems};
 use crate::feed::config::PolicyFile as Followed;
 
 /// External authorization for any gateway: may this request pass, and as whom?
@@ -41,14 +42,16 @@ enum Command {
     Dev(dev::Dev),
     /// Print a token of the issuer that `dev` runs
     Token(token::Token),
+    /// Print the JSON Schema of the policy file, for editors
+    Schema(schema::Schema),
 }
 
 /// Where the policy is.
 #[derive(Args)]
 struct PolicyFile {
-    /// The policy file
+    /// The policy file; given again, a file that is laid over it with what differs from place to place
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
-    path: PathBuf,
+    files: Vec<PathBuf>,
 }
 
 /// Runs the command that the arguments name. Exits with 2 where they name none.
@@ -61,18 +64,24 @@ pub fn run() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Schema(command) => command.run(),
     }
 }
 
 impl PolicyFile {
+    /// Where the policy is loaded from.
+    fn origin(&self) -> Origin {
+        self.files.clone().into()
+    }
+
     /// Loads the policy to follow it; tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.path.clone()).inspect_err(|problems| tell(problems)).ok()
+        Followed::open(self.origin()).inspect_err(tell).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
-        match load(&self.path).map(|compiled| compiled.as_of(clock::now())) {
+        match self.origin().load().map(|compiled| compiled.as_of(clock::now())) {
             Ok(compiled) => {
                 tell(&compiled.warnings);
                 Some(compiled)

@@ -138,13 +138,13 @@ fn why(policy: &Policy, decision: &Decision) -> String {
     let basis = decision.basis();
     let meaning = basis.reason.map(|reason| reason.meaning()).unwrap_or_default();
     let rule = match basis.rule {
-        Some(RuleRef::Route(id)) => policy.route(id).map(|route| format!("{}: {}", route.key, route.rule)),
+        Some(RuleRef::Route(id)) => policy.route(id).map(|route| format!("{}: {}", route.key, route.text)),
         Some(RuleRef::RouteForbid(id)) => {
             policy.route(id).and_then(|route| route.deny.as_ref()).map(|deny| deny.text.to_string())
         }
         Some(RuleRef::Guard(at)) => named(&policy.guards, at).map(|guard| format!("guard {guard}")),
         Some(RuleRef::Forbid(at)) => named(&policy.forbids, at).map(|forbid| format!("forbid {forbid}")),
-        None => basis.route.and_then(|id| policy.route(id)).map(|route| format!("{}: {}", route.key, route.rule)),
+        None => basis.route.and_then(|id| policy.route(id)).map(|route| format!("{}: {}", route.key, route.text)),
     };
     let rule = rule.map(|rule| format!("({rule})")).unwrap_or_default();
     format!("{meaning} {rule}").trim().to_owned()

@@ -1,7 +1,10 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod condition;
+mod gateway;
 mod grant;
+mod hosts;
 mod issuer;
 mod order;
 mod route;
@@ -10,24 +13,24 @@ mod site;
 mod tell;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse};
-use super::tree::{MAX_FILE, decode};
+use super::file::{Audit, File, Listen, Log, Row, parse_all};
+pub use super::reference::Secret;
+use super::reference::Surroundings;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
+use crate::authz::route::HostSets;
 use crate::authz::signin::SignIn;
 
-/// The largest key file that is read, in bytes; more than any key set may have.
-const MAX_KEY_FILE: usize = 1 << 20;
 /// How many issuers a policy may have: each takes its share of the memory for tokens.
 const MAX_ISSUERS: usize = 256;
 /// How many guards a policy may have: each is looked at in every check.
@@ -48,7 +51,7 @@ pub struct Compiled {
     pub fixed: HashMap<Arc<str>, KeyState>,
     /// Where the keys of the other issuers come from.
     pub feeds: Vec<Feed>,
-    /// The policy file, then the key files that it names: what to watch.
+    /// The policy file, then the files that it names: what to watch.
     pub files: Vec<PathBuf>,
     /// What is not policy: where to listen, what to record.
     pub settings: Settings,
@@ -60,6 +63,8 @@ pub struct Compiled {
     pub tests: Vec<Row>,
     /// When each grant ends.
     pub endings: Vec<grant::Ending>,
+    /// The references that read as a stub.
+    pub stubs: Vec<Box<str>>,
     /// What may not do what was meant; never an error.
     pub warnings: Problems,
 }
@@ -86,16 +91,6 @@ pub enum KeySource {
     Jwks(Box<str>),
 }
 
-/// Bytes that no log and no `Debug` shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
 /// What a policy file says beside the policy.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -111,61 +106,32 @@ pub struct Settings {
     pub public_url: Option<Box<str>>,
 }
 
-/// Reads and compiles a policy file, and the files that it names relative to its own folder.
-///
-/// # Errors
-/// All problems of the file; one of them at least is an error.
-pub fn load(path: &Path) -> Result<Compiled, Problems> {
-    let name = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let bytes = read_capped(path, MAX_FILE.saturating_add(1)).map_err(|error| {
-        let message = format!("the file cannot be read: {}", error.kind());
-        alone(&name, Problem::error("file_unreadable", Span::START, message))
-    })?;
-    let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
-    let (compiled, problems) = compile(&name, text, &|file| read_capped(&folder.join(file), MAX_KEY_FILE));
-    let Some(mut compiled) = compiled else { return Err(problems) };
-    for file in compiled.files.iter_mut().skip(1) {
-        *file = folder.join(&*file);
-    }
-    if let Audit::File(file) = &mut compiled.settings.audit {
-        *file = folder.join(&*file);
-    }
-    Ok(compiled)
+/// Compiles the text of a policy file where there are files, and no environment. See [`compile_all`].
+pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> (Option<Compiled>, Problems) {
+    compile_all(name, text, &Surroundings { file: files, ..Surroundings::NONE })
 }
 
-/// Compiles the text of a policy file. `files` reads a file by its name in the policy. There is a policy where no
-/// problem is an error; the others are warnings.
-pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> (Option<Compiled>, Problems) {
-    let (file, problems) = parse(name, text);
-    let Some(file) = file.filter(|_| !problems.is_full()) else { return (None, problems) };
-    let mut compiler = Compiler::new(name, text, &file, files, problems);
+/// Compiles the text of a policy file. There is a policy where no problem is an error; the others are warnings.
+pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<Compiled>, Problems) {
+    let (file, mut problems) = parse_all(name, text, around);
+    let Some(file) = file.filter(|_| !problems.is_full()) else {
+        problems.forget();
+        return (None, problems);
+    };
+    let mut compiler = Compiler::new(name, text, &file, around, problems);
     let compiled = compiler.compiled();
     let mut problems = compiler.problems;
     problems.sort();
+    problems.forget();
     let compiled = compiled.filter(|_| !problems.has_errors());
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
-}
-
-fn alone(name: &str, problem: Problem) -> Problems {
-    let mut problems = Problems::of(name, "");
-    problems.report(problem);
-    problems
-}
-
-/// A file's bytes, cut off at a length that is refused anyway.
-fn read_capped(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
-    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// One file while it is compiled.
 struct Compiler<'f> {
     name: &'f str,
     file: &'f File,
-    files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
+    around: &'f Surroundings<'f>,
     problems: Problems,
     /// Whether parts of the file could not be read: what is missing then may only have been misspelt.
     partial: bool,
@@ -175,28 +141,40 @@ struct Compiler<'f> {
     issuers: HashMap<&'f str, usize>,
     /// The issuers that a route accepts which names none.
     defaults: Vec<usize>,
+    /// The sets of hosts.
+    hosts: HostSets,
+    /// Those that some key names.
+    used_hosts: HashSet<Box<str>>,
     /// The derived roles, by name.
     roles: HashMap<&'f str, usize>,
     /// The names of roles that rules ask for.
     asked: HashSet<Box<str>>,
+    /// Whether some condition reads all roles.
+    reads_roles: bool,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
-    /// The key files that were read.
+    /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
+    /// What reads as a stub.
+    stubs: Vec<Box<str>>,
     /// Everything that was read, to name the policy by.
     digest: Context,
 }
 
 impl<'f> Compiler<'f> {
-    fn new(
-        name: &'f str,
-        text: &str,
-        file: &'f File,
-        files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
-        problems: Problems,
-    ) -> Self {
+    fn new(name: &'f str, text: &str, file: &'f File, around: &'f Surroundings<'f>, problems: Problems) -> Self {
         let mut digest = Context::new(&SHA256);
         digest.update(text.as_bytes());
+        for (name, text) in problems.sources().iter().skip(1) {
+            for part in [name, text] {
+                digest.update(&part.len().to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+        }
+        for Secret(value) in &file.taken.values {
+            digest.update(&value.len().to_be_bytes());
+            digest.update(value);
+        }
         let index = |(at, name): (usize, &'f Spanned<Box<str>>)| (&*name.value, at);
         let sole = file.issuers.len() == 1;
         let is_default = |default: Option<bool>| default.unwrap_or(sole);
@@ -204,7 +182,7 @@ impl<'f> Compiler<'f> {
         Self {
             name,
             file,
-            files,
+            around,
             partial: problems.has_errors(),
             problems,
             believes: file.gateways.iter().any(|(_, gateway)| gateway.believes_address),
@@ -214,9 +192,13 @@ impl<'f> Compiler<'f> {
                 .map(|(at, _)| at)
                 .collect(),
             roles: file.roles.iter().map(|(name, _)| name).enumerate().map(index).collect(),
+            hosts: HostSets::default(),
+            used_hosts: HashSet::new(),
             asked: HashSet::new(),
+            reads_roles: false,
             accepted: HashSet::new(),
-            read: Vec::new(),
+            read: file.taken.files.clone(),
+            stubs: file.taken.stubs.clone(),
             digest,
         }
     }
@@ -227,6 +209,7 @@ impl<'f> Compiler<'f> {
         if self.problems.is_full() {
             return None;
         }
+        self.host_sets();
         let lines = self.lines();
         let derived = self.derived();
         let contracts = self.contracts(&lines);
@@ -254,6 +237,7 @@ impl<'f> Compiler<'f> {
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
+                hosts: std::mem::take(&mut self.hosts),
                 table,
                 routes,
                 covers,
@@ -276,6 +260,7 @@ impl<'f> Compiler<'f> {
                 .collect(),
             tests: self.file.tests.clone(),
             endings: self.endings(),
+            stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
         };
         for issuer::Made { policy, keys } in made {
@@ -319,7 +304,7 @@ impl<'f> Compiler<'f> {
     /// Reads a file that the policy names, and takes note of it.
     fn key_file(&mut self, path: &Spanned<PathBuf>) -> io::Result<Vec<u8>> {
         let text = path.value.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        let bytes = (self.files)(text)?;
+        let bytes = (self.around.file)(text)?;
         self.digest.update(&bytes.len().to_be_bytes());
         self.digest.update(&bytes);
         self.read.push(path.value.clone());

@@ -58,12 +58,11 @@ impl Effective {
     #[must_use]
     pub fn of(compiled: &Compiled) -> Self {
         let policy = &*compiled.policy;
-        let patterns: Vec<Pattern> =
-            policy.guards.iter().filter_map(|guard| Pattern::parse(&guard.name).ok()).collect();
+        let patterns: Vec<Pattern> = policy.guards.iter().filter_map(|guard| policy.pattern(&guard.name)).collect();
         // A guard's name is its canonical pattern, so that it can be read; were one not, places would be off by one.
         let shapes = (patterns.len() == policy.guards.len()).then(|| Shapes::new(&patterns));
         let rows = policy.routes.iter().enumerate().filter_map(|(at, route)| {
-            let pattern = Pattern::parse(&route.key).ok()?;
+            let pattern = policy.pattern(&route.key)?;
             let issuers = route.issuers.iter().filter_map(|id| policy.issuers.get(usize::from(id.0)));
             Some(Row {
                 route: route.id,

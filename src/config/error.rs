@@ -7,6 +7,7 @@ use std::sync::Arc;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
 
+use super::reference::Fillings;
 use super::source::{FileId, Sources};
 
 /// How many problems are kept; the rest are counted only.
@@ -102,6 +103,8 @@ pub struct Related {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     sources: Sources,
+    /// What no message may tell.
+    hidden: Box<Fillings>,
     list: Vec<Problem>,
     errors: usize,
     untold: usize,
@@ -264,8 +267,27 @@ impl Problems {
         self.sources.add(name, text)
     }
 
+    /// From now on, the values that were put into scalars are told by no message.
+    pub(super) fn hide(&mut self, values: Fillings) {
+        *self.hidden = values;
+    }
+
+    /// Forgets them again: no more problems follow.
+    pub(super) fn forget(&mut self) {
+        *self.hidden = Fillings::default();
+    }
+
+    /// The scalars that were made with values from outside of the policy.
+    pub(super) fn fillings(&self) -> &Fillings {
+        &self.hidden
+    }
+
     /// Takes note of a problem in one of the files.
     pub fn report(&mut self, mut problem: Problem) {
+        // What follows from a value that could not be had, which was told.
+        if self.hidden.is_broken(problem.span) {
+            return;
+        }
         if problem.severity == Severity::Error {
             self.errors = self.errors.saturating_add(1);
         }
@@ -273,6 +295,7 @@ impl Problems {
             self.untold = self.untold.saturating_add(1);
             return;
         }
+        self.hidden.hide(&mut problem);
         problem.file = self.sources.name(problem.span.file);
         for related in &mut problem.related {
             related.file = self.sources.name(related.span.file);

@@ -14,16 +14,19 @@ pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::overlay;
+use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
-const TOP: Section = Section {
+pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "hosts",
         "headers",
         "headers_kept",
         "response_headers",
@@ -47,11 +50,9 @@ const TOP: Section = Section {
     ],
     later: &[
         "include",
-        "hosts",
         "cors",
         "store",
         "cel",
-        "when",
         "mint",
         "services",
         "pdp_clients",
@@ -65,7 +66,7 @@ const TOP: Section = Section {
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers", "deny", "audience", "headers", "response_headers", "query"],
+    accepted: &["allow", "when", "issuers", "deny", "audience", "headers", "response_headers", "query"],
     later: &["limit", "sign_in", "cors", "credential", "max_age", "acr", "mint"],
     never: &[],
 };
@@ -86,8 +87,11 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("rule", RULE),
     ("grants.*", grant::GRANT.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
     ("listen", site::LISTEN.accepted),
+    ("listen.grpc.*", site::GRPC.accepted),
+    ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
@@ -102,6 +106,8 @@ pub struct File {
     pub issuers: Vec<Named<Issuer>>,
     /// What is told on all routes.
     pub tells: Tells,
+    /// Named sets of hosts.
+    pub hosts: Vec<Named<Vec<Text>>>,
     /// Headers of well-known families that are not ours to remove.
     pub headers_kept: Vec<Text>,
     /// The route table, in file order.
@@ -134,6 +140,8 @@ pub struct File {
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// What was taken from outside of the file.
+    pub taken: Taken,
     /// The sections of which some entry could not be read, and so is left out.
     pub lost: Vec<&'static str>,
 }
@@ -145,6 +153,8 @@ pub struct Route {
     pub key: Text,
     /// Who may pass.
     pub rule: Rule,
+    /// What must hold as well: CEL.
+    pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
     /// What must not hold.
@@ -179,22 +189,41 @@ impl Rule {
     }
 }
 
+/// Reads a policy file that refers to nothing outside of it. See [`parse_all`].
+#[must_use]
+pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
+    parse_all(name, text, &Surroundings::NONE)
+}
+
 /// Reads a policy file. There is no file where it cannot be read as YAML, or says nothing; where there is one and the
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
-pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Problems::of(name, text));
-    let (tree, problems) = read(text);
-    let broken = tree.is_none() && !problems.is_empty();
-    for problem in problems {
-        reader.report(problem);
+pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<File>, Problems) {
+    let mut problems = Problems::of(name, text);
+    let (tree, unreadable) = read(text);
+    let broken = tree.is_none() && !unreadable.is_empty();
+    for problem in unreadable {
+        problems.report(problem);
     }
-    let root = tree.filter(|root| root.kind != Kind::Null);
+    let mut root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
         let problem = Problem::error("empty_file", Span::START, "the file says nothing");
-        reader.report(problem.cure("it needs at least `routes:`"));
+        problems.report(problem.cure("it needs at least `routes:`"));
     }
+    for (name, text) in around.later {
+        let later = overlay::tree(name, text, &mut problems);
+        if let Some(((_, later), root)) = later.zip(root.as_mut()) {
+            overlay::lay(root, later, &mut problems);
+        }
+    }
+    let taken = root.as_mut().map(|root| {
+        let (taken, fillings) = fill(root, around, &mut problems);
+        problems.hide(fillings);
+        taken
+    });
+    let mut reader = Reader::new(problems);
     let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
+    let file = file.map(|file| File { taken: taken.unwrap_or_default(), ..file });
     (file, reader.into_problems())
 }
 
@@ -207,6 +236,9 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     let public_url = site::public_url(reader, top);
     let mut file = File {
         tells: header::tells(reader, top),
+        hosts: named(reader, top, "hosts", |reader, _, node| {
+            Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
+        }),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
         routes,
         guards: named(reader, top, "guards", |reader, _, node| rule(reader, node)),
@@ -224,6 +256,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
+        taken: Taken::default(),
         lost: Vec::new(),
     };
     header::compare(reader, &file.tells, &file.routes, &file.headers_kept);
@@ -267,6 +300,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             return Some(Route {
                 key: key.clone(),
                 rule,
+                when: None,
                 issuers: None,
                 deny: None,
                 audience: Vec::new(),
@@ -278,6 +312,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         for name in accepted.iter().flatten() {
             known_issuer(reader, name, issuers);
         }
+        let when = fields.get("when").map(|node| reader.literal(node, "`when`"));
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
@@ -288,7 +323,17 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         let rule = rule(reader, fields.get("allow")?)?;
         // What narrows and cannot be read takes the route with it.
         let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
-        Some(Route { key: key.clone(), rule, issuers: accepted, deny, audience: audience.unwrap_or_default(), tells })
+        // A condition that cannot be read is no condition less.
+        let when = when.map_or(Some(None), |when| when.map(Some))?;
+        Some(Route {
+            key: key.clone(),
+            rule,
+            when,
+            issuers: accepted,
+            deny,
+            audience: audience.unwrap_or_default(),
+            tells,
+        })
     });
     if !top.has("routes") {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
@@ -449,6 +494,7 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
@@ -462,7 +508,7 @@ routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts], headers: {X-Route: route}, response_headers: {X-A: {value: b}}, query: {remove: a}}
+  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts], headers: {X-Route: route}, response_headers: {X-A: {value: b}}, query: {remove: a}}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 roles: {admin: group:platform or claim:department=it}
@@ -474,11 +520,19 @@ gateways:
     dialect: envoy
     believes: [client_address]
     client_address: {from: xff, hops: 2}
+    max_headers: 200
+    max_header_bytes: 98304
     filtered_headers: true
+  mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
-listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
+listen:
+  grpc:
+    - 127.0.0.1:9000
+    - unix:/run/portcullis.sock
+    - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
+  admin: '[::1]:9001'
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
@@ -541,6 +595,7 @@ tests:
         assert_eq!(file.tells.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.tells.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
+        assert_eq!(file.routes[3].when.as_ref().map(|when| &*when.value), Some("claims.level > 2"));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
         assert!(matches!(file.routes[3].deny.as_deref(), Some(Rule::Text(_))));
         assert_eq!(file.routes[3].audience.len(), 2);
@@ -550,7 +605,7 @@ tests:
         );
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
-        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));
+        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 3));
         assert_eq!((&file.audit, file.log), (&Audit::File("/var/log/audit.jsonl".into()), Log::Human));
         assert_eq!(file.token_cache.unwrap().value, 64 << 20);
         let Who::Token { issuer, roles, claims } = &file.tests[0].who.value else { panic!("anonymous") };

@@ -10,6 +10,7 @@ use url::{Host, Url};
 use crate::authz::time::Timestamp;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::reference::{STUB_SECRET, Secret};
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -181,14 +182,32 @@ impl Reader {
         if !self.one_line(&text.value, node.span) {
             return None;
         }
-        if text.value.contains("${") {
-            self.report(
-                Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
-                    .cure("write the value itself"),
-            );
+        Some(text)
+    }
+
+    /// Reads a secret: nothing but one reference, after this prefix. A secret that stands in the file is an error.
+    pub fn secret(&mut self, node: &Node, what: &str, prefix: &str) -> Option<Spanned<Secret>> {
+        let text = self.text(node, what)?;
+        self.secret_of(&text, what, prefix).map(|secret| Spanned::new(secret, node.span))
+    }
+
+    /// The secret that was put into a text, see [`Reader::secret`].
+    pub fn secret_of(&mut self, text: &Text, what: &str, prefix: &str) -> Option<Secret> {
+        if !self.problems.fillings().is_secret(text.span, prefix) {
+            let message = format!("{what} is a secret, and never stands in the policy itself");
+            let cure = format!("`{prefix}${{env:NAME}}` or `{prefix}${{file:path}}`, and nothing else");
+            self.report(Problem::error("secret_in_file", text.span, message).cure(cure));
             return None;
         }
-        Some(text)
+        let stub = self.problems.fillings().is_stub(text.span);
+        let secret = text.value.strip_prefix(prefix).unwrap_or_default();
+        let secret = if stub { STUB_SECRET } else { secret.as_bytes() };
+        Some(Secret(secret.to_vec()))
+    }
+
+    /// Whether references were put into the value.
+    pub fn is_filled(&self, span: Span) -> bool {
+        self.problems.fillings().is_filled(span)
     }
 
     /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.

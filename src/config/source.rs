@@ -32,6 +32,11 @@ impl Sources {
         Some(id)
     }
 
+    /// All of them, each with its name and its text; the policy file first.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|source| (&*source.name, &*source.text))
+    }
+
     /// What a file is called; empty where there is none of this number.
     #[must_use]
     pub fn name(&self, file: FileId) -> Arc<str> {

@@ -4,17 +4,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::mint::SigningKey;
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
 use crate::authz::decision::Decision;
-use crate::authz::gateways::{By, ClientAddress};
+use crate::authz::gateways::{By, ClientAddress, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Header, Malformed, Raw, Request};
+use crate::authz::request::{Asker, Header, Malformed, Proof, Raw, Request};
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
 use crate::config::Compiled;
@@ -168,12 +170,15 @@ impl Rehearsal {
         if let Some((issuer, token)) = &credential {
             present(issuer, token, &mut lines);
         }
-        let (asker, source) = self.asker(call.from, &mut lines);
+        let gateway = self.gateway(call.from);
+        let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
         let raw = Raw {
-            asker,
+            asker: shown.asker,
+            proof: shown.proof(),
             source,
+            principal: b"",
             method: call.ask.method.as_bytes(),
             target: call.ask.target.as_bytes(),
             host: host.as_bytes(),
@@ -216,29 +221,64 @@ impl Rehearsal {
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
-    /// Asks as the first gateway would that is believed about addresses, where one is told; else as the first one.
-    fn asker(&self, from: Option<IpAddr>, lines: &mut Vec<(&str, String)>) -> (Asker, Option<IpAddr>) {
+    /// The first gateway that is believed about addresses, where one is told; else the first one.
+    fn gateway(&self, from: Option<IpAddr>) -> Option<&Gateway> {
         let gateways = &self.snapshot.policy().gateways;
         let believed = gateways.iter().find(|gateway| gateway.client_address.is_some() && from.is_some());
-        let Some(gateway) = believed.or_else(|| gateways.iter().next()) else { return (Asker::Unix, None) };
-        let asker = match gateway.by.first() {
-            Some(By::Network(network)) => Asker::Tcp(network.addr()),
-            Some(By::Unix) | None => Asker::Unix,
-        };
-        match (from, gateway.client_address) {
-            (Some(from), Some(ClientAddress::Connection)) => return (asker, Some(from)),
-            (Some(from), Some(ClientAddress::ExternalAddress)) => {
-                lines.push(("x-envoy-external-address", from.to_string()));
-            }
-            (Some(from), Some(ClientAddress::Forwarded { hops })) => {
-                let proxies = usize::from(hops).saturating_sub(1);
-                let path: Vec<String> =
-                    std::iter::once(from.to_string()).chain((0..proxies).map(|_| "192.0.2.1".into())).collect();
-                lines.push(("x-forwarded-for", path.join(", ")));
-            }
-            (_, None) | (None, Some(_)) => {}
+        believed.or_else(|| gateways.iter().next())
+    }
+}
+
+/// Says where a call comes from, as this gateway would.
+fn address(gateway: Option<&Gateway>, from: Option<IpAddr>, lines: &mut Vec<(&str, String)>) -> Option<IpAddr> {
+    let from = from?;
+    match gateway?.client_address? {
+        ClientAddress::Connection => return Some(from),
+        ClientAddress::ExternalAddress => lines.push(("x-envoy-external-address", from.to_string())),
+        ClientAddress::Forwarded { hops } => {
+            let proxies = usize::from(hops).saturating_sub(1);
+            let path: Vec<String> =
+                std::iter::once(from.to_string()).chain((0..proxies).map(|_| "192.0.2.1".into())).collect();
+            lines.push(("x-forwarded-for", path.join(", ")));
         }
-        (asker, None)
+    }
+    None
+}
+
+/// What portcullis sees of a gateway's own connection.
+struct Shown {
+    asker: Asker,
+    holder: Option<Holder>,
+    metadata: HeaderMap,
+}
+
+impl Shown {
+    /// By the first way in which this gateway is known; without a gateway, by a unix socket.
+    fn by(gateway: Option<&Gateway>) -> Self {
+        let mut shown = Self { asker: Asker::Unix, holder: None, metadata: HeaderMap::new() };
+        if let Some(by) = gateway.and_then(|gateway| gateway.by.first()) {
+            shown.show(by);
+        }
+        shown
+    }
+
+    fn show(&mut self, by: &By) {
+        match by {
+            By::Unix => self.asker = Asker::Unix,
+            By::Network(network) => self.asker = Asker::Tcp(network.addr()),
+            By::Spiffe(id) => self.holder = Some(Holder::Spiffe(id.clone())),
+            By::Dns(host) => self.holder = Some(Holder::Dns(Box::new([host.clone()]))),
+            By::Token(token) => {
+                if let Ok(value) = HeaderValue::from_bytes(token.bytes()) {
+                    self.metadata.insert("x-portcullis-token", value);
+                }
+            }
+            By::All(all) => all.iter().for_each(|by| self.show(by)),
+        }
+    }
+
+    fn proof(&self) -> Proof<'_> {
+        Proof { holder: self.holder.as_ref(), metadata: Some(&self.metadata) }
     }
 }
 

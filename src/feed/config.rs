@@ -16,7 +16,7 @@ use super::jwks::Feeds;
 use crate::authz::policy::PolicyId;
 use crate::authz::time::Timestamp;
 use crate::clock;
-use crate::config::{Compiled, Problem, Problems, Settings, Span, load};
+use crate::config::{Compiled, Origin, Problem, Problems, Settings, Span};
 
 /// How long the files must lie still before they are loaded: an editor or a rollout writes more than once.
 const QUIET: Duration = Duration::from_millis(150);
@@ -55,7 +55,7 @@ pub enum Reloaded {
 
 /// A policy file that was loaded, and is watched from before it was.
 pub struct PolicyFile {
-    path: PathBuf,
+    origin: Origin,
     watched: Watched,
     changes: mpsc::Receiver<()>,
 }
@@ -65,23 +65,24 @@ impl PolicyFile {
     ///
     /// # Errors
     /// All problems of the file.
-    pub fn open(path: PathBuf) -> Result<(Self, Compiled), Problems> {
+    pub fn open(origin: impl Into<Origin>) -> Result<(Self, Compiled), Problems> {
+        let origin = origin.into();
         let (changed, changes) = mpsc::channel(1);
         let mut watched = Watched::new(changed);
-        watched.look(std::slice::from_ref(&path));
-        let mut compiled = loaded(&path)?;
+        watched.look(&origin.files());
+        let mut compiled = loaded(&origin)?;
         for _ in 0..ROUNDS {
             if !watched.look(&compiled.files) {
                 break;
             }
-            compiled = loaded(&path)?;
+            compiled = loaded(&origin)?;
         }
-        Ok((Self { path, watched, changes }, compiled))
+        Ok((Self { origin, watched, changes }, compiled))
     }
 
     /// Publishes what was loaded, then follows the file: when it changes, at `SIGHUP`, and when asked to.
     pub async fn follow(self, compiled: Compiled, feeds: Feeds) -> Reloads {
-        let Self { path, watched, changes } = self;
+        let Self { origin, watched, changes } = self;
         let hangup = signal(SignalKind::hangup());
         if let Err(error) = &hangup {
             tracing::warn!("SIGHUP cannot be listened for: {error}");
@@ -89,7 +90,7 @@ impl PolicyFile {
         let (requests, requested) = mpsc::channel(1);
         let (told, status) = watch::channel(ReloadStatus::default());
         let started = compiled.settings.clone();
-        let mut follower = Follower { path, watched, feeds, started, status: told, refused: None };
+        let mut follower = Follower { origin, watched, feeds, started, status: told, refused: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
         Reloads { requests, status }
@@ -119,12 +120,12 @@ impl Reloads {
 }
 
 /// Loads the files, and warns of what has ended meanwhile.
-fn loaded(path: &Path) -> Result<Compiled, Problems> {
-    load(path).map(|compiled| compiled.as_of(clock::now()))
+fn loaded(origin: &Origin) -> Result<Compiled, Problems> {
+    origin.load().map(|compiled| compiled.as_of(clock::now()))
 }
 
 struct Follower {
-    path: PathBuf,
+    origin: Origin,
     watched: Watched,
     feeds: Feeds,
     /// What holds until a restart.
@@ -192,9 +193,9 @@ impl Follower {
     }
 
     async fn load(&self) -> Result<Compiled, Problems> {
-        let path = self.path.clone();
-        let name = path.display().to_string();
-        tokio::task::spawn_blocking(move || loaded(&path)).await.unwrap_or_else(|_| {
+        let origin = self.origin.clone();
+        let name = origin.name();
+        tokio::task::spawn_blocking(move || loaded(&origin)).await.unwrap_or_else(|_| {
             let mut problems = Problems::of(&name, "");
             let message = "the file could not be compiled: this is an error of ours";
             problems.report(Problem::error("internal_error", Span::START, message));
@@ -417,7 +418,7 @@ mod tests {
     }
 
     impl Site {
-        async fn start(file: PathBuf) -> Self {
+        async fn start(file: impl Into<Origin>) -> Self {
             let (live, publisher, asked) = Live::new();
             let feeds = Feeds::start(publisher, asked, Fetcher::new());
             let (file, compiled) = PolicyFile::open(file).unwrap_or_else(|problems| panic!("{problems}"));
@@ -447,6 +448,25 @@ mod tests {
     }
 
     const WITH_KEYS: &str = "routes:\n  GET /a: signed-in\nissuers:\n  main: {jwks: 'file:keys.json', issuer: 'https://id.example.com', audience: shop-api}\n";
+
+    #[tokio::test]
+    async fn files_laid_over_and_files_of_values_are_followed() {
+        let folder = Folder::new();
+        folder.write("p.yaml", "routes:\n  web:/a: public\nhosts: {web: [a.com]}\n");
+        folder.write("host", "b.com\n");
+        folder.write("prod.yaml", "hosts: {web: ['${file:host}']}\n");
+        let site = Site::start(vec![folder.at("p.yaml"), folder.at("prod.yaml")]).await;
+        let first = site.status().policy;
+        folder.write("host", "c.com\n");
+        site.until(|status| status.good == 2).await;
+        let second = site.status().policy;
+        assert_ne!(first, second, "the value is in the policy's id");
+        folder.write("prod.yaml", "hosts: {web: [d.com]}\n");
+        site.until(|status| status.good == 3).await;
+        assert_ne!(second, site.status().policy);
+        folder.write("prod.yaml", "routes: {}\n");
+        site.until(|status| status.bad == 1).await;
+    }
 
     #[tokio::test]
     async fn a_changed_file_is_published() {

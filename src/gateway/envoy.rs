@@ -18,7 +18,7 @@ use crate::authz::decision::{Decision, Denial, Own, Verdict};
 use crate::authz::header::Told;
 use crate::authz::json::Json;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Malformed, Raw};
+use crate::authz::request::{Asker, Malformed, Proof, Raw};
 
 use pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, QueryParameter};
@@ -73,10 +73,11 @@ const UNAUTHENTICATED: i32 = 16;
 pub async fn check(
     authorizer: &Authorizer,
     asker: Asker,
+    proof: Proof<'_>,
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
-    caught(answer(authorizer, asker, message, deadline))
+    caught(answer(authorizer, asker, proof, message, deadline))
         .await
         .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
 }
@@ -84,6 +85,7 @@ pub async fn check(
 async fn answer(
     authorizer: &Authorizer,
     asker: Asker,
+    proof: Proof<'_>,
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
@@ -91,7 +93,7 @@ async fn answer(
         .as_ref()
         .map_err(|malformed| *malformed)
         .and_then(|message| catch(|| wire::read(message)).and_then(Result::ok).ok_or(UNREADABLE));
-    let asked = check.and_then(|check| raw(check, asker));
+    let asked = check.and_then(|check| raw(check, asker, proof));
     let answered = authorizer.check(asked, deadline).await;
     catch(|| encode(&answered))
         .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
@@ -114,12 +116,12 @@ fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// The HTTP request of a check.
-fn raw(check: Check<'_>, asker: Asker) -> Result<Raw<'_>, Malformed> {
-    let Check { attributes, http, source, method, path: target, host, headers, .. } = check;
+fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, Malformed> {
+    let Check { attributes, http, source, principal, method, path: target, host, headers, .. } = check;
     match (attributes, http) {
         (false, _) => Err(UNREADABLE),
         (true, false) => Err(Malformed(Reason::RequestMissing)),
-        (true, true) => Ok(Raw { asker, source, method, target, host, headers }),
+        (true, true) => Ok(Raw { asker, proof, source, principal, method, target, host, headers }),
     }
 }
 

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use portcullis::authz::certificate::{Holder, SpiffeId};
 use portcullis::authz::credential::Source;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::Asker;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::doors::{self, Answer, Asked, Http, Lines};
+use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
 use crate::site::{Keys, Recipe, Site};
 
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
+    (Reason::Overloaded, "a case comes alone: tls.rs"),
     (Reason::NotReady, "a case has a policy: semantics.rs"),
     (Reason::InternalError, "there is no such failure that we know of; what a panic becomes: semantics.rs"),
 ];
@@ -34,7 +36,7 @@ struct Table {
     /// The host of cases that name none.
     #[serde(default)]
     host: Option<String>,
-    /// Who asks in cases that do not say: `unix`, or an address.
+    /// Who asks in cases that do not say: `unix`, an address, a SPIFFE ID, `dns:name` or `token:text`; or some of these.
     #[serde(default)]
     gateway: Option<String>,
     cases: Vec<Case>,
@@ -73,6 +75,9 @@ struct Case {
     /// The peer of the gateway's own connection.
     #[serde(default)]
     from: Option<String>,
+    /// Whom the certificate of that peer names, as the gateway says.
+    #[serde(default)]
+    principal: String,
     #[serde(default)]
     gateway: Option<String>,
     expect: String,
@@ -117,19 +122,28 @@ fn tables() -> Vec<(String, Table)> {
     files.iter().map(|path| read(path)).collect()
 }
 
-fn asker(text: Option<&str>) -> Asker {
-    match text {
-        None | Some("unix") => Asker::Unix,
-        Some(address) => Asker::Tcp(address.parse().unwrap()),
+/// Who asks, as it is written: what is known of the gateway's connection, separated by spaces.
+fn asker(text: Option<&str>) -> (Asker, Beside) {
+    let (mut asker, mut beside) = (Asker::Unix, Beside::default());
+    for word in text.unwrap_or("unix").split(' ') {
+        match word.split_once(':') {
+            None if word == "unix" => asker = Asker::Unix,
+            Some(("spiffe", _)) => beside.holder = SpiffeId::parse(word.as_bytes()).map(Holder::Spiffe),
+            Some(("dns", host)) => beside.holder = Some(Holder::Dns(Box::new([host.into()]))),
+            Some(("token", token)) => _ = beside.metadata.insert("x-portcullis-token", token.parse().unwrap()),
+            _ => asker = Asker::Tcp(word.parse().unwrap()),
+        }
     }
+    (asker, beside)
 }
 
 /// The request of a case, as Envoy would describe it.
 fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
-    let asker = asker(case.gateway.as_deref().or(table.gateway.as_deref()));
+    let (asker, mut beside) = asker(case.gateway.as_deref().or(table.gateway.as_deref()));
+    beside.principal.clone_from(&case.principal);
     let source = case.from.as_deref().map(|address| address.parse().unwrap());
     if case.ask == "connection" {
-        return Asked { asker, source, http: None };
+        return Asked { asker, beside, source, http: None };
     }
     let (method, target) = case.ask.split_once(' ').unwrap();
     let host = case.host.as_deref().or(table.host.as_deref()).unwrap_or("shop.test");
@@ -152,7 +166,8 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
     }
     lines.extend((0..case.filler).map(|at| (format!("x-filler-{at}"), "a".into())));
     let target = if method == "CONNECT" { "" } else { target };
-    Asked { asker, source, http: Some(Http { method: method.into(), target: target.into(), host: host.into(), lines }) }
+    let http = Some(Http { method: method.into(), target: target.into(), host: host.into(), lines });
+    Asked { asker, beside, source, http }
 }
 
 fn token(site: &Site, case: &Case) -> Option<String> {

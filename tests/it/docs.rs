@@ -23,7 +23,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+pub fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root().join(folder)).unwrap() {
         let path = entry.unwrap().path();
@@ -38,7 +38,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 /// The pages at the root and in `docs/`.
-fn pages() -> Vec<PathBuf> {
+pub fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<_> =
         ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|page| root().join(page)).into();
     pages.extend(files("docs", "md"));
@@ -46,7 +46,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 /// The fenced blocks of a page in this language: the line that each begins at, and its text.
-fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
+pub fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut open: Option<(usize, bool, String)> = None;
     for (at, line) in page.lines().enumerate() {

@@ -8,9 +8,11 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::service::auth::v3 as auth;
+use http::HeaderMap;
+use portcullis::authz::certificate::Holder;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
 use portcullis::authz::reason::Reason;
-use portcullis::authz::request::{Asker, Header, Malformed, Raw};
+use portcullis::authz::request::{Asker, Header, Malformed, Proof, Raw};
 use portcullis::authz::rule::{Scene, Words};
 use portcullis::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step, Witness};
 use portcullis::authz::time::Timestamp;
@@ -24,9 +26,27 @@ use crate::site::Site;
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub asker: Asker,
+    pub beside: Beside,
     pub source: Option<IpAddr>,
     /// `None` where it is about a connection, not an HTTP request.
     pub http: Option<Http>,
+}
+
+/// What is known beside addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Whom the certificate of the gateway names.
+    pub holder: Option<Holder>,
+    /// The metadata of the gateway's call.
+    pub metadata: HeaderMap,
+    /// Whom the certificate of the caller names, as the gateway says.
+    pub principal: String,
+}
+
+impl Asked {
+    fn proof(&self) -> Proof<'_> {
+        Proof { holder: self.beside.holder.as_ref(), metadata: Some(&self.beside.metadata) }
+    }
 }
 
 /// The HTTP request that it is about.
@@ -94,7 +114,9 @@ pub fn watched(site: &Site, asked: &Asked) -> Answer {
 pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut impl Witness) -> Decision {
     let raw = asked.http.as_ref().map(|http| Raw {
         asker: asked.asker,
+        proof: asked.proof(),
         source: asked.source,
+        principal: asked.beside.principal.as_bytes(),
         method: http.method.as_bytes(),
         target: http.target.as_bytes(),
         host: http.host.as_bytes(),
@@ -171,7 +193,11 @@ pub fn encoded(asked: &Asked, lines: Lines) -> Vec<u8> {
     });
     auth::CheckRequest {
         attributes: Some(auth::AttributeContext {
-            source: Some(auth::attribute_context::Peer { address, ..Default::default() }),
+            source: Some(auth::attribute_context::Peer {
+                address,
+                principal: asked.beside.principal.clone(),
+                ..Default::default()
+            }),
             request: http.map(|http| auth::attribute_context::Request { time: None, http: Some(http) }),
             metadata_context: Some(core::Metadata::default()),
             route_metadata_context: Some(core::Metadata::default()),
@@ -184,7 +210,7 @@ pub fn encoded(asked: &Asked, lines: Lines) -> Vec<u8> {
 /// Through the encoded door.
 pub async fn through_envoy(site: &Site, asked: &Asked, lines: Lines) -> Answer {
     let message = Bytes::from(encoded(asked, lines));
-    let frame = envoy::check(&site.authorizer, asked.asker, Ok(message), None).await;
+    let frame = envoy::check(&site.authorizer, asked.asker, asked.proof(), Ok(message), None).await;
     read(site, &frame)
 }
 

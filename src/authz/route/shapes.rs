@@ -39,16 +39,24 @@ impl<'p> Shapes<'p> {
         let mut shapes =
             Self { patterns, exact: HashMap::new(), one: HashMap::new(), many: HashMap::new(), any: Site::default() };
         for (at, pattern) in patterns.iter().enumerate() {
-            let site = match &pattern.host {
-                None => &mut shapes.any,
-                Some(Host::Exact(name)) => shapes.exact.entry(name).or_default(),
-                Some(Host::One { suffix, .. }) => shapes.one.entry(suffix).or_default(),
-                Some(Host::Many { suffix }) => shapes.many.entry(suffix).or_default(),
-            };
-            site.strict.leaf(&pattern.segments).push(at);
-            site.loose.leaf(&fold::segments(&pattern.segments)).push(at);
+            let loose = fold::segments(&pattern.segments);
+            for host in pattern.hosts() {
+                let site = shapes.site(host);
+                site.strict.leaf(&pattern.segments).push(at);
+                site.loose.leaf(&loose).push(at);
+            }
         }
         shapes
+    }
+
+    /// The site of one host or host pattern, made where there is none.
+    fn site(&mut self, host: Option<&'p Host>) -> &mut Site {
+        match host {
+            None | Some(Host::Set { .. }) => &mut self.any,
+            Some(Host::Exact(name)) => self.exact.entry(name).or_default(),
+            Some(Host::One { suffix, .. }) => self.one.entry(suffix).or_default(),
+            Some(Host::Many { suffix }) => self.many.entry(suffix).or_default(),
+        }
     }
 
     /// The keys of which [`Pattern::may_meet`] says that one request could match them and this one, in order.
@@ -56,11 +64,13 @@ impl<'p> Shapes<'p> {
     pub fn meeting(&self, pattern: &Pattern) -> Vec<usize> {
         let segments = fold::segments(&pattern.segments);
         let mut found = Vec::new();
-        for site in self.sites_met(pattern.host.as_ref()) {
+        for site in pattern.hosts().flat_map(|host| self.sites_met(host)) {
             site.loose.meeting(&segments, &mut found);
         }
         found.retain(|at| self.patterns.get(*at).is_some_and(|other| methods_meet(pattern, other)));
         found.sort_unstable();
+        // A key of several hosts is at each of them.
+        found.dedup();
         found
     }
 
@@ -100,13 +110,13 @@ impl<'p> Shapes<'p> {
         let one = self.one.iter().filter(|(suffix, _)| match host {
             Host::One { suffix: own, .. } => ***suffix == **own,
             Host::Many { suffix: own } => ***suffix == **own || is_below(suffix, own),
-            Host::Exact(_) => false,
+            Host::Exact(_) | Host::Set { .. } => false,
         });
         sites.extend(one.map(|(_, site)| site));
         let many = self.many.iter().filter(|(suffix, _)| match host {
             Host::One { suffix: own, .. } => ***suffix == **own || is_below(own, suffix),
             Host::Many { suffix: own } => ***suffix == **own || is_below(own, suffix) || is_below(suffix, own),
-            Host::Exact(_) => false,
+            Host::Exact(_) | Host::Set { .. } => false,
         });
         sites.extend(many.map(|(_, site)| site));
         sites
@@ -126,7 +136,8 @@ impl<'p> Shapes<'p> {
 
     fn sites_around<'s>(&'s self, host: Option<&'s Host>) -> Vec<&'s Site> {
         let mut sites = match host {
-            None => Vec::new(),
+            // No one site but that of every host holds all hosts of a set.
+            None | Some(Host::Set { .. }) => Vec::new(),
             Some(Host::Exact(name)) => self.sites_of(name),
             Some(Host::One { suffix, .. }) => {
                 let one = self.one.get(&**suffix).into_iter();
@@ -246,7 +257,7 @@ impl Node {
 }
 
 /// Whether every path that the inner segments match is one that the outer ones match.
-fn holds(outer: &[Segment], inner: &[Segment]) -> bool {
+pub(super) fn holds(outer: &[Segment], inner: &[Segment]) -> bool {
     let mut inner = inner.iter();
     for segment in outer {
         match (segment, inner.next()) {

@@ -85,23 +85,30 @@ impl Table {
         table.folds = routes.iter().any(|(_, pattern)| *fold::segments(&pattern.segments) != *pattern.segments);
         for (id, pattern) in routes {
             let slots = shared(&mut seen, Slots::of(&pattern));
-            let entry = Entry { methods: pattern.methods, id, slots };
-            let site = match pattern.host {
-                None => table.any.get_or_insert_default(),
-                Some(Host::Exact(name)) => table.exact.entry(name).or_default(),
-                Some(Host::One { suffix, .. }) => table.one.entry(suffix).or_default(),
-                Some(Host::Many { suffix }) => table.many.entry(suffix).or_default(),
-            };
-            let leaf = site.strict.leaf(&pattern.segments);
-            let meeting = leaf.0.iter().filter(|earlier| earlier.clashes(&entry));
-            clashes.extend(meeting.map(|earlier| Clash { first: earlier.id, second: id }));
-            if table.folds {
-                let loose = site.loose.get_or_insert_default();
-                loose.leaf(&fold::segments(&pattern.segments)).add(entry.clone());
+            let folded = table.folds.then(|| fold::segments(&pattern.segments));
+            for host in pattern.hosts() {
+                let entry = Entry { methods: pattern.methods.clone(), id, slots: Arc::clone(&slots) };
+                let site = table.site(host);
+                let leaf = site.strict.leaf(&pattern.segments);
+                let meeting = leaf.0.iter().filter(|earlier| earlier.clashes(&entry));
+                clashes.extend(meeting.map(|earlier| Clash { first: earlier.id, second: id }));
+                if let Some(folded) = &folded {
+                    site.loose.get_or_insert_default().leaf(folded).add(entry.clone());
+                }
+                leaf.add(entry);
             }
-            leaf.add(entry);
         }
         if clashes.is_empty() { Ok(table) } else { Err(clashes) }
+    }
+
+    /// The site of one host or host pattern, made where there is none.
+    fn site(&mut self, host: Option<&Host>) -> &mut Site {
+        match host {
+            None | Some(Host::Set { .. }) => self.any.get_or_insert_default(),
+            Some(Host::Exact(name)) => self.exact.entry(name.clone()).or_default(),
+            Some(Host::One { suffix, .. }) => self.one.entry(suffix.clone()).or_default(),
+            Some(Host::Many { suffix }) => self.many.entry(suffix.clone()).or_default(),
+        }
     }
 
     /// What a request reaches: its host as [`Pattern`] writes hosts, its path decoded, with a leading slash and

@@ -10,6 +10,7 @@ use super::miss::{nearest, told};
 use super::scene::Sight;
 use super::token::{Decoded, presented};
 use super::{near, token};
+use crate::authz::condition::{self, Condition, Part};
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
@@ -74,7 +75,7 @@ pub(super) fn explain(
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));
-    let address = request.ok().and_then(|request| policy.gateways.client_address(request));
+    let address = request.ok().and_then(|request| policy.gateways.of(request)?.client_address(request));
     let telling =
         Telling { snapshot, policy, request: request.ok(), route, address, now, decision: &decision, watched };
     Ok(Explanation {
@@ -265,6 +266,7 @@ impl Telling<'_> {
                 words: words.collect(),
             });
         }
+        rules.extend(self.condition().map(|(condition, parts)| self.asked(condition, &parts)));
         let says = match self.route.map(|route| &route.rule) {
             _ if self.reached() == Reached::Policy => String::new(),
             Some(Rule::Public) => "the route's rule is public".to_owned(),
@@ -272,6 +274,53 @@ impl Telling<'_> {
             Some(Rule::Where(_)) | None => "every rule holds".to_owned(),
         };
         (says, Vec::new(), rules)
+    }
+
+    /// The route's condition and its parts, where every rule before it passed.
+    fn condition(&self) -> Option<(&Condition, Vec<Part<'_>>)> {
+        let (route, request) = (self.route?, self.request?);
+        let condition = route.condition.as_deref()?;
+        let passed = |seen: &Seen| {
+            let rule = self.rule(seen.rule).map(|(_, _, rule)| rule.suppose(&|at, _| seen.words.truth(at)));
+            rule == Some(target(seen.rule))
+        };
+        if self.decision.basis().rule != Some(RuleRef::Route(route.id)) || !self.watched.0.iter().all(passed) {
+            return None;
+        }
+        let Found::Route(_, captures) = self.policy.table.find(&request.host, request.method, &request.path) else {
+            return None;
+        };
+        let who = Scene { caller: &self.decision.basis().caller, captures: &captures, address: self.address };
+        Some((condition, condition.tell(&condition::Scene { request, who, now: self.now })))
+    }
+
+    fn asked(&self, condition: &Condition, parts: &[Part<'_>]) -> Asking {
+        let passed = !matches!(
+            self.decision.basis().reason,
+            Some(Reason::ConditionUnmet | Reason::ConditionFailed | Reason::CredentialMissing)
+        );
+        let answers = parts.iter().map(|part| Answer {
+            word: part.text.to_owned(),
+            answer: match part.told {
+                Ok(true) => "hit",
+                Ok(false) => "missed",
+                Err(_) => "unknown",
+            },
+            compared: compared(part),
+        });
+        let unmet = parts.iter().any(|part| part.told == Ok(false));
+        Asking {
+            kind: "condition",
+            name: self.route.map(|route| route.key.to_string()).unwrap_or_default(),
+            rule: condition.text().to_owned(),
+            holds: match passed {
+                true => "true",
+                false if unmet => "false",
+                false => "unknown",
+            },
+            passed,
+            words: answers.collect(),
+        }
     }
 
     fn verdict(&self) -> Told {
@@ -311,6 +360,10 @@ impl Telling<'_> {
     /// What would have passed the gate that did not.
     fn nearest(&self) -> Vec<String> {
         match self.reached() {
+            Reached::Policy if let Some((_, parts)) = self.condition() => {
+                let near: Vec<String> = parts.iter().filter(|part| part.told != Ok(true)).map(near_part).collect();
+                vec![near.join(", and ")]
+            }
             Reached::Policy => match self.watched.0.last() {
                 Some(seen) => self.nearest_of(seen),
                 None => Vec::new(),
@@ -359,6 +412,21 @@ impl Telling<'_> {
         let misses = nearest(rule, &words, Truth::True, &|word, truth| sight.may(word, truth));
         told(&misses, &sight).into_iter().map(|rest| format!("{token}, {rest}")).collect()
     }
+}
+
+/// What a part of a condition read, and why it could not be told.
+fn compared(part: &Part<'_>) -> String {
+    let mut compared: Vec<String> = part.read.iter().map(|(what, is)| format!("{what}: {is}")).collect();
+    if let Err(failure) = &part.told {
+        let why = failure.to_string();
+        compared.retain(|read| !read.ends_with(&why));
+        compared.insert(0, why);
+    }
+    compared.join(", ")
+}
+
+fn near_part(part: &Part<'_>) -> String {
+    format!("if `{}` were true; {}", part.text, compared(part))
 }
 
 /// What a rule must come to.

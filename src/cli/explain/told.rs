@@ -60,7 +60,7 @@ fn opened(policy: &Policy, told: &Told) -> Opened {
         this_policy: policy.id.to_string(),
         route: route.map(|id| route_of(id).map_or_else(|| place(id.0, "route"), |route| route.key.to_string())),
         rule: rule.map(|rule| match rule {
-            RuleRef::Route(id) => route_of(id).map_or_else(|| place(id.0, "route"), |route| route.rule.to_string()),
+            RuleRef::Route(id) => route_of(id).map_or_else(|| place(id.0, "route"), |route| route.text.to_string()),
             RuleRef::RouteForbid(id) => route_of(id)
                 .and_then(|route| route.deny.as_ref())
                 .map_or_else(|| place(id.0, "route"), |deny| format!("forbid {}: {}", deny.name, deny.rule)),

@@ -10,6 +10,7 @@ impl Compiler<'_> {
         if self.problems.has_errors() {
             return;
         }
+        self.unused_hosts();
         for (at, (name, _)) in self.file.issuers.iter().enumerate() {
             if !self.accepted.contains(&at) {
                 let message = format!("no route accepts the issuer `{}`", name.value);
@@ -17,7 +18,7 @@ impl Compiler<'_> {
                 self.report(Problem::warning("issuer_unused", name.span, message).cure(cure));
             }
         }
-        if self.tells_roles() {
+        if self.reads_roles || self.tells_roles() {
             return;
         }
         for (name, _) in &self.file.roles {

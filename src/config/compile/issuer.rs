@@ -19,6 +19,7 @@ use crate::authz::rule::Expr;
 use crate::authz::token::{Audience, TokenRules, TokenTypes};
 use crate::config::error::{Problem, Span, Spanned};
 use crate::config::file;
+use crate::config::reference::STUB_SECRET;
 
 /// How many bytes of verified tokens are remembered where the file does not say.
 const MEMORY: u64 = 192 << 20;
@@ -243,20 +244,30 @@ impl Compiler<'_> {
 
     fn secret(&mut self, secret: &file::Secret) -> Option<Vec<u8>> {
         let span = secret.place.span;
+        if self.problems.fillings().is_stub(span) {
+            return Some(STUB_SECRET.to_vec());
+        }
         let read = match &secret.place.value {
             file::SecretPlace::File(path) => {
                 self.read.push(path.clone());
-                (self.files)(path.to_str().unwrap_or_default()).ok()
+                (self.around.file)(path.to_str().unwrap_or_default()).ok()
             }
-            file::SecretPlace::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
+            file::SecretPlace::Env(name) => (self.around.variable)(name).map(String::into_bytes),
+            file::SecretPlace::Given(secret) => Some(secret.0.clone()),
         };
+        if read.is_none() && self.around.stubs {
+            self.stubs.push(secret.place.value.to_string().into());
+            return Some(STUB_SECRET.to_vec());
+        }
         let Some(read) = read else {
             let message = "the secret of this issuer is not there: no token of it could be verified";
             let cure = match &secret.place.value {
                 file::SecretPlace::File(_) => {
                     "a file that can be read; its path is relative to the folder of this file"
                 }
-                file::SecretPlace::Env(_) => "set the variable where portcullis is started",
+                file::SecretPlace::Env(_) | file::SecretPlace::Given(_) => {
+                    "set the variable where portcullis is started"
+                }
             };
             self.report(Problem::error("secret_missing", span, message).cure(cure));
             return None;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::rule::{Stand, worded};
+use super::rule::Stand;
 use crate::authz::header::Contract;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
@@ -73,25 +73,15 @@ impl Compiler<'_> {
         lines
     }
 
-    fn pattern(&mut self, key: &Spanned<Box<str>>) -> Option<Pattern> {
-        match Pattern::parse(&key.value) {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let span = self.within(key, &error.at);
-                self.report(worded("bad_pattern", span, &error.to_string()));
-                None
-            }
-        }
-    }
-
     fn clashes(&mut self, shapes: &mut HashMap<(String, String), Span>, route: &file::Route, pattern: &Pattern) {
-        let shape = pattern.shape_key();
         let methods: Vec<&str> = pattern.methods().collect();
         let methods = if methods.is_empty() { vec![""] } else { methods };
         let mut first = None;
-        for method in methods {
-            let earlier = *shapes.entry((shape.clone(), method.to_owned())).or_insert(route.key.span);
-            first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+        for shape in pattern.shape_keys() {
+            for method in &methods {
+                let earlier = *shapes.entry((shape.clone(), (*method).to_owned())).or_insert(route.key.span);
+                first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+            }
         }
         if let Some(first) = first {
             let message = "another route has the same key but for the names of its captures, and the same method";
@@ -156,17 +146,26 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
+            let condition = match &route.when {
+                Some(when) => self.condition(when, line).map(Some),
+                None => Some(None),
+            };
             let own = Stand { what: "the forbid of a route", permits: false, ..stand };
             let deny =
                 route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
-            let made = line.pattern.as_ref().zip(rule).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
+            let made =
+                line.pattern.as_ref().zip(rule.zip(condition)).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
             let contract = contracts.get(routes.as_ref().map_or(0, Vec::len)).cloned();
-            let made = made.zip(contract).map(|(((pattern, rule), deny), contract)| {
+            let made = made.zip(contract).map(|(((pattern, (rule, condition)), deny), contract)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
                 let key: Arc<str> = Arc::from(pattern.to_string());
                 let named = |rule: Expr| {
                     let text = format!("deny {key}: {rule}").into();
                     Box::new(Named { name: Arc::clone(&key), rule, text })
+                };
+                let text = match &condition {
+                    Some(condition) => format!("{rule} when {}", condition.text()).into(),
+                    None => rule.to_string().into(),
                 };
                 let made = Route {
                     contract,
@@ -174,8 +173,9 @@ impl Compiler<'_> {
                     deny: deny.map(named),
                     audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
                     key,
-                    text: rule.to_string().into(),
+                    text,
                     rule,
+                    condition,
                     issuers: issuers.collect(),
                 };
                 (pattern.clone(), made)

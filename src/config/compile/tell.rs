@@ -47,7 +47,7 @@ impl Compiler<'_> {
         let (top, own) = (top?, own.into_iter().collect::<Option<Vec<_>>>()?);
         let kept: Vec<String> = file.headers_kept.iter().map(|name| name.value.to_string()).collect();
         let managed = std::iter::once(&top).chain(own.iter().flatten()).flat_map(|tells| &tells.headers);
-        let names = Arc::new(Names::new(managed.map(|tell| tell.name.clone()), &kept));
+        let names = Arc::new(Names::new(managed.map(|tell| tell.name.clone()), &kept, self.lent()));
         let common = Arc::new(Contract::new(top.clone(), &names));
         let mut made: HashMap<u64, Arc<Contract>> = HashMap::from([(common.digest(), Arc::clone(&common))]);
         let of = own.into_iter().map(|own| match own {

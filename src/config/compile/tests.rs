@@ -4,6 +4,7 @@ use std::io;
 
 use super::*;
 use crate::config::error::Severity;
+use crate::config::load;
 
 fn no_files(_: &str) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::NotFound.into())

@@ -227,6 +227,11 @@ pub(super) fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
+/// Whether a header of this name may be ours, or a gateway's, to set on the request.
+pub(super) fn may_set(reader: &mut Reader, name: &Text) -> bool {
+    name_fits(reader, name, REFUSED, "the upstream")
+}
+
 fn name_fits(reader: &mut Reader, name: &Text, refused: &[&str], to: &str) -> bool {
     let folded = fold(&name.value);
     let message = if name.value.starts_with(':') || http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {

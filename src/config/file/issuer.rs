@@ -549,7 +549,7 @@ mod tests {
             ("secret", 13, "secret_in_file"),
             ("0123456789012345678901234567890", 13, "secret_in_file"),
             ("'env:'", 13, "secret_in_file"),
-            ("'file:'", 13, "bad_path"),
+            ("'file:'", 13, "secret_in_file"),
             ("[]", 13, "missing_value"),
             ("{kid: a}", 13, "missing_key"),
             ("{value: 0123456789}", 14, "refused_key"),
@@ -606,7 +606,7 @@ mod tests {
         assert_eq!(found("url: https://a:b@a.example.com"), [(3, 10, "secret_in_url")]);
         assert_eq!(found("url: https://a.example.com/?x=y"), [(3, 10, "bad_url")]);
         assert_eq!(found("url: a.example.com"), [(3, 10, "bad_url")]);
-        assert_eq!(found("url: https://${env:HOST}/"), [(3, 10, "not_there_yet")]);
+        assert_eq!(found("url: https://${env:HOST}/"), [(3, 18, "variable_missing")]);
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! Every key of the policy file, section by section: the one place to add a line to when the file learns a key.
+
+use super::{Is, Section};
+
+const URL: Is = Is::Like(r"https?://[^\s#]+");
+const FILE: Is = Is::Like(r"file:[^\s].*");
+const FORMATS: Is = Is::Word(&["json", "comma", "base64url"]);
+const ALGORITHMS: &[&str] = &[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
+];
+const LENIENCIES: &[&str] =
+    &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
+const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+");
+const SECRET: Is = Is::Like(r"(env:|file:)[^\s].*");
+const BY: Is = Is::Like(r"unix|spiffe://.+|dns:.+|token:(env|file):.+|[0-9a-fA-F:.]+(/[0-9]+)?");
+const ENDPOINT: Is = Is::Like(r"unix:/.+|.+:[0-9]+");
+const ROUTE_KEY: &str = r"^([A-Z][A-Z_-]*(,[A-Z][A-Z_-]*)* )?[^ /]*/";
+const HEADER_NAME: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
+/// The keys, in the order of [`ACCEPTED_KEYS`](crate::config::file::ACCEPTED_KEYS).
+#[rustfmt::skip]
+pub const TABLE: &[Section] = &[
+    ("", &[], &[
+        ("issuers", Is::Map(&Is::Section("issuers.*")), "Who signs tokens, where their keys are, what they may say; by a name of yours"),
+        ("headers", Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("headers.*")])), "Headers that the upstream trusts: set on every allow, the caller's own removed"),
+        ("headers_kept", Is::Texts, "Headers of well-known families that are not to be removed"),
+        ("metadata", Is::Map(&Is::Either(&[Is::Text, Is::Section("metadata.*")])), "What the gateway is told beside the headers"),
+        ("routes", Is::Keyed(ROUTE_KEY, &Is::Either(&[Is::Rule, Is::Section("routes.*")])), "Who may pass, by `[METHOD[,METHOD] ][host]/path`; the most specific key wins, nothing matches: denied"),
+        ("guards", Is::Keyed(ROUTE_KEY, &Is::Rule), "Rules that must hold as well wherever their pattern covers the request"),
+        ("deny", Is::Map(&Is::Rule), "Forbids for every route, by a name of yours; they win over everything"),
+        ("roles", Is::Map(&Is::Rule), "Roles that the policy derives from claims"),
+        ("gateways", Is::Map(&Is::Section("gateways.*")), "Who may ask, and what is believed of them"),
+        ("paths", Is::Words(LENIENCIES), "What is not refused in a path"),
+        ("public_url", Is::Like(r"https?://[^\s/?#]+/?"), "Where browsers find the site: scheme, host and port"),
+        ("sign_in", URL, "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
+        ("listen", Is::Section("listen"), "Where portcullis listens"),
+        ("audit", Is::Like(r"stdout|none|file:.+"), "Where decisions are recorded"),
+        ("log", Is::Word(&["json", "human"]), "How the log is written"),
+        ("decision_key", Is::Like(r"env:[A-Za-z0-9_]+|file:.+"), "Where the key of the decision ids is found: at least 16 bytes"),
+        ("cache", Is::Section("cache"), "How much is remembered"),
+        ("tests", Is::Tests, "The policy's own tests: `[who, METHOD target, expectation, {header: value}]`"),
+    ]),
+    ("issuers.*", &[], &[
+        ("url", URL, "The issuer's URL, for OpenID Connect discovery; also its `iss`"),
+        ("jwks", Is::Either(&[URL, FILE]), "A key set: a URL, or `file:path` beside the policy file"),
+        ("pem", Is::Text, "A PEM file of public keys"),
+        ("secret", Is::Some(&Is::Either(&[SECRET, Is::Section("issuers.*.secret")])), "Where its shared secret is: `env:NAME` or `file:path`; several while it is changed"),
+        ("issuer", Is::Text, "The exact `iss` claim; needed without `url`"),
+        ("audience", Is::Either(&[Is::Texts, Is::Section("issuers.*.audience")]), "Whom its tokens are for"),
+        ("algorithms", Is::Words(ALGORITHMS), "The signature algorithms that are accepted"),
+        ("roles", Is::Text, "The claim that lists roles"),
+        ("groups", Is::Text, "The claim that lists groups"),
+        ("scopes", Is::Text, "The claim that lists scopes; `scope` where it is not said"),
+        ("missing", Is::Word(&["empty", "unknown"]), "What a list is that a token does not have"),
+        ("default", Is::Flag, "Whether routes accept it that name no issuers"),
+        ("may_grant", Is::Either(&[Is::Word(&["any"]), Is::Text, Is::List(&Is::Text, 0)]), "The roles that it may speak of: names, `name-*`, or `any`"),
+        ("require", Is::Rule, "A rule that each of its tokens must meet; 401 otherwise"),
+        ("from", Is::Some(&CREDENTIAL), "Where its tokens are: `bearer`, `header:X-Token`, `cookie:name`"),
+        ("origins", Is::Some(&URL), "Whose pages may send its cookie"),
+        ("leeway", Is::Duration, "How far clocks may differ, 5m at most"),
+        ("max_token_lifetime", Is::Duration, "The longest time from `iat` to `exp`"),
+        ("types", Is::Texts, "The `typ` headers that are accepted"),
+        ("id_tokens", Is::Flag, "Whether its ID tokens are accepted"),
+        ("subject_prefix", Is::Text, "What goes before each of its subjects"),
+        ("allow_http", Is::Flag, "Whether its URLs may be plain http, on this machine only"),
+        ("refresh", Is::Duration, "How often its keys are fetched"),
+        ("cooldown", Is::Duration, "The shortest time between two fetches"),
+        ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
+    ]),
+    ("issuers.*.secret", &["from"], &[
+        ("from", SECRET, "Where it is: `env:NAME` or `file:path`"),
+        ("kid", Is::Text, "The `kid` of the tokens that it signs; needed with two secrets or more"),
+        ("encoding", Is::Word(&["raw", "base64url", "base64", "hex"]), "How it is written there"),
+    ]),
+    ("issuers.*.audience", &["any_of"], &[
+        ("claim", Is::Text, "The claim that says whom a token is for"),
+        ("any_of", Is::Texts, "What it may be"),
+    ]),
+    ("headers.*", &["from"], &[
+        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
+        ("format", FORMATS, "How it holds a list, or a value that is not plain text"),
+    ]),
+    ("metadata.*", &["from"], &[
+        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
+    ]),
+    ("routes.*", &["allow"], &[
+        ("allow", Is::Rule, "The rule: who may pass"),
+        ("issuers", Is::Texts, "Whose tokens it accepts"),
+    ]),
+    ("rule", &[], &[
+        ("any", Is::List(&Is::Rule, 1), "One of these rules holds"),
+        ("all", Is::List(&Is::Rule, 1), "Each of these rules holds"),
+        ("not", Is::Rule, "This rule does not hold"),
+    ]),
+    ("gateways.*", &["by"], &[
+        ("by", Is::Either(&[Is::Some(&BY), Is::Section("gateways.*.by")]), "How it is recognised: `unix`, a network, `spiffe://…`, `dns:…`, `token:env:NAME`; any one of a list"),
+        ("dialect", Is::Word(&["envoy"]), "What it speaks"),
+        ("client_address", Is::Section("gateways.*.client_address"), "Where the caller's address is found"),
+        ("believes", Is::Some(&Is::Like(r"client_address|certificate|header:.+")), "What is believed of it"),
+        ("filtered_headers", Is::Flag, "Whether it leaves headers out on purpose, and removes the managed ones itself"),
+        ("max_headers", Is::Number(1, 10_000), "How many header lines it lets through (Envoy's `max_headers_count`)"),
+        ("max_header_bytes", Is::Number(1_024, 8_388_608), "How many bytes of header lines it lets through (Envoy's `max_request_headers_kb`)"),
+    ]),
+    ("gateways.*.by", &["all"], &[
+        ("all", Is::List(&BY, 1), "What must hold together"),
+    ]),
+    ("gateways.*.client_address", &["from"], &[
+        ("from", Is::Word(&["connection", "x-envoy-external-address", "xff"]), "Where the address is found"),
+        ("hops", Is::Number(1, 16), "Which address of `x-forwarded-for`, from the right"),
+    ]),
+    ("listen", &[], &[
+        ("grpc", Is::Some(&ENDPOINT), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
+        ("admin", ENDPOINT, "For health, metrics and administration"),
+    ]),
+    ("cache", &[], &[
+        ("tokens", Is::Like("[0-9]+(KiB|MiB|GiB)"), "How much memory verified tokens may take"),
+    ]),
+    ("tests.*", &["as", "ask", "expect"], &[
+        ("as", Is::Any, "Who asks: `anonymous`, or the claims of a token"),
+        ("ask", Is::Text, "`METHOD /path`, or `METHOD host/path`"),
+        ("expect", Is::Like("allow|redirect|deny( [45][0-9]{2}( [a-z_]+)?)?"), "What should come of it"),
+        ("headers", Is::Map(&Is::Any), "What the upstream should see; null for a header that should not be there"),
+        ("from", Is::Text, "The address that the caller asks from"),
+        ("at", Is::Text, "What time it is (RFC 3339); 2027-01-15T08:00:00Z where it is not said"),
+    ]),
+];
