@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{PolicyFile, count, load, print};
+use crate::clock;
 use crate::config::effective::Above;
 use crate::config::envoy::is_finding;
 use crate::config::lint::is_lint;
@@ -53,7 +54,7 @@ impl Check {
         let compiled = match self.format {
             Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = origin.load();
+                let loaded = origin.load().map(|compiled| compiled.as_of(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::clock;
 use crate::config::{Compiled, Origin, Problems};
 use crate::feed::config::PolicyFile as Followed;
 
@@ -95,7 +96,7 @@ impl PolicyFile {
 
 /// Loads a policy; tells what is wrong with it on standard error, and what was not there.
 fn load(origin: &Origin) -> Option<Compiled> {
-    match origin.load() {
+    match origin.load().map(|compiled| compiled.as_of(clock::now())) {
         Ok(compiled) => {
             tell(&compiled.warnings);
             if !compiled.stubs.is_empty() {

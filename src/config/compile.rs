@@ -4,6 +4,7 @@ mod advice;
 mod browser;
 mod condition;
 mod gateway;
+mod grant;
 mod hosts;
 mod issuer;
 mod order;
@@ -12,6 +13,7 @@ mod rule;
 mod service;
 mod site;
 mod team;
+mod tell;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -39,6 +41,8 @@ const MAX_ISSUERS: usize = 256;
 const MAX_GUARDS: usize = 1_000;
 /// How many forbids a policy may have: each is evaluated in every check.
 const MAX_FORBIDS: usize = 1_000;
+/// How many grants a policy may have.
+const MAX_GRANTS: usize = 10_000;
 /// How many roles a policy may derive: each is evaluated for every new token.
 const MAX_ROLES: usize = 1_000;
 
@@ -61,6 +65,8 @@ pub struct Compiled {
     pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// When each grant ends.
+    pub endings: Vec<grant::Ending>,
     /// The references that read as a stub.
     pub stubs: Vec<Box<str>>,
     /// What may not do what was meant; never an error.
@@ -218,12 +224,14 @@ impl<'f> Compiler<'f> {
         self.host_sets();
         let lines = self.lines();
         let derived = self.derived();
-        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
+        let contracts = self.contracts(&lines);
+        let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
+        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
         let guards = self.guards(&lines);
         let forbids = self.forbids();
-        let routes = self.routes(&lines);
+        let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
-        let contract = self.contract(&lines);
+        let grants = self.grants();
         let gateways = self.gateways();
         let services = self.services();
         let settings = self.settings();
@@ -246,9 +254,9 @@ impl<'f> Compiler<'f> {
                 guards,
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
+                grants: grants?,
                 gateways: Gateways::new(gateways),
                 services,
-                contract: contract?,
                 relaxed: self.relaxed(),
                 carriers: Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter())),
                 sign_in: self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)),
@@ -261,6 +269,7 @@ impl<'f> Compiler<'f> {
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
             places: self.places(&lines),
             tests: self.file.tests.clone(),
+            endings: self.endings(),
             stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
         };
@@ -289,6 +298,10 @@ impl<'f> Compiler<'f> {
         self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
         self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
         self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        if let Some(first) = self.file.grants.first().filter(|_| self.file.grants.len() > MAX_GRANTS) {
+            let message = format!("a policy has at most {MAX_GRANTS} grants, this has {}", self.file.grants.len());
+            self.report(Problem::error("too_many", first.span, message));
+        }
     }
 
     fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {

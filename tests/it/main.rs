@@ -27,5 +27,6 @@ mod site;
 mod spa;
 mod support;
 mod teams;
+mod told;
 mod trust;
 mod wire;

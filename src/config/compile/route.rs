@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Compiler;
 use super::browser::sharing;
 use super::rule::Stand;
+use crate::authz::header::Contract;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
@@ -55,6 +56,13 @@ impl Compiler<'_> {
                 let message = "no token is read on a public route, whoever issued it";
                 self.report(
                     Problem::warning("issuers_unread", first.span, message)
+                        .cure("`anyone` reads one where it is there"),
+                );
+            }
+            if let Some(first) = route.audience.first().filter(|_| is_public) {
+                let message = "no token is read on a public route, whomever it is for";
+                self.report(
+                    Problem::warning("audience_unread", first.span, message)
                         .cure("`anyone` reads one where it is there"),
                 );
             }
@@ -119,7 +127,7 @@ impl Compiler<'_> {
     }
 
     /// The routes with their rules; `None` where one cannot be read.
-    pub(super) fn routes(&mut self, lines: &[Line]) -> Option<Vec<(Pattern, Route)>> {
+    pub(super) fn routes(&mut self, lines: &[Line], contracts: &[Arc<Contract>]) -> Option<Vec<(Pattern, Route)>> {
         let mut routes = Some(Vec::with_capacity(lines.len()));
         for ((route, line), at) in self.file.routes.iter().zip(lines).zip(0_u32..) {
             if self.problems.is_full() {
@@ -146,16 +154,29 @@ impl Compiler<'_> {
                 Some(when) => self.condition(when, line).map(Some),
                 None => Some(None),
             };
-            let made = line.pattern.as_ref().zip(rule.zip(condition)).map(|(pattern, (rule, condition))| {
+            let own = Stand { what: "the forbid of a route", permits: false, ..stand };
+            let deny =
+                route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
+            let made =
+                line.pattern.as_ref().zip(rule.zip(condition)).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
+            let contract = contracts.get(routes.as_ref().map_or(0, Vec::len)).cloned();
+            let made = made.zip(contract).map(|(((pattern, (rule, condition)), deny), contract)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
-                let key = Arc::from(pattern.to_string());
+                let key: Arc<str> = Arc::from(pattern.to_string());
+                let named = |rule: Expr| {
+                    let text = format!("deny {key}: {rule}").into();
+                    Box::new(Named { name: Arc::clone(&key), rule, text })
+                };
                 let text = match &condition {
                     Some(condition) => format!("{rule} when {}", condition.text()).into(),
                     None => rule.to_string().into(),
                 };
                 let browser = &route.browser;
-                let route = Route {
+                let made = Route {
+                    contract,
                     id: RouteId(at),
+                    deny: deny.map(named),
+                    audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
                     key,
                     text,
                     rule,
@@ -166,7 +187,7 @@ impl Compiler<'_> {
                     cors: browser.cors.as_ref().map(sharing),
                     sign_in: self.elsewhere(route),
                 };
-                (pattern.clone(), route)
+                (pattern.clone(), made)
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
@@ -174,6 +195,17 @@ impl Compiler<'_> {
             });
         }
         routes
+    }
+
+    /// A route's own forbid. On a public route nobody is known, so that only words on the request tell anything there.
+    fn own_forbid(&mut self, deny: &file::Rule, line: &Line, stand: &Stand<'_>) -> Option<Expr> {
+        let made = self.expr(deny, stand)?;
+        if line.is_public && !made.without_identity() {
+            let message = "this route is public, and what it denies needs to know who calls";
+            let problem = Problem::error("public_under_guard", deny.span(), message).related(line.key, "the route");
+            self.report(problem.cure("`anyone` reads a token where one is there"));
+        }
+        Some(made)
     }
 
     /// The guards, in the file's order.

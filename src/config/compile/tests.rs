@@ -357,6 +357,50 @@ fn keys_in_files_are_read_and_what_is_wrong_with_them_is_told() {
     assert_ne!(one.policy.id, other.policy.id);
 }
 
+#[test]
+fn a_grant_names_who_there_can_be_and_a_role_that_somebody_asks_for() {
+    let with = |principal: &str, role: &str| {
+        let text = format!(
+            "issuers:\n  m: {{url: https://m.org, audience: a, roles: r, default: true, may_grant: any}}\n  \
+             p: {{url: https://p.org, audience: a, default: true, may_grant: [], subject_prefix: 'p:'}}\n\
+             routes: {{/a: role:admin}}\ngrants:\n  - {{principal: {principal}, role: {role}, until: 2027-01-01T00:00:00Z}}"
+        );
+        problems(&text)
+    };
+    assert_eq!(with("m/u1", "admin"), [""; 0]);
+    assert_eq!(with("m/a/b", "admin"), [""; 0]);
+    assert_eq!(with("p/p:u1", "admin"), [""; 0]);
+    assert_eq!(with("n/u1", "admin"), ["unknown_issuer 6:17 n/u1"]);
+    assert_eq!(with("u1", "admin"), ["unknown_issuer 6:17 u1"]);
+    assert_eq!(with("m/", "admin"), ["missing_value 6:17 m/"]);
+    assert_eq!(with("p/u1", "admin"), ["unknown_principal 6:17 p/u1"]);
+    assert_eq!(with("m/u1", "admni"), ["~role_unasked 6:29 admni"]);
+    let twice = "grants:\n  - {principal: main/u, role: x, until: 2027-01-01T00:00:00Z}\n  - {principal: main/u, role: x, until: 2028-01-01T00:00:00Z}\nroutes: {/a: role:x}";
+    assert_eq!(with_issuer(twice), ["grant_twice 3:5 {principal: main/u, role: x, until: 2028-01-01T00:00:00Z}"]);
+    let text = "issuers: {m: {url: https://m.org, audience: a, roles: r}}\nroutes: {/a: role:x}\ngrants: [{principal: m/u, role: x, until: 2027-01-01T00:00:00Z}]";
+    let warned = |at: &str| {
+        let compiled =
+            compile("p", text, &no_files).0.unwrap().as_of(crate::authz::time::Timestamp::parse(at).unwrap());
+        compiled.warnings.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("2026-12-31T23:59:59Z"), [""; 0]);
+    assert_eq!(warned("2027-01-01T00:00:00Z"), ["grant_ended"]);
+}
+
+#[test]
+fn what_a_route_denies_or_narrows_makes_sense_there() {
+    assert_eq!(with_issuer("routes: {/a: {allow: signed-in, deny: claim:x=y, audience: [b, c]}}"), [""; 0]);
+    assert_eq!(with_issuer("routes: {'/a/{t}': {allow: signed-in, deny: 'not claim:t={t}'}}"), [""; 0]);
+    assert_eq!(with_issuer("routes: {/a: {allow: role:x, deny: public}}"), ["word_not_here 1:36 public"]);
+    assert_eq!(with_issuer("routes: {/a: {allow: role:x, deny: 'claim:t={t}'}}"), ["unknown_capture 1:37 claim:t={t}"]);
+    assert_eq!(with_issuer("routes: {/a: {allow: role:x, deny: }}").len(), 1);
+    assert_eq!(
+        with_issuer("routes: {/a: {allow: public, deny: claim:x=y}, /b: role:x}"),
+        ["public_under_guard 1:36 claim:x=y"]
+    );
+    assert_eq!(with_issuer("routes: {/a: {allow: public, audience: b}, /b: role:x}"), ["~audience_unread 1:40 b"]);
+}
+
 #[test] // J26
 fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
     let mut bytes = [0; 64];

@@ -70,6 +70,13 @@ impl Logic {
             let word = self.named(format!("when {} {}", route.key, condition.text()), Atom::Other);
             ask.parts.push(self.number(Formula::Word(word)));
         }
+        // Nor at these, but routes that say the same ask the same.
+        let deny = route.deny.iter().map(|deny| format!("never where {}", deny.rule));
+        let audience = (!route.audience.is_empty()).then(|| format!("audience {}", route.audience.join(" ")));
+        for name in deny.chain(audience) {
+            let word = self.named(name, Atom::Other);
+            ask.parts.push(self.number(Formula::Word(word)));
+        }
         ask
     }
 
@@ -279,7 +286,10 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::authz::header::{Contract, Names, Tells};
 
     fn implies(from: (&str, &str), to: (&str, &str)) -> Option<bool> {
         let mut logic = Logic::default();
@@ -297,6 +307,9 @@ mod tests {
                 strip: false,
                 cors: None,
                 sign_in: crate::authz::policy::Elsewhere::No,
+                contract: Arc::new(Contract::new(Tells::default(), &Arc::new(Names::new([], &[], Vec::new())))),
+                deny: None,
+                audience: Box::default(),
             };
             logic.ask(&route, &pattern)
         };

@@ -26,8 +26,8 @@ fn anchors(file: &File) -> Anchors<'_> {
     let rules = file.guards.iter().chain(&file.deny).chain(&file.roles).map(|(name, _)| name);
     let names =
         rules.chain(file.issuers.iter().map(|(name, _)| name)).chain(file.gateways.iter().map(|(name, _)| name));
-    let names = names.chain(file.headers.iter().map(|header| &header.name));
-    anchors.extend(names.chain(file.metadata.iter().map(|datum| &datum.key)).map(|name| (name.span, &*name.value)));
+    let names = names.chain(file.tells.all().map(|tell| &tell.name));
+    anchors.extend(names.map(|name| (name.span, &*name.value)));
     anchors.sort_unstable();
     anchors
 }
