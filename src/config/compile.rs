@@ -222,11 +222,7 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let sign_in = self.sign_in(&settings);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
@@ -247,10 +243,7 @@ impl<'f> Compiler<'f> {
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: lines
-                .iter()
-                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
-                .collect(),
+            places: lines.iter().map(|line| self.place(line.key)).collect(),
             tests: self.file.tests.clone(),
             stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
@@ -264,6 +257,15 @@ impl<'f> Compiler<'f> {
             }
         }
         Some(compiled)
+    }
+
+    fn sign_in(&self, settings: &Settings) -> Option<SignIn> {
+        let template = self.file.sign_in.as_ref()?;
+        Some(SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()))
+    }
+
+    fn place(&self, span: Span) -> Place {
+        Place { file: self.problems.sources().name(span.file), span }
     }
 
     fn report(&mut self, problem: Problem) {

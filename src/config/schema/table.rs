@@ -1,6 +1,7 @@
 //! Every key of the policy file, section by section: the one place to add a line to when the file learns a key.
 
 use super::{Is, Section};
+use crate::config::file::MAY;
 
 const URL: Is = Is::Like(r"https?://[^\s#]+");
 const FILE: Is = Is::Like(r"file:[^\s].*");
@@ -22,6 +23,8 @@ const HEADER_NAME: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 pub const TABLE: &[Section] = &[
     ("", &[], &[
         ("issuers", Is::Map(&Is::Section("issuers.*")), "Who signs tokens, where their keys are, what they may say; by a name of yours"),
+        ("hosts", Is::Keyed(r"^[A-Za-z][A-Za-z0-9_-]*$", &Is::Texts), "Sets of hosts, by the name that keys call them: `api:/orders/**`"),
+        ("include", Is::List(&Is::Section("include.*"), 1), "The files of teams, and what is given to each"),
         ("headers", Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("headers.*")])), "Headers that the upstream trusts: set on every allow, the caller's own removed"),
         ("headers_kept", Is::Texts, "Headers of well-known families that are not to be removed"),
         ("metadata", Is::Map(&Is::Either(&[Is::Text, Is::Section("metadata.*")])), "What the gateway is told beside the headers"),
@@ -75,6 +78,13 @@ pub const TABLE: &[Section] = &[
     ("issuers.*.audience", &["any_of"], &[
         ("claim", Is::Text, "The claim that says whom a token is for"),
         ("any_of", Is::Texts, "What it may be"),
+    ]),
+    ("include.*", &["files", "at"], &[
+        ("files", Is::Texts, "The files, from the policy's folder down; `*` in the name of a file only"),
+        ("at", Is::Texts, "The patterns that their routes must lie within"),
+        ("may", Is::Words(MAY), "What their routes may say beyond what narrows"),
+        ("issuers", Is::Texts, "The issuers that their routes may name, beside the defaults"),
+        ("as", Is::Text, "What goes before the names of their roles"),
     ]),
     ("headers.*", &["from"], &[
         ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
