@@ -483,9 +483,18 @@ mod tests {
                 Contract::new(vec![Managed { name, source: Source::Subject, format: Format::Json }], vec![], &[]);
             for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
                 let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
-                let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+                let raw = Raw {
+                    asker: Asker::Unix,
+                    proof: Proof::default(),
+                    source: None,
+                    principal: b"",
+                    method: b"GET",
+                    target: b"/",
+                    host: b"h",
+                    headers,
+                };
                 let request = Request::read(&raw, Relaxed::default()).unwrap();
-                let grant = contract.grant(&request, &Caller::default()).unwrap();
+                let grant = contract.grant(&request, None, &Caller::default()).unwrap();
                 let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
                 let removed = grant.remove().filter(|name| **name == sent).count();
                 assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");

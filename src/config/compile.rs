@@ -25,7 +25,6 @@ use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
-use crate::authz::credential::strip::Carriers;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
@@ -209,14 +208,12 @@ impl<'f> Compiler<'f> {
         let lines = self.lines();
         let derived = self.derived();
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
-        let guards = self.guards(&lines);
-        let forbids = self.forbids();
+        let (guards, forbids) = (self.guards(&lines), self.forbids());
         let routes = self.routes(&lines);
         self.compare(&lines, &guards);
         let contract = self.contract(&lines);
-        let gateways = self.gateways();
-        let settings = self.settings();
-        let cors = self.cors();
+        let (gateways, settings) = (self.gateways(), self.settings());
+        let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -237,8 +234,8 @@ impl<'f> Compiler<'f> {
                 gateways: Gateways::new(gateways),
                 contract: contract?,
                 relaxed: self.relaxed(),
-                carriers: Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter())),
-                sign_in: self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)),
+                carriers: issuer::carriers(&made),
+                sign_in,
                 cors: cors?,
             }),
             fixed: HashMap::new(),
