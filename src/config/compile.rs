@@ -29,7 +29,6 @@ use super::file::{Audit, File, Listen, Log, Row, parse_all};
 use super::lint::{Silence, lint};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
-use crate::authz::credential::strip::Carriers;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
@@ -227,15 +226,12 @@ impl<'f> Compiler<'f> {
         let contracts = self.contracts(&lines);
         let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
-        let guards = self.guards(&lines);
-        let forbids = self.forbids();
+        let (guards, forbids) = (self.guards(&lines), self.forbids());
         let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
-        let grants = self.grants();
-        let gateways = self.gateways();
-        let services = self.services();
-        let settings = self.settings();
-        let cors = self.cors();
+        let (grants, services) = (self.grants(), self.services());
+        let (gateways, settings) = (self.gateways(), self.settings());
+        let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -258,8 +254,8 @@ impl<'f> Compiler<'f> {
                 gateways: Gateways::new(gateways),
                 services,
                 relaxed: self.relaxed(),
-                carriers: Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter())),
-                sign_in: self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)),
+                carriers: issuer::carriers(&made),
+                sign_in,
                 cors: cors?,
             }),
             fixed: HashMap::new(),

@@ -12,6 +12,7 @@ use super::rule::Stand;
 use super::{Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
 use crate::authz::credential::Source;
+use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
@@ -36,6 +37,11 @@ pub(super) enum Keys {
     Fixed(KeyState),
     /// They are fetched.
     Fed { from: KeySource, allow_http: bool, refresh: Duration },
+}
+
+/// Where credentials of these issuers may stand.
+pub(super) fn carriers(made: &[Made]) -> Carriers {
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
 }
 
 impl Compiler<'_> {
