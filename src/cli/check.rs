@@ -36,7 +36,7 @@ impl Check {
         let compiled = match self.format {
             Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = self.policy.origin().load().map(|compiled| compiled.as_of(clock::now()));
+                let loaded = self.policy.origin().load().map(|compiled| compiled.warned_at(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),

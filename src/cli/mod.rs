@@ -81,7 +81,7 @@ impl PolicyFile {
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
-        match self.origin().load().map(|compiled| compiled.as_of(clock::now())) {
+        match self.origin().load().map(|compiled| compiled.warned_at(clock::now())) {
             Ok(compiled) => {
                 tell(&compiled.warnings);
                 Some(compiled)
