@@ -54,7 +54,7 @@ impl Check {
         let compiled = match self.format {
             Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = origin.load().map(|compiled| compiled.as_of(clock::now()));
+                let loaded = origin.load().map(|compiled| compiled.warned_at(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),

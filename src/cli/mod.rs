@@ -96,7 +96,7 @@ impl PolicyFile {
 
 /// Loads a policy; tells what is wrong with it on standard error, and what was not there.
 fn load(origin: &Origin) -> Option<Compiled> {
-    match origin.load().map(|compiled| compiled.as_of(clock::now())) {
+    match origin.load().map(|compiled| compiled.warned_at(clock::now())) {
         Ok(compiled) => {
             tell(&compiled.warnings);
             if !compiled.stubs.is_empty() {

@@ -138,6 +138,20 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
 }
 
+impl Compiled {
+    /// Sorts what issuers there are into those with keys and those whose keys are fetched.
+    fn take_keys(&mut self, made: Vec<issuer::Made>) {
+        for issuer::Made { policy, keys } in made {
+            match keys {
+                issuer::Keys::Fixed(state) => _ = self.fixed.insert(Arc::clone(&policy.name), state),
+                issuer::Keys::Fed { from, allow_http, refresh } => {
+                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
+                }
+            }
+        }
+    }
+}
+
 /// One file while it is compiled.
 struct Compiler<'f> {
     name: &'f str,
@@ -269,24 +283,16 @@ impl<'f> Compiler<'f> {
             stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
         };
-        for issuer::Made { policy, keys } in made {
-            match keys {
-                issuer::Keys::Fixed(state) => _ = compiled.fixed.insert(Arc::clone(&policy.name), state),
-                issuer::Keys::Fed { from, allow_http, refresh } => {
-                    compiled.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
-                }
-            }
-        }
+        compiled.take_keys(made);
         Some(compiled)
+    }
+
+    fn places(&self, lines: &[route::Line]) -> Vec<Place> {
+        lines.iter().map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key }).collect()
     }
 
     fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
-    }
-
-    fn places(&self, lines: &[route::Line]) -> Vec<Place> {
-        let sources = self.problems.sources();
-        lines.iter().map(|line| Place { file: sources.name(line.key.file), span: line.key }).collect()
     }
 
     fn sizes(&mut self) {

@@ -121,7 +121,7 @@ impl Reloads {
 
 /// Loads the files, and warns of what has ended meanwhile.
 fn loaded(origin: &Origin) -> Result<Compiled, Problems> {
-    origin.load().map(|compiled| compiled.as_of(clock::now()))
+    origin.load().map(|compiled| compiled.warned_at(clock::now()))
 }
 
 struct Follower {

@@ -60,7 +60,7 @@ pub struct Tell {
     pub name: Bytes,
     /// Where it comes from.
     pub source: Source,
-    /// What is told where the source has nothing.
+    /// What is told of an identity where the source has nothing.
     pub default: Option<Json>,
     /// How it is written.
     pub format: Format,
@@ -80,7 +80,8 @@ impl Tell {
             (source, Some(identity)) => source.read(identity)?,
             (_, None) => None,
         };
-        Ok(told.or_else(|| self.default.clone()))
+        // Of nobody nothing is told that is about somebody.
+        Ok(told.or_else(|| identity.and(self.default.clone())))
     }
 
     /// What is to be told of a request.
@@ -88,7 +89,14 @@ impl Tell {
         let text = match &self.source {
             Source::Route => Some(route),
             Source::Capture(name) => captures.get(name),
-            _ => None,
+            Source::Subject
+            | Source::Principal
+            | Source::Issuer
+            | Source::Roles
+            | Source::Groups
+            | Source::Scopes
+            | Source::Claim(_)
+            | Source::Literal(_) => None,
         };
         text.map(|text| Json::Text(text.into())).or_else(|| self.default.clone())
     }

@@ -20,7 +20,7 @@ pub struct Ending {
 impl Compiled {
     /// Warns of the grants that have ended by now, which nobody has any more.
     #[must_use]
-    pub fn as_of(mut self, now: Timestamp) -> Self {
+    pub fn warned_at(mut self, now: Timestamp) -> Self {
         for ending in self.endings.iter().filter(|ending| ending.until <= now) {
             let problem =
                 Problem::warning("grant_ended", ending.span, "this grant has ended: nobody has the role by it");

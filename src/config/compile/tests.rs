@@ -380,7 +380,7 @@ fn a_grant_names_who_there_can_be_and_a_role_that_somebody_asks_for() {
     let text = "issuers: {m: {url: https://m.org, audience: a, roles: r}}\nroutes: {/a: role:x}\ngrants: [{principal: m/u, role: x, until: 2027-01-01T00:00:00Z}]";
     let warned = |at: &str| {
         let compiled =
-            compile("p", text, &no_files).0.unwrap().as_of(crate::authz::time::Timestamp::parse(at).unwrap());
+            compile("p", text, &no_files).0.unwrap().warned_at(crate::authz::time::Timestamp::parse(at).unwrap());
         compiled.warnings.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
     };
     assert_eq!(warned("2026-12-31T23:59:59Z"), [""; 0]);
@@ -409,7 +409,7 @@ fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
     let read = |name: &str| match name {
         "raw" => Ok(bytes[..32].iter().map(|byte| byte | 0x80).collect()),
         "hex" => Ok(format!("{hex}\n").into_bytes()),
-        "short" => Ok(hex[..31].as_bytes().to_vec()),
+        "short" => Ok(hex.bytes().take(31).collect()),
         "words" => Ok(b"correct horse battery staple again\n".to_vec()),
         "pem" => {
             Ok(crate::dev::mint::SigningKey::shared(crate::authz::algorithm::Algorithm::Es256).public_pem().into())
@@ -420,7 +420,7 @@ fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
         let text = format!("issuers:\n  m: {{issuer: i, secret: {secret}, audience: a}}\nroutes: {{/a: signed-in}}");
         let (compiled, problems) = compile("p.yaml", &text, &read);
         let told = problems.as_slice().iter().map(|p| p.to_string()).collect::<String>();
-        assert!(!told.contains("horse") && !told.contains(&hex[..8]) && !told.contains("BEGIN"), "{told}");
+        assert!(!told.contains("horse") && !told.contains(hex.get(..8).unwrap()) && !told.contains("BEGIN"), "{told}");
         (compiled, shown(&problems, &text, 0))
     };
     for secret in ["file:raw", "file:hex", "{from: file:hex, encoding: hex, kid: a}", "[file:raw, file:hex]"] {
