@@ -20,6 +20,7 @@ mod envoy_check;
 mod envoy_smoke;
 mod outage;
 mod properties;
+mod reference;
 mod reload;
 mod schema;
 mod semantics;

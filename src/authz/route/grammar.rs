@@ -137,9 +137,9 @@ fn address(piece: Piece<'_>) -> Read<Host> {
     if port.text.starts_with(':') {
         return port.fault(PatternFault::Port);
     }
-    let inner = literal.text.trim_matches(['[', ']']);
-    match inner.parse::<Ipv6Addr>() {
-        Ok(address) if port.text.is_empty() => Ok(Host::Exact(format!("[{address}]").into())),
+    let inner = literal.text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::parse::<Ipv6Addr>);
+    match inner {
+        Some(Ok(address)) if port.text.is_empty() => Ok(Host::Exact(format!("[{address}]").into())),
         _ => piece.fault(PatternFault::BadAddress),
     }
 }
@@ -420,7 +420,7 @@ mod tests {
             assert!(matches!(fault, PatternFault::BadHostPattern | PatternFault::BadAddress), "{host} {fault:?}");
         }
         assert_eq!(wrong("{1}.com/x").1, PatternFault::BadCapture);
-        for host in ["1.2.3", "256.1.1.1", "a.1", "[::1", "[x]", "[::1]a"] {
+        for host in ["1.2.3", "256.1.1.1", "a.1", "[::1", "[::1[]", "[[::1]", "[x]", "[::1]a"] {
             assert_eq!(wrong(&format!("{host}/x")).1, PatternFault::BadAddress, "{host}");
         }
     }
