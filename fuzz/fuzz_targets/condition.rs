@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use portcullis::authz::condition::{Condition, Place, Scene};
 use portcullis::authz::identity::Caller;
-use portcullis::authz::request::{Asker, Header, Raw, Relaxed, Request};
+use portcullis::authz::request::{Asker, Header, Proof, Raw, Relaxed, Request};
 use portcullis::authz::route::Captures;
 use portcullis::authz::rule;
 use portcullis::authz::time::Timestamp;
@@ -22,7 +22,8 @@ fuzz_target!(|input: &str| {
     let target = format!("/a?{query}");
     let headers = vec![Header { name: b"x-a", value: query.as_bytes() }];
     let (method, host) = (&b"GET"[..], &b"h"[..]);
-    let raw = Raw { asker: Asker::Unix, source: None, method, target: target.as_bytes(), host, headers };
+    let (proof, principal) = (Proof::default(), &b""[..]);
+    let raw = Raw { asker: Asker::Unix, proof, source: None, principal, method, target: target.as_bytes(), host, headers };
     let Ok(request) = Request::read(&raw, Relaxed::default()) else { return };
     let names = ["id".into()];
     let captures = Captures::new(&names, [query]);

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::accept::Form;
+use super::cors::Listed;
+use super::credential::strip::Stripped;
 use super::header::Told;
 use super::identity::Caller;
 use super::json::Json;
@@ -73,12 +76,19 @@ pub struct Own {
     pub query: Vec<(Bytes, Bytes)>,
     /// Parameters of the query to remove, each as this very request spelt it.
     pub query_removed: Vec<Bytes>,
+    /// Credentials that the upstream is not to see.
+    pub stripped: Stripped,
 }
 
 impl Own {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { aliases, set, responses, query, query_removed } = self;
-        aliases.is_empty() && set.is_empty() && responses.is_empty() && query.is_empty() && query_removed.is_empty()
+        let Self { aliases, set, responses, query, query_removed, stripped } = self;
+        aliases.is_empty()
+            && set.is_empty()
+            && responses.is_empty()
+            && query.is_empty()
+            && query_removed.is_empty()
+            && *stripped == Stripped::default()
     }
 }
 
@@ -101,14 +111,23 @@ impl Grant {
         self.own().map(|own| &*own.aliases).unwrap_or_default()
     }
 
-    /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
-    pub fn set(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
-        self.told.set().iter().chain(self.own().into_iter().flat_map(|own| &own.set))
+    /// Credentials of this very request that the upstream is not to see.
+    #[must_use]
+    pub fn stripped(&self) -> Option<&Stripped> {
+        self.own().map(|own| &own.stripped).filter(|stripped| **stripped != Stripped::default())
     }
 
-    /// Headers to remove from the request to the upstream: every managed name that is not set, and the aliases.
+    /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
+    pub fn set(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        let own = self.own().into_iter().flat_map(|own| own.set.iter().chain(&own.stripped.set));
+        self.told.set().iter().chain(own)
+    }
+
+    /// Headers to remove from the request to the upstream: every managed name that is not set, the aliases, and what
+    /// carries a credential that is not to be seen.
     pub fn remove(&self) -> impl Iterator<Item = &Bytes> {
-        self.told.unset().iter().chain(self.aliases())
+        let stripped = self.own().into_iter().flat_map(|own| &own.stripped.remove);
+        self.told.unset().iter().chain(self.aliases()).chain(stripped)
     }
 
     /// Headers of the response to the caller, replacing what the upstream says.
@@ -122,9 +141,11 @@ impl Grant {
     }
 
     /// Parameters of the query to remove, each as this very request spelt it.
-    #[must_use]
-    pub fn query_removed(&self) -> &[Bytes] {
-        self.own().map(|own| &*own.query_removed).unwrap_or_default()
+    pub fn query_removed(&self) -> impl Iterator<Item = &Bytes> {
+        self.own().into_iter().flat_map(|own| {
+            let stripped = own.stripped.query.iter().filter(|name| !own.query_removed.contains(name));
+            own.query_removed.iter().chain(stripped)
+        })
     }
 
     /// What the gateway is told beside the headers.
@@ -141,11 +162,13 @@ pub struct Denial {
     scope: Option<Box<str>>,
     location: Option<Box<str>>,
     grpc: bool,
+    form: Form,
+    reader: Option<Listed>,
 }
 
 impl Denial {
     pub(super) fn because(reason: Reason) -> Self {
-        Self { reason, scope: None, location: None, grpc: false }
+        Self { reason, scope: None, location: None, grpc: false, form: Form::Problem, reader: None }
     }
 
     pub(super) fn with_scope(self, scope: Box<str>) -> Self {
@@ -154,6 +177,14 @@ impl Denial {
 
     pub(super) fn with_location(self, location: Box<str>) -> Self {
         Self { location: Some(location), ..self }
+    }
+
+    pub(super) fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    pub(super) fn for_page(self, reader: Option<Listed>) -> Self {
+        Self { reader, ..self }
     }
 
     pub(super) fn for_grpc(self) -> Self {
@@ -191,6 +222,18 @@ impl Denial {
                 Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#).into())
             }
         }
+    }
+
+    /// How its body is written; a caller who speaks gRPC gets none of these.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The page of another origin that may read it.
+    #[must_use]
+    pub fn reader(&self) -> Option<&Listed> {
+        self.reader.as_ref()
     }
 
     /// Whether the caller speaks gRPC.

@@ -102,7 +102,14 @@ tests:
     fn outcomes(rehearsal: &Rehearsal, snapshot: &Snapshot, rows: &[Row], hours: i64) -> Vec<String> {
         let now = Timestamp::from_millis(NOW.as_millis().saturating_add(hours.saturating_mul(HOUR)));
         let decided = |row: &Row| {
-            let call = Call { who: &row.who.value, ask: &row.ask.value, from: None, browser: false, headers: &[] };
+            let call = Call {
+                who: &row.who.value,
+                ask: &row.ask.value,
+                from: None,
+                service: None,
+                browser: false,
+                headers: &[],
+            };
             let step = rehearsal.stage(&call, |request| snapshot.decide(request, &Facts::default(), now)).unwrap();
             let Step::Decided(decision) = step else { panic!("a question") };
             match decision.verdict() {

@@ -88,11 +88,13 @@ impl Names {
         managed.dedup();
         let kept: HashSet<Box<[u8]>, _> =
             kept.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
-        let is_ours = |name: &str| {
-            kept.contains(name.as_bytes()) || managed.iter().chain(&lent).any(|ours| *ours == name.as_bytes())
-        };
-        let always = ALWAYS.iter().filter(|name| !is_ours(name)).map(|name| Bytes::from_static(name.as_bytes()));
-        let always: Box<[Bytes]> = always.collect();
+        let mut always: Vec<Bytes> = ALWAYS.iter().map(|name| Bytes::from_static(name.as_bytes())).collect();
+        // A managed `x_user_id` has the alias `x-user-id`, which does not look like one.
+        always.extend(managed.iter().map(|name| Bytes::from(fold(name))));
+        always.retain(|name| !kept.contains(&**name) && !managed.contains(name) && !lent.contains(name));
+        always.sort_unstable();
+        always.dedup();
+        let always: Box<[Bytes]> = always.into();
         let names = managed.iter().chain(&always).chain(&lent).map(|name| &**name);
         let folded = names.chain(kept.iter().map(|name| &**name)).map(fold).collect();
         Self { managed: managed.into(), always, lent: lent.into(), folded, kept }
@@ -428,6 +430,31 @@ mod tests {
         assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
     }
 
+    #[test] // N10
+    fn a_managed_name_with_an_underscore_has_aliases_too() {
+        for managed in ["x_user_id", "x.user.id", "x-user-id", "x_original_url"] {
+            let contract = of(vec![tell(managed, Source::Subject, Format::Json)], &[]);
+            for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
+                let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
+                let raw = Raw {
+                    asker: Asker::Unix,
+                    proof: Proof::default(),
+                    source: None,
+                    principal: b"",
+                    method: b"GET",
+                    target: b"/",
+                    host: b"h",
+                    headers,
+                };
+                let request = Request::read(&raw, Relaxed::default()).unwrap();
+                let grant = contract.grant(&request, None, &Caller::default(), ("/", &Captures::default())).unwrap();
+                let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
+                let removed = grant.remove().filter(|name| **name == sent).count();
+                assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");
+            }
+        }
+    }
+
     #[test] // N11
     fn headers_that_ours_push_over_a_limit_are_refused_and_not_left_to_fail() {
         let names: Vec<String> = (0..110).map(|n| format!("x-h{n}")).collect();
@@ -593,7 +620,7 @@ mod tests {
         let tells = Tells { query: vec![set], query_removed: vec![Bytes::from_static(b"debug")], ..Tells::default() };
         let contract = Contract::new(tells, &names);
         let grant = |target: &'static [u8], caller: &Caller| granted(&contract, &asked(target), caller).unwrap();
-        let removed = |grant: &Grant| grant.query_removed().to_vec();
+        let removed = |grant: &Grant| grant.query_removed().cloned().collect::<Vec<_>>();
         for target in [&b"/"[..], b"/?", b"/?a=1&tenant=2"] {
             let grant = grant(target, &caller("{}"));
             assert!(grant.own().is_none(), "the answer is shared");

@@ -12,6 +12,8 @@ use super::time::Timestamp;
 
 /// Room for what is told of an identity under one contract, with its encoding, in bytes.
 const TOLD: usize = 1_024;
+/// What stands for the issuer of workloads: no issuer of a policy with services has this name.
+pub const WORKLOADS: &str = "services";
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
 
@@ -39,6 +41,20 @@ pub struct Caller {
     pub workload: Option<Arc<Identity>>,
     /// An application, by its API key.
     pub app: Option<Arc<Identity>>,
+    /// What the workload counts for.
+    pub standing: Standing,
+}
+
+/// What the workload of a request counts for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It calls by itself where there is no user.
+    #[default]
+    Acts,
+    /// It only carries the request of somebody else: an edge that everyone's requests come through is nobody's identity.
+    Carries,
+    /// Nobody who is believed says which it is.
+    Untold,
 }
 
 impl Caller {
@@ -46,7 +62,8 @@ impl Caller {
     /// so that a user does not inherit the roles of the frontend it came through.
     #[must_use]
     pub fn acting(&self) -> Option<&Arc<Identity>> {
-        self.user.as_ref().or(self.workload.as_ref()).or(self.app.as_ref())
+        let workload = self.workload.as_ref().filter(|_| self.standing == Standing::Acts);
+        self.user.as_ref().or(workload).or(self.app.as_ref())
     }
 }
 
@@ -111,6 +128,8 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    /// The service that it is, for a workload.
+    service: Option<Arc<str>>,
     told: ToldOnce,
     raised: RaisedOnce,
 }
@@ -172,9 +191,36 @@ impl Identity {
             issued,
             not_before,
             expires,
+            service: None,
             told: ToldOnce::with_places(contracts),
             raised: RaisedOnce::default(),
         }
+    }
+
+    /// A workload that is this service. It has no claims, and no roles but those that the policy derives.
+    pub(super) fn of_workload(service: &Arc<str>, id: &str) -> Self {
+        let none = || Listed::Known(Box::default());
+        let parts = Parts {
+            principal: Principal { issuer: WORKLOADS.into(), subject: id.into() },
+            claims: Object::default(),
+            listed: none(),
+            groups: none(),
+            scopes: none(),
+            token_id: None,
+            issued: None,
+            not_before: None,
+            expires: Timestamp::from_millis(i64::MAX),
+            contracts: 1,
+        };
+        Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
+    }
+
+    /// The same by another subject.
+    pub(super) fn with_subject(&self, subject: &Arc<str>) -> Self {
+        let principal = Principal { issuer: Arc::clone(&self.principal.issuer), subject: Arc::clone(subject) };
+        // What was made for who it was before is nothing to who it is now.
+        let (told, raised) = (ToldOnce::with_places(self.told.places()), RaisedOnce::default());
+        Self { principal, told, raised, ..self.clone() }
     }
 
     /// The same identity with these grants, and no role derived yet.
@@ -192,6 +238,12 @@ impl Identity {
     #[must_use]
     pub fn grants(&self) -> &[Grant] {
         &self.roles.granted
+    }
+
+    /// The service that it is, for a workload.
+    #[must_use]
+    pub fn service(&self) -> Option<&Arc<str>> {
+        self.service.as_ref()
     }
 
     /// What upstreams are told of it.
@@ -237,6 +289,8 @@ impl Identity {
     }
 
     /// The roles that it is known to have, each once: the token's own, then the derived ones, then the granted ones.
+    /// Those that an included file defines (`payments/approver`) are for rules only: what one team defines must not
+    /// reach another's upstream.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
         let derived = &self.roles.derived;
         let granted = &self.roles.granted;
@@ -257,7 +311,12 @@ impl Identity {
             .filter(|(at, name)| !listed.iter().take(*at).any(|earlier| earlier == *name))
             .map(|(_, name)| name)
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
-            .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+            .chain(
+                derived
+                    .iter()
+                    .filter(|(name, truth)| *truth == Truth::True && !name.contains('/'))
+                    .map(|(name, _)| name),
+            )
             .chain(also)
     }
 

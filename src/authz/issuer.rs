@@ -72,7 +72,9 @@ pub enum MayGrant {
 }
 
 impl MayGrant {
-    fn covers(&self, role: &str) -> bool {
+    /// Whether it may speak of this role.
+    #[must_use]
+    pub fn covers(&self, role: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Only(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {

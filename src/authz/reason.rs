@@ -87,8 +87,6 @@ reasons! {
     HeaderMalformed = "header_malformed", 400, None;
     /// A header that the decision reads and that may appear once appears twice.
     HeaderAmbiguous = "header_ambiguous", 400, None;
-    /// A parameter that the policy sets or removes stands behind a `;`, which some upstreams read as `&`.
-    QueryAmbiguous = "query_ambiguous", 400, None;
     /// The gateway did not send all of the request's headers.
     HeadersFiltered = "headers_filtered", 503, None;
 
@@ -98,11 +96,19 @@ reasons! {
     /// No route matches.
     NoRoute = "no_route", 403, None;
 
+    /// A preflight asks for a method that no route has, or from an origin that its `cors:` does not list.
+    PreflightRefused = "preflight_refused", 403, None;
+
     // Gate 3, identity.
     /// The route needs an identity and no credential was presented.
     CredentialMissing = "credential_missing", 401, Bare;
     /// Two different credentials were presented for one slot.
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
+    /// The caller's certificate names a SPIFFE ID that is not written as one.
+    CertificateRefused = "certificate_refused", 401, Bare;
+    /// A parameter that carries a credential is there twice or in another spelling, or one that the policy sets or
+    /// removes stands behind a `;`, which some upstreams read as `&`.
+    QueryAmbiguous = "query_ambiguous", 400, InvalidRequest;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
     /// The credential is not a compact JWS.

@@ -132,6 +132,15 @@ pub struct Request<'r> {
     pub seen: Seen<'r>,
 }
 
+/// What a browser asks before a request of a page of another origin (Fetch §4.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preflight<'r> {
+    /// Whose page.
+    pub origin: &'r [u8],
+    /// The method of the request that is to follow.
+    pub method: &'r str,
+}
+
 /// The header lines that decisions read, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen<'r> {
@@ -208,6 +217,21 @@ impl<'r> Request<'r> {
             && seen.authorization.is_none()
     }
 
+    /// The preflight that this is: OPTIONS, with one `Origin` and one `Access-Control-Request-Method` that is a method.
+    /// Any other OPTIONS is a request like all.
+    #[must_use]
+    pub fn preflight(&self) -> Option<Preflight<'r>> {
+        if self.method != "OPTIONS" {
+            return None;
+        }
+        let sole = |name: &'static [u8]| {
+            let mut lines = self.headers.iter().filter(|line| line.name == name);
+            lines.next().filter(|_| lines.next().is_none()).map(|line| line.value)
+        };
+        let method = read_method(sole(b"access-control-request-method")?).ok()?;
+        Some(Preflight { origin: sole(b"origin")?, method })
+    }
+
     /// Whether the method may change something (RFC 9110 §9.2.1), or the connection is to become another protocol.
     #[must_use]
     pub fn is_unsafe(&self) -> bool {
@@ -251,7 +275,8 @@ impl<'r> Seen<'r> {
                 b"x-request-id" => once(&mut seen.request_id)?,
                 b"x-envoy-external-address" => once(&mut seen.external_address)?,
                 b"accept" => seen.accept = Some(value),
-                b"upgrade" => seen.upgrade = true,
+                // An extended CONNECT (RFC 8441) that a gateway shows as it came.
+                b"upgrade" | b":protocol" => seen.upgrade = true,
                 b"x-requested-with" => seen.requested_with = true,
                 [b':', ..] => {}
                 _ if is_plain_name(name) => seen.odd_names |= worth_folding(name),
@@ -361,21 +386,34 @@ fn read_path(path: &[u8], relaxed: Relaxed) -> Result<Cow<'_, str>, Malformed> {
 }
 
 /// Whether a part of a segment is a dot segment to an upstream that separates at what `paths:` lets stand in it: an
-/// escaped slash, a backslash, a `;`. No relaxation is about dots.
+/// escaped slash, a backslash, a `;`; or to one that decodes once more. No relaxation is about dots.
 fn hides_dot_segment(segment: &str) -> bool {
-    let parts = segment.split(['\\', ';']).flat_map(|part| part.split("%2F")).flat_map(|part| part.split("%2f"));
-    parts.map(str::trim).any(|part| {
-        // Dots that `double_encoding` left escaped are decoded by who decodes twice.
-        is_dot_segment(part)
-            || (part.contains("%2") && is_dot_segment(part.replace("%2e", ".").replace("%2E", ".").trim()))
-    })
+    let separated = |text: &str| text.split(['/', '\\', ';']).any(|part| is_dot_segment(part.trim()));
+    separated(segment) || (segment.contains('%') && separated(&decoded_again(segment)))
 }
 
-/// `.` and `..`, also in the look-alikes that compatibility normalisation (NFKC) turns into dots.
+/// A text with the escapes decoded that still are in it.
+fn decoded_again(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, after @ ..] if *first == b'%' => hex(high).zip(hex(low)).map(|digits| (digits, after)),
+            _ => None,
+        };
+        let (byte, after) = escaped.map_or((*first, after), |((high, low), after)| (high << 4 | low, after));
+        decoded.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// What compatibility normalisation (NFKC) makes dots of, and nothing else.
+const DOTS: [char; 8] = ['.', '\u{2024}', '\u{2025}', '\u{2026}', '\u{fe19}', '\u{fe30}', '\u{fe52}', '\u{ff0e}'];
+
+/// `.` and `..`, also in look-alikes.
 fn is_dot_segment(segment: &str) -> bool {
-    matches!(segment, "." | "..")
-        || (!segment.is_ascii()
-            && segment.chars().all(|c| matches!(c, '.' | '\u{ff0e}' | '\u{2024}' | '\u{2025}' | '\u{2026}')))
+    matches!(segment, "." | "..") || (!segment.is_ascii() && segment.chars().all(|c| DOTS.contains(&c)))
 }
 
 fn decode(path: &[u8], relaxed: Relaxed) -> Result<String, Malformed> {
@@ -492,6 +530,8 @@ mod tests {
             "/a/%2E",
             "/%e2%80%a5/x",
             "/%ef%bc%8e/x",
+            "/%ef%b9%92%ef%b9%92/x",
+            "/%ef%b8%b0/x",
         ] {
             assert_eq!(path(text), Err(Reason::PathDotSegment), "{text}");
         }
@@ -522,6 +562,10 @@ mod tests {
             "/public/%252e%252e/admin",
             "/public/%252e%252E%252fadmin",
             "/public/..;%2fadmin",
+            "/public/..%255cadmin",
+            "/public/%252e%252e%255cadmin",
+            "/public/..%253bx/admin",
+            "/public/%252e%2520/admin",
         ] {
             assert_eq!(path_relaxed(text, all), Err(Reason::PathDotSegment), "{text}");
         }

@@ -1,23 +1,32 @@
 //! `portcullis test`: a policy's own tests, with throw-away keys, through the very code that serves traffic.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
-use super::{PolicyFile, print};
+use super::{PolicyFile, environments, load, print, tell};
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::policy::Policy;
-use crate::config::Compiled;
 use crate::config::file::{Expectation, Named, Row, Who};
+use crate::config::{Compiled, Origin, Variables};
 use crate::dev::rehearsal::{Call, Rehearsal};
 
 #[derive(Args)]
 pub(super) struct Test {
     #[command(flatten)]
     policy: PolicyFile,
+    /// A file of environment variables (`NAME=value` a line) to run the tests with, in place of those of this process;
+    /// given again, another one, and what differs between them is shown
+    #[arg(long = "env", value_name = "FILE")]
+    environments: Vec<PathBuf>,
+    /// Read what `${env:NAME}` and `${file:path}` stand for as stubs where it is not there
+    #[arg(long)]
+    stub_secrets: bool,
 }
 
 /// What the tests of a policy came to.
@@ -29,22 +38,57 @@ struct Report {
 
 impl Test {
     pub fn run(self) -> ExitCode {
-        let Some(compiled) = self.policy.load() else { return ExitCode::FAILURE };
+        let origin = Origin { stubs: self.stub_secrets, ..self.policy.origin() };
+        if !self.environments.is_empty() {
+            return self.everywhere(&origin);
+        }
+        let Some(compiled) = load(&origin) else { return ExitCode::FAILURE };
         let report = report(&compiled);
         print(&report.text);
         if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Runs the tests in each environment, then shows what differs between them.
+    fn everywhere(&self, origin: &Origin) -> ExitCode {
+        let mut loaded = Vec::with_capacity(self.environments.len());
+        let mut good = true;
+        for path in &self.environments {
+            let name = path.display().to_string();
+            let variables = match environments::variables(path) {
+                Ok(variables) => Variables::These(Arc::new(variables)),
+                Err(problems) => {
+                    tell(&problems);
+                    good = false;
+                    continue;
+                }
+            };
+            let Some(compiled) = load(&Origin { variables, ..origin.clone() }) else {
+                print(format_args!("{name}: the policy does not load\n"));
+                good = false;
+                continue;
+            };
+            let report = report(&compiled);
+            good &= report.failed == 0;
+            let lines: String = report.text.lines().map(|line| format!("{name}: {line}\n")).collect();
+            print(lines);
+            loaded.push((name, compiled));
+        }
+        if loaded.len() > 1 {
+            print(environments::difference(&loaded));
+        }
+        if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
 fn report(compiled: &Compiled) -> Report {
     let mut report = Report { text: String::new(), failed: 0 };
-    let name = compiled.files.first().map(|file| file.display().to_string()).unwrap_or_default();
     let rehearsal = Rehearsal::new(compiled);
     for row in &compiled.tests {
         let then = row.at.map(|at| Rehearsal::at(compiled, at));
         if let Err(why) = try_row(then.as_ref().unwrap_or(&rehearsal), row) {
             report.failed = report.failed.saturating_add(1);
             let (line, asked) = (row.span.line, asked(row));
+            let name = compiled.warnings.sources().name(row.span.file);
             // Writing to a text does not fail.
             let _ = writeln!(report.text, "{name}:{line}: {asked}: {why}");
         }
@@ -86,6 +130,7 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         who: &row.who.value,
         ask: &row.ask.value,
         from: row.from.as_ref().map(|from| from.value),
+        service: row.service.as_ref().map(|service| &*service.value),
         browser: expected == Expectation::Redirect,
         headers: &[],
     };

@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod browser;
 mod condition;
 mod gateway;
 mod grant;
@@ -9,7 +10,9 @@ mod issuer;
 mod order;
 mod route;
 mod rule;
+mod service;
 mod site;
+mod team;
 mod tell;
 
 use std::collections::{HashMap, HashSet};
@@ -23,13 +26,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::lint::{Silence, lint};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
 use crate::authz::route::HostSets;
-use crate::authz::signin::SignIn;
 
 /// How many issuers a policy may have: each takes its share of the memory for tokens.
 const MAX_ISSUERS: usize = 256;
@@ -121,6 +124,14 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     let mut compiler = Compiler::new(name, text, &file, around, problems);
     let compiled = compiler.compiled();
     let mut problems = compiler.problems;
+    let mut silence = Silence::new(&file);
+    problems.accept(|problem| silence.accepts(problem));
+    if let Some(compiled) = &compiled {
+        let found = lint(&file, &compiled.policy);
+        let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
+        left.extend(silence.unneeded());
+        left.into_iter().for_each(|problem| problems.report(problem));
+    }
     problems.sort();
     problems.forget();
     let compiled = compiled.filter(|_| !problems.has_errors());
@@ -229,13 +240,12 @@ impl<'f> Compiler<'f> {
         let contracts = self.contracts(&lines);
         let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
-        let guards = self.guards(&lines);
-        let forbids = self.forbids();
+        let (guards, forbids) = (self.guards(&lines), self.forbids());
         let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
-        let grants = self.grants();
-        let gateways = self.gateways();
-        let settings = self.settings();
+        let (grants, services) = (self.grants(), self.services());
+        let (gateways, settings) = (self.gateways(), self.settings());
+        let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -243,11 +253,7 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
@@ -260,8 +266,11 @@ impl<'f> Compiler<'f> {
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 grants: grants?,
                 gateways: Gateways::new(gateways),
+                services,
                 relaxed: self.relaxed(),
+                carriers: issuer::carriers(&made),
                 sign_in,
+                cors: cors?,
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),

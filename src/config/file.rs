@@ -1,22 +1,31 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod browser;
 mod gateway;
 mod grant;
 mod header;
+mod include;
 mod issuer;
 mod row;
+mod service;
 mod site;
 
 use std::collections::HashMap;
 
+pub use super::source::FileId;
+pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
+pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 
+use crate::authz::services::Workload;
+
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::lint::{LINTS, is_lint};
 use super::overlay;
 use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
@@ -27,6 +36,7 @@ pub(super) const TOP: Section = Section {
     accepted: &[
         "issuers",
         "hosts",
+        "include",
         "headers",
         "headers_kept",
         "response_headers",
@@ -38,9 +48,12 @@ pub(super) const TOP: Section = Section {
         "roles",
         "grants",
         "gateways",
+        "services",
         "paths",
+        "lints",
         "public_url",
         "sign_in",
+        "cors",
         "listen",
         "audit",
         "log",
@@ -48,26 +61,25 @@ pub(super) const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &[
-        "include",
-        "cors",
-        "store",
-        "cel",
-        "mint",
-        "services",
-        "pdp_clients",
-        "limit",
-        "limits",
-        "keys",
-        "certificates",
-        "revocations",
-    ],
+    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
     never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "when", "issuers", "deny", "audience", "headers", "response_headers", "query"],
-    later: &["limit", "sign_in", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &[
+        "allow",
+        "when",
+        "issuers",
+        "deny",
+        "audience",
+        "headers",
+        "response_headers",
+        "query",
+        "cors",
+        "sign_in",
+        "credential",
+    ],
+    later: &["limit", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -78,17 +90,24 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("response_headers.*", header::HEADER.accepted),
     ("query", header::QUERY.accepted),
     ("query.set.*", header::PARAMETER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
+    ("routes.*.cors", browser::SHARING.accepted),
+    ("routes.*.sign_in", browser::SIGN_IN.accepted),
+    ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
     ("grants.*", grant::GRANT.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
+    ("sign_in", browser::SIGN_IN.accepted),
+    ("cors", browser::CORS.accepted),
+    ("cors.hosts.*", browser::SHARING.accepted),
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
@@ -108,6 +127,10 @@ pub struct File {
     pub tells: Tells,
     /// Named sets of hosts.
     pub hosts: Vec<Named<Vec<Text>>>,
+    /// What is given to the files of teams.
+    pub includes: Vec<Include>,
+    /// The files of teams.
+    pub teams: HashMap<FileId, Team>,
     /// Headers of well-known families that are not ours to remove.
     pub headers_kept: Vec<Text>,
     /// The route table, in file order.
@@ -122,12 +145,20 @@ pub struct File {
     pub grants: Vec<Grant>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
+    /// Workloads by name.
+    pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
+    /// The warnings that were accepted, by their codes: the names of the lines that they are about.
+    pub lints: Vec<Named<Vec<Text>>>,
+    /// The sections that were written, and where.
+    pub sections: Vec<(&'static str, Span)>,
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Text>,
+    pub sign_in: Option<SignIn>,
+    /// The pages that may read answers across origins.
+    pub cors: Option<Cors>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -157,6 +188,8 @@ pub struct Route {
     pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
+    /// What it says to browsers.
+    pub browser: OfRoute,
     /// What must not hold.
     pub deny: Option<Box<Rule>>,
     /// Whom a token must be for as well; empty where the file does not say.
@@ -222,12 +255,13 @@ pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<F
         taken
     });
     let mut reader = Reader::new(problems);
-    let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
-    let file = file.map(|file| File { taken: taken.unwrap_or_default(), ..file });
+    let file = root.and_then(|root| {
+        reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields, taken.unwrap_or_default(), around))
+    });
     (file, reader.into_problems())
 }
 
-fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
+fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundings<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
     let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
@@ -246,8 +280,12 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         grants: grant::grants(reader, top),
         gateways: named(reader, top, "gateways", gateway::gateway),
+        services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
-        sign_in: site::sign_in(reader, top),
+        sign_in: browser::sign_in(reader, top),
+        cors: browser::cors(reader, top),
+        lints: named(reader, top, "lints", lint),
+        sections: top.keys().collect(),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -256,11 +294,14 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
-        taken: Taken::default(),
+        taken,
+        includes: Vec::new(),
+        teams: HashMap::new(),
         lost: Vec::new(),
     };
     header::compare(reader, &file.tells, &file.routes, &file.headers_kept);
     file.lost = reader.lost();
+    include::included(reader, top, &mut file, &names, around);
     file
 }
 
@@ -293,6 +334,20 @@ fn named<T>(
     read
 }
 
+/// The lines for which a warning is accepted.
+fn lint(reader: &mut Reader, code: &Text, node: &Node) -> Option<Vec<Text>> {
+    if !is_lint(&code.value) {
+        let cure = match nearest(&code.value, LINTS.iter().map(|(code, _)| *code)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "the code that stands in brackets in a warning, as in warning[route_more_open]".into(),
+        };
+        let message = format!("there is no warning `{}`", super::shape::brief(&code.value));
+        reader.report(Problem::error("unknown_lint", code.span, message).cure(cure));
+        return None;
+    }
+    Some(reader.texts(node, "an entry of `lints`"))
+}
+
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
     let routes = named(reader, top, "routes", |reader, key, node| {
         let Some(long) = long_form(node) else {
@@ -302,6 +357,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
                 rule,
                 when: None,
                 issuers: None,
+                browser: OfRoute::default(),
                 deny: None,
                 audience: Vec::new(),
                 tells: None,
@@ -316,6 +372,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
+        let browser = browser::of_route(reader, &fields, top);
         let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
         let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
         let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
@@ -330,12 +387,13 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             rule,
             when,
             issuers: accepted,
+            browser,
             deny,
             audience: audience.unwrap_or_default(),
             tells,
         })
     });
-    if !top.has("routes") {
+    if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
     routes.into_iter().map(|(_, route)| route).collect()
@@ -418,6 +476,7 @@ fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, mes
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference::Found;
     use super::*;
 
     /// The whole of a typical site, as the documentation shows it.
@@ -461,7 +520,7 @@ issuers:
     default: true
     may_grant: any
     require: claim:tier=gold
-    from: [bearer, 'header:X-Token', cookie:session]
+    from: [bearer, 'header:X-Token', cookie:session, 'query:access_token', 'subprotocol:bearer.']
     origins: [https://app.example.com]
     leeway: 30s
     max_token_lifetime: 24h
@@ -494,6 +553,7 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
 hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
@@ -509,8 +569,14 @@ routes:
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
   /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts], headers: {X-Route: route}, response_headers: {X-A: {value: b}}, query: {remove: a}}
+  /browser:
+    allow: role:a
+    cors: {origins: [https://app.example.com], credentials: true}
+    sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
+    credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
+lints: {holds_by_absence: [/any]}
 roles: {admin: group:platform or claim:department=it}
 grants: [{principal: main/u1, role: admin, until: 2026-12-01T00:00:00Z, ticket: OPS-1}]
 gateways:
@@ -524,9 +590,14 @@ gateways:
     max_header_bytes: 98304
     filtered_headers: true
   mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
+services: {cart: spiffe://example.com/ns/shop/sa/cart, shop: [spiffe://example.com/a, spiffe://example.com/ns/shop/*]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
+cors:
+  origins: [https://app.example.com]
+  credentials: false
+  hosts: {api.example.com: {origins: ['https://*.app.example.com']}}
 listen:
   grpc:
     - 127.0.0.1:9000
@@ -538,7 +609,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -549,7 +620,13 @@ tests:
     }
 
     fn read(text: &str) -> File {
-        let (file, problems) = parse("portcullis.yaml", text);
+        let found = Found { path: "teams/a.yaml".into(), name: "teams/a.yaml".into(), place: "/teams/a.yaml".into() };
+        let around = Surroundings {
+            file: &|_| Ok(b"routes: {/team/x: public}".to_vec()),
+            list: &|_| Ok(vec![found.clone()]),
+            ..Surroundings::NONE
+        };
+        let (file, problems) = parse_all("portcullis.yaml", text, &around);
         assert_eq!(problems.to_string(), "", "{text}");
         file.unwrap()
     }
@@ -733,7 +810,7 @@ limit: 3
         let unknown: String = (0..60_000).map(|key| format!("issuer{key}: 1\n")).collect();
         let (_, problems) = parse("x", &unknown);
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 59_901));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 59_900));
         let long = format!("routes:\n  /a: {}\n", "x".repeat(1_000_000));
         assert_eq!(found(&long), [(2, 7, "value_too_long")]);
         assert_eq!(found("routes:\n  /a: !!binary cm9sZTp4\n"), [(2, 7, "tag")]);

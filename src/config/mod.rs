@@ -1,9 +1,12 @@
 //! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
 
 pub mod compile;
+pub mod dotenv;
 pub mod effective;
+pub mod envoy;
 pub mod error;
 pub mod file;
+pub mod lint;
 pub mod origin;
 mod overlay;
 pub mod reference;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::compile::{Compiled, compile_all};
 use super::error::{Problem, Problems, Span};
 use super::file::{Audit, Endpoint};
-use super::reference::Surroundings;
+use super::reference::{Found, Surroundings, Unlisted};
 use super::tree::{MAX_FILE, decode};
 
 /// Where a policy is loaded from.
@@ -73,6 +73,7 @@ impl Origin {
         }
         let around = Surroundings {
             file: &|file| read_capped(&folder.join(file), MAX_FILE.saturating_add(1)),
+            list: &|pattern| self.list(folder, pattern),
             variable: &|name| self.variables.read(name),
             later: &later,
             stubs: self.stubs,
@@ -94,6 +95,37 @@ impl Origin {
             *file = folder.join(&*file);
         }
         Ok(compiled)
+    }
+
+    /// The files of a pattern: those that its last part names, but for hidden ones.
+    fn list(&self, folder: &Path, pattern: &str) -> Result<Vec<Found>, Unlisted> {
+        let unreadable = |error: io::Error| Unlisted::Unreadable(error.kind());
+        let here = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+        let root = std::fs::canonicalize(here(folder)).map_err(unreadable)?;
+        let policy: Vec<PathBuf> = self.files().iter().filter_map(|file| std::fs::canonicalize(file).ok()).collect();
+        let (below, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(here(&folder.join(below))).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            names.extend(entry.file_name().into_string().ok().filter(|file| is_named(name, file)));
+        }
+        names.sort_unstable();
+        let mut found = Vec::with_capacity(names.len());
+        for file in names {
+            let path = if below.is_empty() { file } else { format!("{below}/{file}") };
+            let full = folder.join(&path);
+            let place = std::fs::canonicalize(&full).map_err(unreadable)?;
+            if !place.starts_with(&root) {
+                return Err(Unlisted::Outside(path));
+            }
+            if policy.contains(&place) {
+                return Err(Unlisted::Policy(path));
+            }
+            if place.is_file() {
+                found.push(Found { path, name: full.display().to_string(), place });
+            }
+        }
+        Ok(found)
     }
 
     /// What it is called in messages.
@@ -122,6 +154,22 @@ impl From<Vec<PathBuf>> for Origin {
         let mut files = files.into_iter();
         Self { policy: files.next().unwrap_or_default(), later: files.collect(), ..Self::new("") }
     }
+}
+
+/// Whether a pattern, in which `*` stands for any characters, names this file. It never names a hidden one.
+fn is_named(pattern: &str, file: &str) -> bool {
+    if file.starts_with('.') {
+        return false;
+    }
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == file };
+    let Some(mut left) = file.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some((_, after)) = left.split_once(part) else { return false };
+        left = after;
+    }
+    left.ends_with(end)
 }
 
 /// A file of policy as text.
@@ -154,4 +202,34 @@ fn read_capped(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let most = u64::try_from(most).unwrap_or(u64::MAX);
     std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters_of_one_name() {
+        for (pattern, file) in [
+            ("*.yaml", "a.yaml"),
+            ("a*b*c", "abc"),
+            ("a*b*c", "aXbYbZc"),
+            ("a.yaml", "a.yaml"),
+            ("*", "x"),
+            ("a*", "a"),
+        ] {
+            assert!(is_named(pattern, file), "{pattern} {file}");
+        }
+        for (pattern, file) in [
+            ("*.yaml", "a.yml"),
+            ("*.yaml", ".a.yaml"),
+            ("*", ".x"),
+            ("a*b*c", "acb"),
+            ("a*a", "a"),
+            ("a.yaml", "b.yaml"),
+            ("*.yaml", "a.yaml~"),
+        ] {
+            assert!(!is_named(pattern, file), "{pattern} {file}");
+        }
+    }
 }

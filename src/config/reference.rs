@@ -29,6 +29,8 @@ const SHAPE: &str = "`${env:NAME}`, `${env:NAME:-default}` or `${file:path}`; `$
 pub struct Surroundings<'s> {
     /// Reads a file by its name in the policy.
     pub file: &'s dyn Fn(&str) -> io::Result<Vec<u8>>,
+    /// The files that a pattern names (`teams/*.yaml`, from the policy's folder down), in order.
+    pub list: &'s dyn Fn(&str) -> Result<Vec<Found>, Unlisted>,
     /// An environment variable, where it is there and is text.
     pub variable: &'s dyn Fn(&str) -> Option<String>,
     /// The names and texts of the files that are laid over the policy, one after the other.
@@ -37,14 +39,41 @@ pub struct Surroundings<'s> {
     pub stubs: bool,
 }
 
+/// A file to include.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// From the policy's folder down.
+    pub path: String,
+    /// What messages call it.
+    pub name: String,
+    /// Where it is in truth, whatever links lead to it.
+    pub place: PathBuf,
+}
+
+/// Why the files of a pattern cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// Their folder cannot be read.
+    Unreadable(io::ErrorKind),
+    /// This one is a link that leads out of the policy's folder.
+    Outside(String),
+    /// This one is the policy itself, or is laid over it.
+    Policy(String),
+}
+
 /// Bytes that no log and no `Debug` shows.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(pub Vec<u8>);
 
 impl Surroundings<'static> {
     /// Nothing is there.
-    pub const NONE: Self =
-        Self { file: &|_| Err(io::ErrorKind::NotFound.into()), variable: &|_| None, later: &[], stubs: false };
+    pub const NONE: Self = Self {
+        file: &|_| Err(io::ErrorKind::NotFound.into()),
+        list: &|_| Err(Unlisted::Unreadable(io::ErrorKind::NotFound)),
+        variable: &|_| None,
+        later: &[],
+        stubs: false,
+    };
 }
 
 impl fmt::Debug for Secret {
@@ -229,6 +258,13 @@ pub(super) fn fill(root: &mut Node, around: &Surroundings<'_>, problems: &mut Pr
         }
     }
     (filler.taken, filler.fillings)
+}
+
+/// Reports every reference in a file that may have none.
+pub(super) fn refuse(root: &mut Node, problems: &mut Problems) {
+    let around = &Surroundings::NONE;
+    let mut filler = Filler { around, problems, taken: Taken::default(), fillings: Fillings::default() };
+    filler.refuse(root);
 }
 
 struct Filler<'f> {

@@ -10,7 +10,9 @@ use url::{Host, Url};
 use crate::authz::time::Timestamp;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
-use super::reference::{STUB_SECRET, Secret};
+use super::overlay;
+use super::reference::{self, STUB_SECRET, Secret};
+use super::source::FileId;
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -35,6 +37,7 @@ pub(super) type Entry<'n> = (Text, &'n Node);
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
     section: Section,
+    span: Span,
     entries: Vec<(&'static str, Span, &'n Node)>,
 }
 
@@ -55,9 +58,24 @@ impl<'n> Fields<'n> {
         self.entries.iter().any(|(name, ..)| *name == key)
     }
 
+    /// The keys that were written, and where.
+    pub fn keys(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        self.entries.iter().map(|(name, span, _)| (*name, *span))
+    }
+
     /// Where the key was written.
     pub fn key(&self, key: &str) -> Option<Span> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
+    }
+
+    /// Where the map was written.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Whether they are the sections of the policy file.
+    pub fn is_policy(&self) -> bool {
+        self.section.name.is_empty()
     }
 
     /// The key as messages call it.
@@ -73,6 +91,18 @@ impl Reader {
 
     pub fn report(&mut self, problem: Problem) {
         self.problems.report(problem);
+    }
+
+    /// Takes in one more file.
+    pub fn add_source(&mut self, name: &str, text: &str) -> Option<FileId> {
+        self.problems.add_source(name, text)
+    }
+
+    /// Takes in one more file, in which no reference may stand, as a tree.
+    pub fn tree(&mut self, name: &str, text: &str) -> Option<(FileId, Node)> {
+        let (file, mut root) = overlay::tree(name, text, &mut self.problems)?;
+        reference::refuse(&mut root, &mut self.problems);
+        Some((file, root))
     }
 
     /// Takes note that some entry of a section is left out.
@@ -93,7 +123,7 @@ impl Reader {
     /// Reads a map with fixed keys; reports unknown, repeated and empty ones.
     pub fn fields<'n>(&mut self, node: &'n Node, section: Section) -> Option<Fields<'n>> {
         let what = if section.name.is_empty() { "the file" } else { section.name };
-        let mut fields = Fields { section, entries: Vec::new() };
+        let mut fields = Fields { section, span: node.span, entries: Vec::new() };
         for (key, value) in self.entries(node, what)? {
             let Some(name) = section.accepted.iter().find(|name| **name == &*key.value) else {
                 self.unknown(&key, section);

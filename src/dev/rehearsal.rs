@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +19,7 @@ use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Header, Malformed, Proof, Raw, Request};
+use crate::authz::route::Found;
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
 use crate::config::Compiled;
@@ -64,6 +67,8 @@ pub struct Call<'a> {
     pub ask: &'a Ask,
     /// The address that the caller asks from.
     pub from: Option<IpAddr>,
+    /// The service that the caller's certificate names.
+    pub service: Option<&'a str>,
     /// Whether it is a browser that asks for a page.
     pub browser: bool,
     /// Further headers, their names in lower case.
@@ -155,9 +160,9 @@ impl Rehearsal {
     ) -> Result<T, Impossible> {
         let credential = self.credential(call.who)?;
         let host = call.ask.host.as_deref().unwrap_or(&self.host);
+        let mut target = call.ask.target.to_string();
         let mut lines: Vec<(&str, String)> = vec![
             (":method", call.ask.method.to_string()),
-            (":path", call.ask.target.to_string()),
             (":authority", host.to_owned()),
             (":scheme", "https".into()),
         ];
@@ -168,9 +173,11 @@ impl Rehearsal {
             lines.push(("accept", "*/*".into()));
         }
         if let Some((issuer, token)) = &credential {
-            present(issuer, token, &mut lines);
+            present(self.place(issuer, call, host), token, &mut target, &mut lines);
         }
-        let gateway = self.gateway(call.from);
+        lines.push((":path", target.clone()));
+        let gateway = self.gateway(call);
+        let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
         let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
@@ -178,14 +185,38 @@ impl Rehearsal {
             asker: shown.asker,
             proof: shown.proof(),
             source,
-            principal: b"",
+            principal: principal.as_bytes(),
             method: call.ask.method.as_bytes(),
-            target: call.ask.target.as_bytes(),
+            target: target.as_bytes(),
             host: host.as_bytes(),
             headers: headers.collect(),
         };
         let request = self.snapshot.read(&raw);
         Ok(then(request.as_ref().map_err(|malformed| *malformed)))
+    }
+
+    /// The first place where the route that a call reaches looks for this issuer's tokens.
+    fn place<'i>(&self, issuer: &'i IssuerPolicy, call: &Call<'_>, host: &str) -> &'i Source {
+        let (method, target) = (call.ask.method.as_bytes(), call.ask.target.as_bytes());
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method,
+            target,
+            host: host.as_bytes(),
+            headers: Vec::new(),
+        };
+        let policy = self.snapshot.policy();
+        let route = self.snapshot.read(&raw).ok().and_then(|request| {
+            match policy.table.find(&request.host, request.method, &request.path) {
+                Found::Route(id, _) => policy.route(id),
+                Found::NoRoute | Found::UnknownHost => None,
+            }
+        });
+        let read = issuer.sources.iter().find(|source| route.is_none_or(|route| route.reads(source)));
+        read.or(issuer.sources.first()).unwrap_or(&Source::Bearer)
     }
 
     fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
@@ -221,11 +252,13 @@ impl Rehearsal {
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
-    /// The first gateway that is believed about addresses, where one is told; else the first one.
-    fn gateway(&self, from: Option<IpAddr>) -> Option<&Gateway> {
+    /// The first gateway that is believed about what is told of the call; else the first one.
+    fn gateway(&self, call: &Call<'_>) -> Option<&Gateway> {
         let gateways = &self.snapshot.policy().gateways;
-        let believed = gateways.iter().find(|gateway| gateway.client_address.is_some() && from.is_some());
-        believed.or_else(|| gateways.iter().next())
+        let believed = |gateway: &&Gateway| {
+            (gateway.client_address.is_some() || call.from.is_none()) && (gateway.certificate || call.service.is_none())
+        };
+        gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
 }
 
@@ -282,14 +315,25 @@ impl Shown {
     }
 }
 
-/// Puts a token where its issuer's tokens are looked for first.
-fn present<'l>(issuer: &'l IssuerPolicy, token: &str, lines: &mut Vec<(&'l str, String)>) {
-    match issuer.sources.first() {
-        Some(Source::Bearer) | None => lines.push(("authorization", format!("Bearer {token}"))),
-        Some(Source::Header(name)) => lines.push((name, token.to_owned())),
-        Some(Source::Cookie(name)) => {
+/// Puts a token in its place.
+fn present<'l>(place: &'l Source, token: &str, target: &mut String, lines: &mut Vec<(&'l str, String)>) {
+    match place {
+        Source::Bearer => lines.push(("authorization", format!("Bearer {token}"))),
+        Source::Header(name) => lines.push((name, token.to_owned())),
+        Source::Cookie(name) => {
             lines.push(("cookie", format!("{name}={token}")));
             lines.push(("sec-fetch-site", "same-origin".into()));
+        }
+        Source::Query(name) => {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(&format!("{name}={token}"));
+        }
+        Source::Subprotocol(start) => {
+            let encoded = start.starts_with("base64url.").then(|| URL_SAFE_NO_PAD.encode(token));
+            let element = encoded.unwrap_or_else(|| token.to_owned());
+            lines.push(("upgrade", "websocket".into()));
+            lines.push(("connection", "Upgrade".into()));
+            lines.push(("sec-websocket-protocol", format!("app, {start}{element}")));
         }
     }
 }
@@ -402,7 +446,7 @@ mod tests {
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {
         let from = row.from.as_ref().map(|from| from.value);
-        let call = Call { who: &row.who.value, ask: &row.ask.value, from, browser: false, headers: &[] };
+        let call = Call { who: &row.who.value, ask: &row.ask.value, from, service: None, browser: false, headers: &[] };
         match rehearsal.ask(&call) {
             Err(impossible) => impossible.to_string(),
             Ok(decision) => match decision.verdict() {

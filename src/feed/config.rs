@@ -332,7 +332,9 @@ impl Watched {
     fn look(&mut self, files: &[PathBuf]) -> bool {
         let folders = files.iter().flat_map(|file| {
             let placed = fs::canonicalize(file).ok();
-            [Some(folder(file)), placed.as_deref().map(folder)].into_iter().flatten()
+            // A folder is there for the files that may come into it.
+            let own = placed.as_ref().filter(|placed| placed.is_dir()).cloned();
+            [Some(folder(file)), placed.as_deref().map(folder), own].into_iter().flatten()
         });
         self.watch(folders.collect());
         let seen: Vec<_> = files.iter().map(|file| (file.clone(), Stamp::of(file))).collect();
@@ -466,6 +468,25 @@ mod tests {
         assert_ne!(second, site.status().policy);
         folder.write("prod.yaml", "routes: {}\n");
         site.until(|status| status.bad == 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_new_file_of_a_team_is_seen() {
+        let folder = Folder::new();
+        fs::create_dir(folder.at("teams")).unwrap();
+        folder.write("p.yaml", "include: [{files: teams/*.yaml, at: [/t/**], may: [public]}]\n");
+        folder.write("teams/b.yaml", "routes: {GET /t/b: public}\n");
+        let site = Site::start(folder.at("p.yaml")).await;
+        assert_eq!(site.route(), "GET /t/b");
+        folder.write("teams/a.yaml", "routes: {GET /t/a: public}\n");
+        site.until(|status| status.good >= 2).await;
+        assert_eq!(site.route(), "GET /t/a");
+        folder.write("teams/a.yaml", "routes: {GET /x: public}\n");
+        site.until(|status| status.bad >= 1).await;
+        assert_eq!(site.route(), "GET /t/a", "a team that strays changes nothing");
+        fs::remove_file(folder.at("teams/a.yaml")).unwrap();
+        site.until(|status| !status.failed).await;
+        assert_eq!(site.route(), "GET /t/b");
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::authorizer::{Answered, Authorizer};
+use crate::authz::accept::Form;
+use crate::authz::cors::Listed;
 use crate::authz::decision::{Decision, Denial, Own, Verdict};
 use crate::authz::header::Told;
 use crate::authz::json::Json;
@@ -152,19 +154,20 @@ fn frame(response: &CheckResponse) -> Bytes {
 const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
 
 fn allow(told: &Told, own: &Own) -> CheckResponse {
-    let headers = |told: &[(Bytes, Bytes)], own: &[(Bytes, Bytes)]| {
-        let all = told.iter().chain(own);
+    let headers = |told: &[(Bytes, Bytes)], own: &[(Bytes, Bytes)], stripped: &[(Bytes, Bytes)]| {
+        let all = told.iter().chain(own).chain(stripped);
         all.map(|(name, value)| overwrite(name.clone(), value.clone())).collect::<Vec<_>>()
     };
+    let stripped = &own.stripped;
     let query = told.query().iter().chain(&own.query);
     let ok = OkHttpResponse {
-        headers: headers(told.set(), &own.set),
-        headers_to_remove: [told.unset(), &own.aliases].concat(),
-        response_headers_to_add: headers(told.responses(), &own.responses),
+        headers: headers(told.set(), &own.set, &stripped.set),
+        headers_to_remove: [told.unset(), &own.aliases, &stripped.remove].concat(),
+        response_headers_to_add: headers(told.responses(), &own.responses, &[]),
         query_parameters_to_set: query
             .map(|(key, value)| QueryParameter { key: key.clone(), value: value.clone() })
             .collect(),
-        query_parameters_to_remove: own.query_removed.clone(),
+        query_parameters_to_remove: [&*own.query_removed, &stripped.query].concat(),
     };
     let fields: std::collections::BTreeMap<_, _> =
         told.metadata().iter().map(|(name, datum)| (lossy(name), value(datum))).collect();
@@ -208,7 +211,7 @@ fn lossy(text: &Bytes) -> String {
 fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
     let status = denial.status();
     let id = answered.id.map(|id| id.to_string()).unwrap_or_default();
-    let mut headers = Vec::with_capacity(5);
+    let mut headers = Vec::with_capacity(9);
     let mut header =
         |name: &'static str, value: Bytes| headers.push(overwrite(Bytes::from_static(name.as_bytes()), value));
     let body = if denial.is_grpc() {
@@ -216,10 +219,26 @@ fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
         header("grpc-status", Bytes::from_static(grpc_status(status).as_bytes()));
         format!("{} Decision {id}", sentence(status))
     } else {
-        header("content-type", Bytes::from_static(b"application/problem+json"));
+        let (kind, body) = match denial.form() {
+            Form::Problem => ("application/problem+json", problem(status, &id)),
+            Form::Html => ("text/html; charset=utf-8", page(status, &id)),
+            Form::Text => ("text/plain; charset=utf-8", format!("{}\nDecision {id}\n", sentence(status))),
+        };
+        header("content-type", Bytes::from_static(kind.as_bytes()));
         header("x-content-type-options", Bytes::from_static(b"nosniff"));
-        problem(status, &id)
+        if denial.form() == Form::Html {
+            header("content-security-policy", Bytes::from_static(NOTHING_RUNS.as_bytes()));
+        }
+        body
     };
+    if let Some(Listed { origin, credentials }) = denial.reader() {
+        header("access-control-allow-origin", Bytes::copy_from_slice(origin.as_bytes()));
+        if *credentials {
+            header("access-control-allow-credentials", Bytes::from_static(b"true"));
+        }
+        header("access-control-expose-headers", Bytes::from_static(b"WWW-Authenticate"));
+        header("vary", Bytes::from_static(b"Origin"));
+    }
     header("cache-control", Bytes::from_static(b"no-store"));
     if let Some(location) = denial.location() {
         header("location", Bytes::copy_from_slice(location.as_bytes()));
@@ -241,6 +260,18 @@ fn problem(status: u16, id: &str) -> String {
     let (title, detail) = (title(status), sentence(status));
     format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}","decision":"{id}"}}"#)
 }
+
+/// A page without scripts, styles or anything of the request's.
+fn page(status: u16, id: &str) -> String {
+    let (title, detail) = (title(status), sentence(status));
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{status} {title}</title></head>\n<body><h1>{status} {title}</h1>\
+         <p>{detail}</p><p>Decision <code>{id}</code></p></body></html>\n"
+    )
+}
+
+const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const fn title(status: u16) -> &'static str {
     match status {

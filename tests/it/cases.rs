@@ -56,7 +56,7 @@ struct Case {
     /// The claims of a second token, `{other}` in `headers`.
     #[serde(default)]
     other: Option<Map<String, Value>>,
-    /// Where the token is carried: `bearer`, `header:name`, `cookie:name`, or `none` where `headers` holds `{token}`.
+    /// Where the token is carried: `bearer`, `header:name`, `cookie:name`, or `none` where `headers` or `ask` hold `{token}`.
     #[serde(default)]
     carry: Option<String>,
     /// `METHOD target`; `connection` where there is no HTTP request.
@@ -106,6 +106,12 @@ struct Case {
     location: Option<String>,
     #[serde(default)]
     challenge: Option<String>,
+    /// How the body of a denial is written: `problem`, `html` or `text`.
+    #[serde(default)]
+    form: Option<String>,
+    /// The origin whose page may read a denial, `none`, or nothing said; `credentials` after it.
+    #[serde(default)]
+    reader: Option<String>,
 }
 
 fn tables() -> Vec<(String, Table)> {
@@ -147,6 +153,10 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
     }
     let (method, target) = case.ask.split_once(' ').unwrap();
     let host = case.host.as_deref().or(table.host.as_deref()).unwrap_or("shop.test");
+    let token = token(site, case);
+    let other = case.other.as_ref().map(|claims| site.token(claims, &Recipe::default())).unwrap_or_default();
+    let filled = |text: &str| text.replace("{token}", token.as_deref().unwrap_or_default()).replace("{other}", &other);
+    let target = &*filled(target);
     let mut lines: Vec<(String, String)> = Vec::new();
     if !case.filtered {
         lines.push((":method".into(), method.into()));
@@ -155,14 +165,11 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
         // Envoy knows no path of a CONNECT.
         lines.extend((method != "CONNECT").then(|| (":path".into(), target.into())));
     }
-    let token = token(site, case);
-    let other = case.other.as_ref().map(|claims| site.token(claims, &Recipe::default())).unwrap_or_default();
     if let Some(token) = &token {
         lines.extend(carried(site, case, token));
     }
     for (name, value) in pairs(&case.headers) {
-        let value = value.replace("{token}", token.as_deref().unwrap_or_default()).replace("{other}", &other);
-        lines.push((name.to_ascii_lowercase(), value));
+        lines.push((name.to_ascii_lowercase(), filled(&value)));
     }
     lines.extend((0..case.filler).map(|at| (format!("x-filler-{at}"), "a".into())));
     let target = if method == "CONNECT" { "" } else { target };
@@ -186,6 +193,7 @@ fn carried(site: &Site, case: &Case, token: &str) -> Option<(String, String)> {
         Source::Bearer => "bearer".into(),
         Source::Header(name) => format!("header:{name}"),
         Source::Cookie(name) => format!("cookie:{name}"),
+        Source::Query(_) | Source::Subprotocol(_) => "none".into(),
     });
     match place.split_once(':') {
         None if place == "bearer" => Some(("authorization".into(), format!("Bearer {token}"))),
@@ -208,6 +216,15 @@ fn pairs(headers: &Value) -> Vec<(&str, String)> {
 
 /// What is wrong with an answer, if anything is.
 fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
+    if let Answer::Deny { form, reader, .. } = answer {
+        let expected = case.reader.as_deref().filter(|reader| *reader != "none");
+        if case.reader.is_some() && reader.as_deref() != expected {
+            return Err(format!("{reader:?} may read it"));
+        }
+        if case.form.as_ref().is_some_and(|expected| form != expected) {
+            return Err(format!("it is written as {form}"));
+        }
+    }
     let words: Vec<&str> = expect.split(' ').collect();
     match (words.as_slice(), answer) {
         (["allow"], Answer::Allow { set, removed, responses, query, query_removed }) => {

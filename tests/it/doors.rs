@@ -9,6 +9,7 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use http::HeaderMap;
+use portcullis::authz::accept::Form;
 use portcullis::authz::certificate::Holder;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
 use portcullis::authz::reason::Reason;
@@ -67,6 +68,7 @@ pub enum Answer {
         removed: BTreeSet<String>,
         responses: BTreeMap<String, String>,
         query: BTreeMap<String, String>,
+        /// Query parameters that are removed.
         query_removed: BTreeSet<String>,
     },
     Deny {
@@ -75,6 +77,10 @@ pub enum Answer {
         challenge: Option<String>,
         location: Option<String>,
         grpc: bool,
+        /// `problem`, `html` or `text`; empty for gRPC.
+        form: String,
+        /// The origin whose page may read it, and `credentials` after it where it may send cookies.
+        reader: Option<String>,
     },
 }
 
@@ -145,7 +151,7 @@ pub fn of_decision(decision: &Decision) -> Answer {
             removed: grant.remove().map(text).collect(),
             responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
             query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
-            query_removed: grant.query_removed().iter().map(text).collect(),
+            query_removed: grant.query_removed().map(text).collect(),
         },
         Verdict::Deny(denial) => {
             assert_eq!(decision.basis().reason, Some(denial.reason()));
@@ -155,9 +161,20 @@ pub fn of_decision(decision: &Decision) -> Answer {
                 challenge: denial.challenge().filter(|_| denial.location().is_none()).map(Into::into),
                 location: denial.location().map(Into::into),
                 grpc: denial.is_grpc(),
+                form: match denial.form() {
+                    _ if denial.is_grpc() => String::new(),
+                    Form::Problem => "problem".into(),
+                    Form::Html => "html".into(),
+                    Form::Text => "text".into(),
+                },
+                reader: denial.reader().map(|page| reader(&page.origin, page.credentials)),
             }
         }
     }
+}
+
+fn reader(origin: &str, credentials: bool) -> String {
+    if credentials { format!("{origin} credentials") } else { origin.to_owned() }
 }
 
 /// The check as Envoy encodes it.
@@ -247,10 +264,12 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
                 );
                 assert_eq!(query.insert(parameter.key, parameter.value), None, "a parameter twice");
             }
-            let query_removed = ok.query_parameters_to_remove.into_iter().collect();
             let count = ok.headers_to_remove.len();
             let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
             assert_eq!(removed.len(), count, "a name is removed twice");
+            let count = ok.query_parameters_to_remove.len();
+            let query_removed: BTreeSet<String> = ok.query_parameters_to_remove.into_iter().collect();
+            assert_eq!(query_removed.len(), count, "a parameter is removed twice");
             Answer::Allow { set, removed, responses, query, query_removed }
         }
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
@@ -259,18 +278,36 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
             let headers = headers(&denied.headers);
             assert_eq!(headers["cache-control"], "no-store");
             let grpc = headers.contains_key("grpc-status");
-            if !grpc {
-                assert_eq!(headers["x-content-type-options"], "nosniff");
-                assert_eq!(headers["content-type"], "application/problem+json");
+            let form = match headers.get("content-type").map(|kind| &**kind) {
+                None => "",
+                Some("application/problem+json") => "problem",
+                Some("text/html; charset=utf-8") => "html",
+                Some("text/plain; charset=utf-8") => "text",
+                Some(other) => panic!("{other}"),
+            };
+            assert_eq!(form.is_empty(), grpc);
+            assert_eq!(headers.get("x-content-type-options").map(|value| &**value), (!grpc).then_some("nosniff"));
+            assert_eq!(headers.contains_key("content-security-policy"), form == "html");
+            if form == "problem" {
                 let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
                 assert_eq!(body["status"], status);
             }
+            let origin = headers.get("access-control-allow-origin");
+            for (name, value) in [("vary", "Origin"), ("access-control-expose-headers", "WWW-Authenticate")]
+                .map(|(n, v)| (n, v.to_owned()))
+            {
+                assert_eq!(headers.get(name), origin.map(|_| &value), "{name}");
+            }
+            let credentials = headers.get("access-control-allow-credentials");
+            assert!(credentials.is_none_or(|value| value == "true" && origin.is_some()));
             Answer::Deny {
                 status: status.try_into().unwrap(),
                 reason: told(site, &denied.body),
                 challenge: headers.get("www-authenticate").cloned(),
                 location: headers.get("location").cloned(),
                 grpc,
+                form: form.to_owned(),
+                reader: origin.map(|origin| reader(origin, credentials.is_some())),
             }
         }
         auth::check_response::HttpResponse::ErrorResponse(_) => panic!("an error lets pass where Envoy fails open"),
@@ -301,8 +338,11 @@ fn headers(options: &[core::HeaderValueOption]) -> BTreeMap<String, String> {
 
 /// The reason that the decision id in a body tells whoever has its key.
 fn told(site: &Site, body: &str) -> Reason {
-    let id = serde_json::from_str::<serde_json::Value>(body)
-        .map(|body| body["decision"].as_str().unwrap().to_owned())
-        .unwrap_or_else(|_| body.rsplit(' ').next().unwrap().to_owned());
+    let id = match body.split_once("<code>") {
+        Some((_, rest)) => rest.split_once("</code>").unwrap().0.to_owned(),
+        None => serde_json::from_str::<serde_json::Value>(body)
+            .map(|body| body["decision"].as_str().unwrap().to_owned())
+            .unwrap_or_else(|_| body.trim_end().rsplit(' ').next().unwrap().to_owned()),
+    };
     site.sealing.open(&id).unwrap().reason.unwrap()
 }

@@ -9,12 +9,14 @@
 )]
 
 mod architecture;
+mod browsers;
 mod cases;
 mod dev;
 mod docs;
 mod doors;
 mod edge;
 mod envoy;
+mod envoy_check;
 mod envoy_smoke;
 mod outage;
 mod properties;
@@ -22,7 +24,9 @@ mod reload;
 mod schema;
 mod semantics;
 mod site;
+mod spa;
 mod support;
+mod teams;
 mod told;
 mod trust;
 mod wire;

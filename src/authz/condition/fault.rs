@@ -52,7 +52,9 @@ pub enum ConditionFault {
     #[error("this is not a number that CEL can hold; int and uint have 64 bits")]
     Number,
     /// Something else was expected here.
-    #[error("{0} is missing here")]
+    #[error(
+        "{0} is missing here; in a row of `{{…}}` YAML ends a text at a comma, and such a condition must be quoted"
+    )]
     Missing(&'static str),
     /// What follows a whole condition.
     #[error("the condition ends before this; join two with `&&` or `||`")]

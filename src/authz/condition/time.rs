@@ -202,13 +202,14 @@ mod tests {
 
     #[test]
     fn every_day_of_four_hundred_years_and_of_the_last_four_hundred_has_one_date() {
+        let months = |leap: bool| [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let (mut year, mut month, mut day) = (1, 1, 1);
         for number in days(1, 1, 1)..=days(400, 12, 31) {
             assert_eq!(civil(number), (year, month, day));
             assert_eq!(days(year, month, day), number);
             assert_eq!(civil(number + 24 * 146_097), (year + 9_600, month, day));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-            let last = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month as usize - 1];
+            let last = months(leap)[usize::try_from(month).unwrap() - 1];
             (year, month, day) = match (day == last, month) {
                 (true, 12) => (year + 1, 1, 1),
                 (true, _) => (year, month + 1, 1),

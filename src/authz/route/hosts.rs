@@ -63,6 +63,13 @@ impl HostSets {
         self.0.keys().map(|name| &**name)
     }
 
+    /// Names and hosts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        let text =
+            |host: &Host| super::Pattern { methods: None, host: Some(host.clone()), segments: Box::default() }.host();
+        self.0.iter().map(move |(name, hosts)| (&**name, hosts.iter().filter_map(text).collect()))
+    }
+
     pub(super) fn host(&self, name: &str) -> Option<Host> {
         self.0.get(name).map(|hosts| Host::Set { name: name.into(), hosts: Arc::clone(hosts) })
     }

@@ -11,6 +11,7 @@ use super::scene::Sight;
 use super::token::{Decoded, presented};
 use super::{near, token};
 use crate::authz::condition::{self, Condition, Part};
+use crate::authz::credential::query::without;
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
@@ -87,7 +88,7 @@ pub(super) fn explain(
             method: request.method.to_owned(),
             host: request.host.to_string(),
             path: request.path.to_string(),
-            query: request.query.map(str::to_owned),
+            query: request.query.map(|query| without(query, policy.carriers.queries()).into_owned()),
             address,
         }),
         gates: telling.gates(),
@@ -124,7 +125,9 @@ impl Telling<'_> {
             None => Reached::Passed,
             Some(_) if self.request.is_none() => Reached::Read,
             Some(Reason::HeadersFiltered) => Reached::Read,
-            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant) => Reached::Route,
+            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant | Reason::PreflightRefused) => {
+                Reached::Route
+            }
             Some(_) if basis.rule.is_none() => Reached::Identity,
             Some(Reason::HeaderValueRefused | Reason::QueryAmbiguous | Reason::HeadersTooLarge) => Reached::Headers,
             Some(_) => Reached::Policy,
@@ -184,6 +187,10 @@ impl Telling<'_> {
     }
 
     fn identity(&self) -> (String, Vec<Detail>, Vec<Asking>) {
+        let cors = self.policy.cors.as_ref();
+        if cors.and_then(|_| self.request?.preflight()).is_some() {
+            return ("it is a preflight: no credential is read, and none passes".to_owned(), Vec::new(), Vec::new());
+        }
         if self.route.is_some_and(|route| matches!(route.rule, Rule::Public)) {
             return ("the route is public: no credential is read".to_owned(), Vec::new(), Vec::new());
         }
@@ -300,7 +307,7 @@ impl Telling<'_> {
             Some(Reason::ConditionUnmet | Reason::ConditionFailed | Reason::CredentialMissing)
         );
         let answers = parts.iter().map(|part| Answer {
-            word: part.text.to_owned(),
+            word: one_line(part.text),
             answer: match part.told {
                 Ok(true) => "hit",
                 Ok(false) => "missed",
@@ -312,7 +319,7 @@ impl Telling<'_> {
         Asking {
             kind: "condition",
             name: self.route.map(|route| route.key.to_string()).unwrap_or_default(),
-            rule: condition.text().to_owned(),
+            rule: one_line(condition.text()),
             holds: match passed {
                 true => "true",
                 false if unmet => "false",
@@ -351,7 +358,7 @@ impl Telling<'_> {
             also_removed: rest.len(),
             responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
             query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
-            query_removed: grant.query_removed().iter().map(|name| text(name)).collect(),
+            query_removed: grant.query_removed().map(|name| text(name)).collect(),
             metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
             ..Told::default()
         }
@@ -425,8 +432,12 @@ fn compared(part: &Part<'_>) -> String {
     compared.join(", ")
 }
 
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn near_part(part: &Part<'_>) -> String {
-    format!("if `{}` were true; {}", part.text, compared(part))
+    format!("if `{}` were true; {}", one_line(part.text), compared(part))
 }
 
 /// What a rule must come to.

@@ -35,8 +35,10 @@ pub(super) fn presented<'s>(request: &Request<'_>, sources: impl Iterator<Item =
         Source::Bearer => "a bearer token".to_owned(),
         Source::Header(name) => format!("a token in the header {name}"),
         Source::Cookie(name) => format!("a token in the cookie {name}"),
+        Source::Query(name) => format!("a token in the query parameter {name}"),
+        Source::Subprotocol(start) => format!("a token in the subprotocol {start}…"),
     };
-    Some(Decoded { source, ..Decoded::of(presented.token) })
+    Some(Decoded { source, ..Decoded::of(&presented.token) })
 }
 
 impl Decoded {
@@ -177,5 +179,7 @@ pub(super) fn looked_for(source: &Source) -> String {
         Source::Bearer => "authorization: Bearer".to_owned(),
         Source::Header(name) => format!("the header {name}"),
         Source::Cookie(name) => format!("the cookie {name}"),
+        Source::Query(name) => format!("the query parameter {name}"),
+        Source::Subprotocol(start) => format!("the subprotocol {start}… of an upgrade"),
     }
 }

@@ -71,7 +71,8 @@ fn opened(policy: &Policy, told: &Told) -> Opened {
         status: reason.map_or(200, |reason| reason.status()),
         reason: reason.map(|reason| reason.code()),
         meaning: reason.map(|reason| reason.meaning()),
-        may_redirect: policy.sign_in.is_some() && reason.is_some_and(|reason| reason.status() == 401),
+        may_redirect: policy.sign_in(route.and_then(route_of)).is_some()
+            && reason.is_some_and(|reason| reason.status() == 401),
     }
 }
 

@@ -12,6 +12,7 @@ use super::rule::Stand;
 use super::{Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
 use crate::authz::credential::Source;
+use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
@@ -36,6 +37,11 @@ pub(super) enum Keys {
     Fixed(KeyState),
     /// They are fetched.
     Fed { from: KeySource, allow_http: bool, refresh: Duration },
+}
+
+/// Where credentials of these issuers may stand.
+pub(super) fn carriers(made: &[Made]) -> Carriers {
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
 }
 
 impl Compiler<'_> {
@@ -357,11 +363,13 @@ fn types(issuer: &file::Issuer) -> TokenTypes {
     TokenTypes { accepted: issuer.types.iter().map(|typ| typ.value.clone()).collect(), absent: false, id_tokens }
 }
 
-fn source(credential: &file::Credential) -> Source {
+pub(super) fn source(credential: &file::Credential) -> Source {
     match credential {
         file::Credential::Bearer => Source::Bearer,
         file::Credential::Header(name) => Source::Header(name.clone()),
         file::Credential::Cookie(name) => Source::Cookie(name.clone()),
+        file::Credential::Query(name) => Source::Query(name.clone()),
+        file::Credential::Subprotocol(start) => Source::Subprotocol(start.clone()),
     }
 }
 

@@ -123,7 +123,7 @@ fn a_word_names_only_what_there_is() {
         ["unknown_capture 1:20 owner:id"],
         "a guard compares with its own captures"
     );
-    for word in ["service:x", "key:x", "actor:x"] {
+    for word in ["key:x", "actor:x"] {
         assert_eq!(with_issuer(&format!("routes:\n  /a: {word}")), [format!("not_there_yet 2:7 {word}")]);
     }
     let (_, problems) = compile("p", "routes:\n  /a/{tenant}: owner:tenannt", &no_files);
@@ -182,8 +182,8 @@ fn a_public_route_is_under_no_guard_that_needs_an_identity() {
     };
     assert_eq!(guarded("GET /Admin/health: public"), ["public_under_guard 6:3 GET /Admin/health"]);
     assert_eq!(guarded("/**: public"), ["public_under_guard 6:3 /**"]);
-    assert_eq!(guarded("/admin/health: anyone"), [""; 0]);
-    assert_eq!(guarded("{/net: public, /x: role:x}"), [""; 0]);
+    assert_eq!(guarded("{/admin/health: anyone, /net: public, /x: role:x}"), [""; 0]);
+    assert_eq!(guarded("{/net: public, /x: role:x}"), ["~guard_idle 3:3 /admin/**"]);
     let forbid = "deny: {suspended: claim:suspended=true}\nroutes: {/a: public, /b: role:x}";
     assert_eq!(with_issuer(forbid), [""; 0], "a forbid does not hold where no token is read");
     let text = "guards: {/a: claim:x=y}\nroutes: {/a: public}";
@@ -303,7 +303,7 @@ fn an_issuer_says_whom_its_tokens_are_for_and_how_they_come() {
     assert_eq!(issuer("url: https://m.org, audience: a, from: ['cookie:s']"), ["missing_key 2:47 'cookie:s'"]);
     assert_eq!(issuer("url: http://m.org, audience: a"), ["not_https 2:12 http://m.org"]);
     assert_eq!(issuer("url: http://m.org, audience: a, allow_http: true"), ["not_https 2:12 http://m.org"]);
-    assert_eq!(issuer("url: 'http://127.0.0.1:8080', audience: a, allow_http: true"), [""; 0]);
+    assert_eq!(issuer("url: 'http://127.0.0.1:8080', audience: a, allow_http: true"), ["~issuer_http 2:3 m"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [HS256]"), ["shared_secret 2:53 HS256"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [none]"), ["unsigned_algorithm 2:53 none"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [ES255]"), ["unknown_value 2:53 ES255"]);
@@ -540,4 +540,90 @@ fn files_are_found_beside_the_policy() {
     assert_eq!(load(&policy).unwrap_err().as_slice()[0].code, "not_utf8");
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(load(&policy).unwrap_err().as_slice()[0].code, "file_unreadable");
+}
+
+#[test]
+fn services_are_named_once_and_asked_for_where_a_gateway_tells_them() {
+    let told = |lines: &str| {
+        let text = format!("issuers: {{m: {{url: https://m.org, audience: x}}}}\n{lines}\n");
+        let (_, problems) = super::compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    let mesh = "gateways: {g: {by: unix, believes: [certificate]}}\nservices: {a: spiffe://td/a, b: spiffe://td/b}";
+    let none = [""; 0];
+    assert_eq!(told(&format!("{mesh}\nroutes: {{/a: service:a and role:r}}\nroles: {{r: service:b}}")), none);
+    assert_eq!(told(&format!("{mesh}\nroutes: {{/a: service:c}}")), ["unknown_service"]);
+    let unbelieved = "gateways: {g: {by: unix}}\nservices: {a: spiffe://td/a}\nroutes: {/a: service:a}";
+    assert_eq!(told(unbelieved), ["certificate_not_believed"]);
+    let twice = "services: {a: spiffe://td/a, b: [spiffe://td/b, spiffe://td/a]}\nroutes: {/a: signed-in}";
+    assert_eq!(told(twice), ["service_clash"]);
+    let text =
+        "issuers: {services: {url: https://m.org, audience: x}}\nservices: {a: spiffe://td/a}\nroutes: {/a: signed-in}";
+    let (_, problems) = super::compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+    assert_eq!(problems.as_slice()[0].code, "reserved_name");
+    let require = "issuers: {m: {url: https://m.org, audience: x, require: service:a}}";
+    let (_, problems) = super::compile("p.yaml", &format!("{require}\n{mesh}\nroutes: {{/a: signed-in}}"), &|_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    });
+    assert_eq!(problems.as_slice()[0].code, "word_not_here");
+}
+
+#[test]
+fn a_gateways_token_has_to_be_there_and_long_enough() {
+    let told = |content: Option<&'static str>| {
+        let text = "gateways: {g: {by: 'token:file:t'}}\nroutes: {/a: public}";
+        let read = |_: &str| content.map(|text| text.as_bytes().to_vec()).ok_or(std::io::ErrorKind::NotFound.into());
+        let (compiled, problems) = super::compile("p.yaml", text, &read);
+        assert!(!problems.to_string().contains("0123"), "no message shows a token");
+        (compiled.is_some(), problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>())
+    };
+    assert_eq!(told(Some("0123456789abcdef0123456789abcdef\n")), (true, vec![]));
+    assert_eq!(told(Some("0123456789abcdef0123456789abcde\n")), (false, vec!["weak_token"]));
+    assert_eq!(told(Some("0123456789abcdef 0123456789abcdef")), (false, vec!["weak_token"]));
+    assert_eq!(told(Some("\n")), (false, vec!["token_missing"]));
+    assert_eq!(told(None), (false, vec!["token_missing"]));
+}
+
+#[test]
+fn a_header_that_a_gateway_sets_is_not_ours_as_well() {
+    let told = |lines: &str| {
+        let gateways = "gateways: {g: {by: unix, believes: ['header:X-FG-User']}}";
+        let text = format!(
+            "issuers: {{m: {{url: https://m.org, audience: x}}}}\n{gateways}\n{lines}\nroutes: {{/a: signed-in}}"
+        );
+        let (_, problems) = super::compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), [""; 0]);
+    assert_eq!(told("headers: {x_fg_user: sub}"), ["header_lent_twice"]);
+    assert_eq!(told("headers_kept: [X-FG-User]"), ["header_lent_twice"]);
+}
+
+#[test]
+fn a_route_reads_tokens_only_where_its_issuers_have_them() {
+    assert_eq!(with_issuer("routes:\n  /a: {allow: role:x, credential: {from: bearer}}"), [""; 0]);
+    assert_eq!(
+        with_issuer("routes:\n  /a: {allow: role:x, credential: {from: [bearer, 'query:t']}}"),
+        ["credential_nowhere 2:51 'query:t'"]
+    );
+    assert_eq!(
+        with_issuer("routes:\n  /a: {allow: public, credential: {from: bearer, then: strip}}"),
+        ["~issuer_unused 0:11 main", "~credential_unread 2:42 bearer"]
+    );
+    assert_eq!(with_issuer("routes:\n  /a: {allow: public, credential: strip}\n  /b: role:x"), [""; 0]);
+}
+
+#[test]
+fn a_host_of_cors_is_a_host_and_there_once() {
+    let hosts = |hosts: &str| {
+        let one = |host: &str| format!("  '{host}': {{origins: https://app.example.com}}\n");
+        let hosts: String = hosts.split(' ').map(|host| format!("  {}", one(host))).collect();
+        with_issuer(&format!("cors:\n  hosts:\n{hosts}routes: {{/a: role:x}}\n"))
+    };
+    assert_eq!(hosts("api.example.com *.example.com {x}.example.com"), [""; 0]);
+    assert_eq!(hosts("api.example.com API.example.com"), ["host_twice 4:5 'API.example.com'"]);
+    assert_eq!(hosts("{x}.example.com {y}.example.com"), ["host_twice 4:5 '{y}.example.com'"]);
+    for bad in ["api.example.com:8443", "*", "a..b", "api.example.com/x"] {
+        assert_eq!(hosts(bad), [format!("bad_pattern 3:5 '{bad}'")], "{bad}");
+    }
 }

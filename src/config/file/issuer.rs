@@ -193,6 +193,10 @@ pub enum Credential {
     Header(Box<str>),
     /// A cookie.
     Cookie(Box<str>),
+    /// A query parameter.
+    Query(Box<str>),
+    /// An element of `Sec-WebSocket-Protocol` that begins so.
+    Subprotocol(Box<str>),
 }
 
 pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Issuer> {
@@ -462,19 +466,10 @@ fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
 }
 
 fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanned<Credential>>, Vec<Text>) {
-    let mut from = Vec::new();
-    if let Some(node) = fields.get("from") {
-        for text in reader.texts(node, "`from` of an issuer") {
-            match credential(&text.value) {
-                Some(credential) => from.push(Spanned::new(credential, text.span)),
-                None => {
-                    reader.no_such_choice(&text, "a place of credentials", &["bearer", "header:X-Name", "cookie:name"])
-                }
-            }
-        }
-    } else {
-        from.push(Spanned::new(Credential::Bearer, name.span));
-    }
+    let from = match fields.get("from") {
+        Some(node) => credentials(reader, node, "`from` of an issuer"),
+        None => vec![Spanned::new(Credential::Bearer, name.span)],
+    };
     let mut origins = Vec::new();
     if let Some(node) = fields.get("origins") {
         for text in reader.texts(node, "`origins` of an issuer") {
@@ -499,13 +494,47 @@ fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanne
     (from, origins)
 }
 
-fn credential(text: &str) -> Option<Credential> {
+/// Reads the places where credentials may stand.
+pub(super) fn credentials(reader: &mut Reader, node: &Node, what: &str) -> Vec<Spanned<Credential>> {
+    let mut from = Vec::new();
+    for text in reader.texts(node, what) {
+        match credential(&text.value) {
+            Ok(credential) => from.push(Spanned::new(credential, text.span)),
+            Err(None) => reader.no_such_choice(&text, "a place of credentials", PLACES),
+            Err(Some((message, cure))) => {
+                reader.report(Problem::error("unknown_value", text.span, message).cure(cure));
+            }
+        }
+    }
+    from
+}
+
+const PLACES: &[&str] = &["bearer", "header:X-Name", "cookie:name", "query:access_token", "subprotocol:bearer."];
+
+fn credential(text: &str) -> Result<Credential, Option<(&'static str, &'static str)>> {
     let token = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).ok();
-    match text.split_once(':') {
-        None if text == "bearer" => Some(Credential::Bearer),
-        Some(("header", name)) => token(name).map(|name| Credential::Header(name.as_str().into())),
-        Some(("cookie", name)) => token(name).map(|_| Credential::Cookie(name.into())),
-        _ => None,
+    let Some((place, name)) = text.split_once(':') else {
+        return if text == "bearer" { Ok(Credential::Bearer) } else { Err(None) };
+    };
+    match place {
+        "header" => token(name).map(|name| Credential::Header(name.as_str().into())).ok_or(None),
+        "cookie" => token(name).map(|_| Credential::Cookie(name.into())).ok_or(None),
+        "query" => {
+            let ends = |name: &str| name.starts_with(|c: char| c.is_ascii_alphanumeric());
+            let inner = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+            let fits = inner && ends(name) && name.ends_with(|c: char| c.is_ascii_alphanumeric());
+            let cure = ("a parameter's name is made of letters, digits, `_` and `-`", "query:access_token");
+            if fits { Ok(Credential::Query(name.into())) } else { Err(Some(cure)) }
+        }
+        "subprotocol" => {
+            let fits = token(name).is_some() && name.ends_with('.') && name.len() > 1;
+            let cure = (
+                "the token follows the beginning of a subprotocol, which ends with a dot",
+                "subprotocol:bearer. or subprotocol:base64url.bearer.authorization.k8s.io.",
+            );
+            if fits { Ok(Credential::Subprotocol(name.into())) } else { Err(Some(cure)) }
+        }
+        _ => Err(None),
     }
 }
 
@@ -629,6 +658,10 @@ mod tests {
     fn a_cookie_needs_the_origins_whose_pages_may_send_it() {
         let url = |line: &str| found(&format!("url: https://a.example.com\n{line}"));
         assert_eq!(url("from: [bearer, cookie:s]"), [(4, 20, "missing_key")]);
+        assert_eq!(
+            url("from: [query:access_token, 'subprotocol:bearer.', 'subprotocol:base64url.bearer.k8s.io.']"),
+            []
+        );
         assert_eq!(url("from: [cookie:s]\norigins: [https://app.example.com, http://localhost:3000]"), []);
         for origin in [
             "'*'",
@@ -640,7 +673,19 @@ mod tests {
         ] {
             assert_eq!(url(&format!("origins: [{origin}]")), [(4, 15, "bad_origin")], "{origin}");
         }
-        for source in ["query:t", "'header:a b'", "'cookie:'", "Bearer"] {
+        for source in [
+            "query",
+            "'query:'",
+            "'query:a b'",
+            "'query:access%5Ftoken'",
+            "'query:_t'",
+            "subprotocol:bearer",
+            "'subprotocol:.'",
+            "'subprotocol:a b.'",
+            "'header:a b'",
+            "'cookie:'",
+            "Bearer",
+        ] {
             assert_eq!(url(&format!("from: [{source}]")), [(4, 12, "unknown_value")], "{source}");
         }
     }

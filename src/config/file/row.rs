@@ -14,7 +14,7 @@ use super::{Named, known_issuer};
 
 pub(super) const ROW: Section = Section {
     name: "a test",
-    accepted: &["as", "ask", "expect", "headers", "response_headers", "query", "from", "at"],
+    accepted: &["as", "ask", "expect", "headers", "response_headers", "query", "from", "service", "at"],
     later: &["with"],
     never: &[],
 };
@@ -39,6 +39,8 @@ pub struct Row {
     pub query: Vec<Named<Option<Box<str>>>>,
     /// The address that the caller asks from.
     pub from: Option<Spanned<IpAddr>>,
+    /// The service that the caller's certificate names.
+    pub service: Option<Text>,
     /// When, where the row says so.
     pub at: Option<Timestamp>,
 }
@@ -95,12 +97,13 @@ struct Parts<'n> {
     responses: Option<&'n Node>,
     query: Option<&'n Node>,
     from: Option<&'n Node>,
+    service: Option<&'n Node>,
     at: Option<&'n Node>,
 }
 
 impl<'n> Parts<'n> {
     const fn of(who: &'n Node, ask: &'n Node, expect: &'n Node, headers: Option<&'n Node>) -> Self {
-        Self { who, ask, expect, headers, responses: None, query: None, from: None, at: None }
+        Self { who, ask, expect, headers, responses: None, query: None, from: None, service: None, at: None }
     }
 }
 
@@ -119,9 +122,11 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let headers = told(parts.headers, "the headers of a test");
     let responses = told(parts.responses, "the response headers of a test");
     let query = told(parts.query, "the parameters of a test");
+    let service = parts.service.and_then(|node| reader.text(node, "`service` of a test"));
     let from = parts.from.and_then(|node| address(reader, node));
     let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
-    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, responses, query, from, at })
+    let (who, ask, expect) = (who?, ask?, expect?);
+    Some(Row { span: node.span, who, ask, expect, headers, responses, query, from, service, at })
 }
 
 fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
@@ -151,6 +156,7 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 responses: fields.get("response_headers"),
                 query: fields.get("query"),
                 from: fields.get("from"),
+                service: fields.get("service"),
                 at: fields.get("at"),
             })
         }

@@ -171,38 +171,6 @@ pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> 
     Some(url.map(|url| url.trim_end_matches('/').into()))
 }
 
-/// Where browsers are sent; the request's own URL takes the place of `{url}`.
-pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
-    let node = top.get("sign_in")?;
-    let text = reader.text(node, "`sign_in`")?;
-    let filled = text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F");
-    if filled.contains(['{', '}']) {
-        let problem = Problem::error("bad_placeholder", text.span, "`sign_in` has a placeholder other than `{url}`");
-        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
-        return None;
-    }
-    let shape = Kind::Text { text: filled.into(), plain: false };
-    reader.url(&Node { span: node.span, kind: shape }, "`sign_in`", true)?;
-    if text.value.matches("{url}").count() > 1 {
-        let problem = Problem::error("bad_placeholder", text.span, "`{url}` is in `sign_in` twice");
-        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
-        return None;
-    }
-    // A placeholder before the query would let the request's path name the host or the page.
-    let before = text.value.split('?').next().unwrap_or_default();
-    if before.contains("{url}") {
-        let problem = Problem::error("bad_placeholder", text.span, "`{url}` belongs in the query");
-        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
-        return None;
-    }
-    if text.value.contains("{url}") && !top.has("public_url") {
-        let problem =
-            Problem::error("missing_key", text.span, "`{url}` needs `public_url`: the Host header is never copied");
-        reader.report(problem.cure("public_url: https://shop.example.com"));
-    }
-    Some(text)
-}
-
 pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     let Some(fields) = top.get("listen").and_then(|node| reader.fields(node, LISTEN)) else { return Listen::default() };
     let grpc = fields.get("grpc").map(|node| grpc(reader, node)).unwrap_or_default();
