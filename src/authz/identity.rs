@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
 use super::time::Timestamp;
 
-/// Room for what upstreams are told of an identity, with its encoding, in bytes.
+/// Room for what is told of an identity under one contract, with its encoding, in bytes.
 const TOLD: usize = 1_024;
 /// What stands for the issuer of workloads: no issuer of a policy with services has this name.
 pub const WORKLOADS: &str = "services";
@@ -119,7 +120,7 @@ impl Listed {
 #[derive(Clone)]
 pub struct Identity {
     principal: Principal,
-    claims: Object,
+    claims: Arc<Object>,
     roles: Roles,
     groups: Listed,
     scopes: Listed,
@@ -130,6 +131,7 @@ pub struct Identity {
     /// The service that it is, for a workload.
     service: Option<Arc<str>>,
     told: ToldOnce,
+    raised: RaisedOnce,
 }
 
 /// The roles of an identity: those that its token lists, and those that the policy derives.
@@ -139,14 +141,23 @@ pub struct Roles {
     pub(super) listed: Listed,
     /// What the policy's `roles:` say, which then is all that counts for that name.
     pub(super) derived: Box<[(Arc<str>, Truth)]>,
+    /// What the policy's `grants:` give it now.
+    pub(super) granted: Box<[Grant]>,
 }
 
 impl Roles {
     fn has(&self, name: &str) -> Truth {
+        if self.grants(name) {
+            return Truth::True;
+        }
         match self.derived.iter().find(|(derived, _)| &**derived == name) {
             Some((_, truth)) => *truth,
             None => self.listed.has(name),
         }
+    }
+
+    fn grants(&self, name: &str) -> bool {
+        self.granted.iter().any(|grant| &*grant.role == name)
     }
 }
 
@@ -161,15 +172,18 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    /// For how many contracts there is a place to remember what is told of it.
+    pub contracts: usize,
 }
 
 impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires } = parts;
-        let roles = Roles { listed, derived: Box::default() };
+        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts } =
+            parts;
+        let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
         Self {
             principal,
-            claims,
+            claims: Arc::new(claims),
             roles,
             groups,
             scopes,
@@ -178,7 +192,8 @@ impl Identity {
             not_before,
             expires,
             service: None,
-            told: ToldOnce::default(),
+            told: ToldOnce::with_places(contracts),
+            raised: RaisedOnce::default(),
         }
     }
 
@@ -195,6 +210,7 @@ impl Identity {
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
+            contracts: 1,
         };
         Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
     }
@@ -202,7 +218,26 @@ impl Identity {
     /// The same by another subject.
     pub(super) fn with_subject(&self, subject: &Arc<str>) -> Self {
         let principal = Principal { issuer: Arc::clone(&self.principal.issuer), subject: Arc::clone(subject) };
-        Self { principal, told: ToldOnce::default(), ..self.clone() }
+        // What was made for who it was before is nothing to who it is now.
+        let (told, raised) = (ToldOnce::with_places(self.told.places()), RaisedOnce::default());
+        Self { principal, told, raised, ..self.clone() }
+    }
+
+    /// The same identity with these grants, and no role derived yet.
+    pub(super) fn with_grants(&self, granted: &[Grant]) -> Self {
+        let roles = Roles { listed: self.roles.listed.clone(), derived: Box::default(), granted: granted.into() };
+        Self { roles, told: ToldOnce::with_places(self.told.places()), raised: RaisedOnce::default(), ..self.clone() }
+    }
+
+    /// The same identity with grants, once it was made.
+    pub(super) fn raised(&self) -> &RaisedOnce {
+        &self.raised
+    }
+
+    /// The grants that it has.
+    #[must_use]
+    pub fn grants(&self) -> &[Grant] {
+        &self.roles.granted
     }
 
     /// The service that it is, for a workload.
@@ -253,14 +288,23 @@ impl Identity {
         self.scopes.has(name)
     }
 
-    /// The roles that it is known to have, each once: the token's own, then the derived ones. Those that an included file
-    /// defines (`payments/approver`) are for rules only: what one team defines must not reach another's upstream.
+    /// The roles that it is known to have, each once: the token's own, then the derived ones, then the granted ones.
+    /// Those that an included file defines (`payments/approver`) are for rules only: what one team defines must not
+    /// reach another's upstream.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
         let derived = &self.roles.derived;
+        let granted = &self.roles.granted;
         let listed = match &self.roles.listed {
             Listed::Known(members) => &**members,
             Listed::Unknown => &[],
         };
+        let is_derived = |name: &str| derived.iter().any(|(derived, _)| &**derived == name);
+        let also = granted
+            .iter()
+            .enumerate()
+            .filter(|(at, grant)| !granted.iter().take(*at).any(|earlier| earlier.role == grant.role))
+            .map(|(_, grant)| &grant.role)
+            .filter(move |role| !is_derived(role) && !listed.contains(*role));
         listed
             .iter()
             .enumerate()
@@ -273,12 +317,13 @@ impl Identity {
                     .filter(|(name, truth)| *truth == Truth::True && !name.contains('/'))
                     .map(|(name, _)| name),
             )
+            .chain(also)
     }
 
     /// The roles that it has, each once, in no order; `None` where one of its lists cannot be read.
     #[must_use]
     pub fn roles_if_known(&self) -> Option<Vec<&str>> {
-        let Roles { listed: Listed::Known(listed), derived } = &self.roles else { return None };
+        let Roles { listed: Listed::Known(listed), derived, granted } = &self.roles else { return None };
         if derived.iter().any(|(_, truth)| *truth == Truth::Unknown) {
             return None;
         }
@@ -290,6 +335,7 @@ impl Identity {
                 roles.remove(&**name)
             };
         }
+        roles.extend(granted.iter().map(|grant| &*grant.role));
         Some(roles.into_iter().collect())
     }
 
@@ -345,7 +391,7 @@ impl Identity {
             Listed::Unknown => 0,
         };
         size_of::<Self>()
-            .saturating_add(TOLD)
+            .saturating_add(TOLD.saturating_mul(self.told.places()))
             .saturating_add(self.claims.weight())
             .saturating_add(listed(&self.roles.listed))
             .saturating_add(listed(&self.groups))

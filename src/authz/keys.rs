@@ -463,9 +463,9 @@ mod tests {
         let (first, second) = (bytes(&one), bytes(&two));
         let (a, b): (Option<Box<str>>, Option<Box<str>>) = (Some("a".into()), Some("b".into()));
         let named = KeySet::from_secrets(&[(a, &first), (b, &second)], hs256).unwrap();
-        let verifies = |keys: &KeySet, kid: Option<&str>, by: &SigningKey| match keys.find(kid, Algorithm::Hs256) {
-            Found::One(key) => key.verify(b"m", &by.signature(b"m")),
-            _ => false,
+        let verifies = |keys: &KeySet, kid: Option<&str>, by: &SigningKey| {
+            let found = keys.find(kid, Algorithm::Hs256);
+            matches!(found, Found::One(key) if key.verify(b"m", &by.signature(b"m")))
         };
         assert!(verifies(&named, Some("a"), &one) && verifies(&named, Some("b"), &two));
         assert!(!verifies(&named, Some("a"), &two) && !verifies(&named, Some("c"), &one));

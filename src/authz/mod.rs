@@ -11,6 +11,7 @@ pub mod credential;
 pub mod decision;
 pub mod decision_id;
 pub mod gateways;
+pub mod grant;
 pub mod header;
 pub mod identity;
 pub mod issuer;

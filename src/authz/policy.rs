@@ -7,6 +7,7 @@ use super::cors::{Cors, Sharing};
 use super::credential::Source;
 use super::credential::strip::Carriers;
 use super::gateways::Gateways;
+use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
@@ -34,12 +35,12 @@ pub struct Policy {
     pub forbids: Box<[Named]>,
     /// The issuers, by [`IssuerId`].
     pub issuers: Box<[Arc<IssuerPolicy>]>,
+    /// Roles that single principals are given for a time.
+    pub grants: Option<Grants>,
     /// Who may ask.
     pub gateways: Gateways,
     /// Which workloads have a name.
     pub services: Services,
-    /// What headers go out, and which never come in.
-    pub contract: Contract,
     /// What `paths:` relaxes.
     pub relaxed: Relaxed,
     /// Where credentials of the issuers may stand.
@@ -106,6 +107,12 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// What is told on an allow. Routes that tell the same share it.
+    pub contract: Arc<Contract>,
+    /// Its own forbid.
+    pub deny: Option<Box<Named>>,
+    /// Whom a token must be for as well: one of these; empty where it need not.
+    pub audience: Box<[Arc<str>]>,
     /// Where tokens are looked for, where that is not everywhere that their issuers say.
     pub from: Option<Box<[Source]>>,
     /// Whether the upstream sees no credential.
@@ -136,10 +143,10 @@ impl Route {
     }
 }
 
-/// A guard by its pattern, or a forbid by its name.
+/// A guard by its pattern, a forbid by its name, or a route's own by the route's key.
 #[derive(Debug)]
 pub struct Named {
-    /// The pattern or name.
+    /// The pattern, name or key.
     pub name: Arc<str>,
     /// The rule.
     pub rule: Expr,

@@ -106,7 +106,8 @@ reasons! {
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
     /// The caller's certificate names a SPIFFE ID that is not written as one.
     CertificateRefused = "certificate_refused", 401, Bare;
-    /// A query parameter that carries a credential is there twice, or in a spelling that some upstreams read as its name.
+    /// A parameter that carries a credential is there twice or in another spelling, or one that the policy sets or
+    /// removes stands behind a `;`, which some upstreams read as `&`.
     QueryAmbiguous = "query_ambiguous", 400, InvalidRequest;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
@@ -142,7 +143,7 @@ reasons! {
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
 
     // Gate 5, policy.
-    /// A forbid of `deny:` holds, or cannot be told not to hold.
+    /// A forbid of `deny:`, or of the route, holds, or cannot be told not to hold.
     Forbidden = "forbidden", 403, None;
     /// A guard that covers the request does not hold.
     GuardUnmet = "guard_unmet", 403, None;
@@ -156,7 +157,7 @@ reasons! {
     ConditionUnmet = "condition_unmet", 403, None;
     /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.
     ConditionFailed = "condition_failed", 403, None;
-    /// A claim that goes into a header holds what a header cannot carry.
+    /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
     /// With the headers that the upstream is to be told, the request would be larger than gateways let through.

@@ -167,6 +167,54 @@ impl Pattern {
         self.host.is_some()
     }
 
+    /// Whether some segment of its path is spelled out; `/**` and `/{tenant}/**` name none.
+    #[must_use]
+    pub fn names_path(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Literal(_) | Segment::Prefix(_)))
+    }
+
+    /// Whether its last segment stands for all that is left.
+    #[must_use]
+    pub fn is_open_ended(&self) -> bool {
+        matches!(self.segments.last(), Some(Segment::Rest(_)))
+    }
+
+    /// Whether a request with this method may be for it; HEAD is taken for GET.
+    #[must_use]
+    pub fn covers_method(&self, method: &str) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.covers(method))
+    }
+
+    /// The same path and methods for the host of another key.
+    #[must_use]
+    pub fn with_host_of(&self, other: &Self) -> Self {
+        Self { host: other.host.clone(), ..self.clone() }
+    }
+
+    /// Where a capture stands, the same for keys that capture the same part of a request; `None` where there is none.
+    #[must_use]
+    pub fn place_of(&self, capture: &str) -> Option<String> {
+        let (_, slot) = self.slots().find(|(name, _)| *name == capture)?;
+        Some(match slot {
+            Slot::Host => "host".into(),
+            Slot::Segment(at) => format!("segment {at}"),
+            Slot::Rest(at) => format!("rest {at}"),
+        })
+    }
+
+    /// Its captures, each after what stands before it, in which captures have no names.
+    #[must_use]
+    pub fn capture_stems(&self) -> Vec<(String, &str)> {
+        let stem = |slot: Slot| match slot {
+            Slot::Host => Self { methods: None, host: self.host.clone(), segments: Box::default() }.shape_key(),
+            Slot::Segment(at) | Slot::Rest(at) => {
+                let segments = self.segments.iter().take(at).cloned().collect();
+                Self { methods: None, host: self.host.clone(), segments }.shape_key()
+            }
+        };
+        self.slots().map(|(name, slot)| (stem(slot), name)).collect()
+    }
+
     /// The host or host pattern that it names, as it is written.
     #[must_use]
     pub fn host(&self) -> Option<String> {

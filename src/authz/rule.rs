@@ -459,6 +459,7 @@ mod tests {
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(0),
+            contracts: 1,
         })))
     }
 

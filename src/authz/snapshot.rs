@@ -169,7 +169,8 @@ impl Snapshot {
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         meet(route, &condition::Scene { request, who: scene, now })?;
         // What passed every gate is told who calls.
-        Ok(self.grant(request, gateway, basis, route.strip.then_some(Strip::Credentials))?)
+        let strip = route.strip.then_some(Strip::Credentials);
+        Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
     }
 
     fn route<'r>(
@@ -258,17 +259,23 @@ impl Snapshot {
                 (issuer, verify(id, issuer, hash, token, facts, now)?)
             }
         };
+        if !route.audience.is_empty() {
+            issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
+        }
         if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
             return Err(Reason::CrossSite.into());
         }
-        Ok(Some(identity))
+        Ok(Some(match &self.policy.grants {
+            Some(grants) => grants.raise(identity, issuer, now),
+            None => identity,
+        }))
     }
 
     fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
         route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
     }
 
-    /// Forbids, then guards, then the route's own rule.
+    /// Forbids, then guards, then the route's own forbid and rule.
     fn permit(
         &self,
         request: &Request<'_>,
@@ -294,6 +301,13 @@ impl Snapshot {
             }
         });
         unmet?;
+        if let Some(deny) = &route.deny {
+            let own = RuleRef::RouteForbid(route.id);
+            *decided = Some(own);
+            if deny.rule.eval(scene, witness.words(own, scene)) != Truth::False {
+                return Err(Reason::Forbidden);
+            }
+        }
         *decided = Some(RuleRef::Route(route.id));
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
@@ -308,14 +322,17 @@ impl Snapshot {
         &self,
         request: &Request<'_>,
         gateway: Option<&Gateway>,
-        basis: &Basis,
+        (route, captures): (&Route, &Captures<'_>),
+        caller: &Caller,
         strip: Option<Strip>,
     ) -> Result<Grant, Reason> {
-        let Policy { contract, carriers, .. } = &*self.policy;
-        let mut grant = contract.grant(request, gateway, &basis.caller)?;
+        let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures))?;
+        let carriers = &self.policy.carriers;
         if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
             let stripped = carriers.strip(request, &grant.told, how)?;
-            grant.stripped = (stripped != Stripped::default()).then(|| Box::new(stripped));
+            if stripped != Stripped::default() {
+                grant.own.get_or_insert_default().stripped = stripped;
+            }
         }
         Ok(grant)
     }

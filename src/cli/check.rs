@@ -1,14 +1,20 @@
 //! `portcullis check`: all that is wrong with a policy, or what each of its routes asks for.
 
+mod gateway;
+
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{PolicyFile, count, load, print};
+use crate::clock;
 use crate::config::effective::Above;
-use crate::config::{Compiled, Effective, Origin, Problems};
+use crate::config::envoy::is_finding;
+use crate::config::lint::is_lint;
+use crate::config::{Compiled, Effective, Origin, Problem, Problems, Severity};
 
 /// The widest column that others are aligned to.
 const WIDEST: usize = 40;
@@ -17,6 +23,12 @@ const WIDEST: usize = 40;
 pub(super) struct Check {
     #[command(flatten)]
     policy: PolicyFile,
+    /// An Envoy configuration (YAML, JSON or a config dump) to hold against the policy
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
+    /// End with 1 where there is a warning
+    #[arg(long)]
+    deny_warnings: bool,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
@@ -36,10 +48,13 @@ enum Form {
 impl Check {
     pub fn run(self) -> ExitCode {
         let origin = Origin { stubs: self.stub_secrets, ..self.policy.origin() };
+        if let Some(gateway) = &self.gateway {
+            return gateway::run(gateway, &self.policy, &origin, self.format, self.deny_warnings);
+        }
         let compiled = match self.format {
             Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = origin.load();
+                let loaded = origin.load().map(|compiled| compiled.warned_at(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),
@@ -48,7 +63,8 @@ impl Check {
                 loaded.ok()
             }
         };
-        if compiled.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let passes = compiled.is_some_and(|compiled| !self.deny_warnings || compiled.warnings.is_empty());
+        if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -83,7 +99,18 @@ fn text(compiled: &Compiled) -> String {
 }
 
 fn told(problems: &Problems) -> Value {
-    json!({"ok": !problems.has_errors(), "problems": problems, "more_problems": problems.untold()})
+    let told = |problem: &Problem| {
+        let mut told = json!(problem);
+        let has_page = problem.severity == Severity::Warning && is_lint(problem.code);
+        if (has_page || is_finding(problem.code))
+            && let Some(members) = told.as_object_mut()
+        {
+            members.insert("doc".into(), format!("docs/lints.md#{}", problem.code).into());
+        }
+        told
+    };
+    let list: Vec<Value> = problems.as_slice().iter().map(told).collect();
+    json!({"ok": !problems.has_errors(), "problems": list, "more_problems": problems.untold()})
 }
 
 fn json(compiled: &Compiled) -> Value {
@@ -165,5 +192,7 @@ policy {}: 3 routes, 1 issuer, 0 tests
         let (_, problems) = compile("p.yaml", "routes: {/a: rule:x}", &|_| Err(std::io::ErrorKind::NotFound.into()));
         let told = super::told(&problems);
         assert_eq!((&told["ok"], &told["problems"][0]["code"]), (&false.into(), &"bad_rule".into()));
+        let (_, problems) = compile("p.yaml", "routes: {/a/: public}", &|_| Err(std::io::ErrorKind::NotFound.into()));
+        assert_eq!(super::told(&problems)["problems"][0]["doc"], "docs/lints.md#trailing_slash");
     }
 }

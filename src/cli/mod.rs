@@ -12,11 +12,12 @@ mod token;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::clock;
 use crate::config::{Compiled, Origin, Problems};
 use crate::feed::config::PolicyFile as Followed;
 
@@ -46,11 +47,14 @@ enum Command {
     Schema(schema::Schema),
 }
 
+/// Where the policy is that no argument names.
+const POLICY: &str = "portcullis.yaml";
+
 /// Where the policy is.
 #[derive(Args)]
 struct PolicyFile {
     /// The policy file; given again, a file that is laid over it with what differs from place to place
-    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = POLICY)]
     files: Vec<PathBuf>,
 }
 
@@ -69,6 +73,11 @@ pub fn run() -> ExitCode {
 }
 
 impl PolicyFile {
+    /// Whether there is a policy to read: one that is named counts, be it there or not.
+    fn is_there(&self) -> bool {
+        self.files != [Path::new(POLICY)] || self.files.iter().any(|file| file.exists())
+    }
+
     /// Where the policy is loaded from.
     fn origin(&self) -> Origin {
         self.files.clone().into()
@@ -87,7 +96,7 @@ impl PolicyFile {
 
 /// Loads a policy; tells what is wrong with it on standard error, and what was not there.
 fn load(origin: &Origin) -> Option<Compiled> {
-    match origin.load() {
+    match origin.load().map(|compiled| compiled.warned_at(clock::now())) {
         Ok(compiled) => {
             tell(&compiled.warnings);
             if !compiled.stubs.is_empty() {

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
 use super::{PolicyFile, environments, load, print, tell};
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::policy::Policy;
-use crate::config::file::{Expectation, Row, Who};
+use crate::config::file::{Expectation, Named, Row, Who};
 use crate::config::{Compiled, Origin, Variables};
 use crate::dev::rehearsal::{Call, Rehearsal};
 
@@ -140,8 +141,8 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
     }
     match decision.verdict() {
         Verdict::Allow(grant) => headers(row, grant),
-        Verdict::Deny(_) if row.headers.is_empty() => Ok(()),
-        Verdict::Deny(_) => Err("headers are expected, and nothing reaches the upstream where it is denied".into()),
+        Verdict::Deny(_) if row.headers.is_empty() && row.responses.is_empty() && row.query.is_empty() => Ok(()),
+        Verdict::Deny(_) => Err("something to be told is expected, and nothing is where it is denied".into()),
     }
 }
 
@@ -183,6 +184,9 @@ fn why(policy: &Policy, decision: &Decision) -> String {
     let meaning = basis.reason.map(|reason| reason.meaning()).unwrap_or_default();
     let rule = match basis.rule {
         Some(RuleRef::Route(id)) => policy.route(id).map(|route| format!("{}: {}", route.key, route.text)),
+        Some(RuleRef::RouteForbid(id)) => {
+            policy.route(id).and_then(|route| route.deny.as_ref()).map(|deny| deny.text.to_string())
+        }
         Some(RuleRef::Guard(at)) => named(&policy.guards, at).map(|guard| format!("guard {guard}")),
         Some(RuleRef::Forbid(at)) => named(&policy.forbids, at).map(|forbid| format!("forbid {forbid}")),
         None => basis.route.and_then(|id| policy.route(id)).map(|route| format!("{}: {}", route.key, route.text)),
@@ -197,14 +201,30 @@ fn named(rules: &[crate::authz::policy::Named], at: u32) -> Option<String> {
 }
 
 fn headers(row: &Row, grant: &Grant) -> Result<(), String> {
-    for (name, expected) in &row.headers {
-        let lower = name.value.to_ascii_lowercase();
-        let set = grant.set().find(|(set, _)| **set == *lower.as_bytes());
-        let set = set.map(|(_, value)| String::from_utf8_lossy(value));
-        if set.as_deref() != expected.as_deref() {
+    let text = |value: &Bytes| String::from_utf8_lossy(value).into_owned();
+    let header = |told: &Bytes, name: &str| told.eq_ignore_ascii_case(name.as_bytes());
+    compare("the upstream", &row.headers, |name| {
+        grant.set().find(|(set, _)| header(set, name)).map(|(_, value)| text(value))
+    })?;
+    compare("the caller", &row.responses, |name| {
+        grant.responses().find(|(set, _)| header(set, name)).map(|(_, value)| text(value))
+    })?;
+    compare("the query", &row.query, |name| {
+        grant.query().find(|(set, _)| *set == name.as_bytes()).map(|(_, value)| text(value))
+    })
+}
+
+fn compare(
+    who: &str,
+    expected: &[Named<Option<Box<str>>>],
+    told: impl Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    for (name, expected) in expected {
+        let got = told(&name.value);
+        if got.as_deref() != expected.as_deref() {
             let shown = |value: Option<&str>| value.map_or("nothing".to_owned(), |value| format!("`{value}`"));
-            let (expected, got) = (shown(expected.as_deref()), shown(set.as_deref()));
-            return Err(format!("the upstream gets {got} in {}, expected was {expected}", name.value));
+            let (expected, got) = (shown(expected.as_deref()), shown(got.as_deref()));
+            return Err(format!("{who} gets {got} in {}, expected was {expected}", name.value));
         }
     }
     Ok(())
@@ -241,6 +261,23 @@ sign_in: https://login.example.com/
   - [{sub: u, roles: []}, GET /admin, deny]
 ";
         assert_eq!(run(tests), ["5 passed, 0 failed"]);
+    }
+
+    #[test]
+    fn a_row_tells_what_the_caller_and_the_query_should_get() {
+        let tests = "response_headers: {X-For: sub}
+query: {set: {user: sub}}
+tests:
+  - {as: {sub: u1, roles: [admin]}, ask: GET /admin, expect: allow, response_headers: {x-for: u1, x-other: ~}, query: {user: u1, x: ~}}
+  - {as: anonymous, ask: GET /health, expect: allow, response_headers: {X-For: x}}
+  - {as: anonymous, ask: GET /health, expect: allow, query: {user: x}}
+  - {as: anonymous, ask: GET /admin, expect: deny, query: {user: ~}}
+";
+        let said = run(tests);
+        assert!(said[0].ends_with("the caller gets nothing in X-For, expected was `x`"), "{said:?}");
+        assert!(said[1].ends_with("the query gets nothing in user, expected was `x`"), "{said:?}");
+        assert!(said[2].contains("nothing is where it is denied"), "{said:?}");
+        assert_eq!(said[3], "1 passed, 3 failed");
     }
 
     #[test]

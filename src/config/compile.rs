@@ -4,6 +4,7 @@ mod advice;
 mod browser;
 mod condition;
 mod gateway;
+mod grant;
 mod hosts;
 mod issuer;
 mod order;
@@ -12,6 +13,7 @@ mod rule;
 mod service;
 mod site;
 mod team;
+mod tell;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -24,9 +26,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::lint::{Silence, lint};
 pub use super::reference::Secret;
 use super::reference::Surroundings;
-use crate::authz::credential::strip::Carriers;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
@@ -38,6 +40,8 @@ const MAX_ISSUERS: usize = 256;
 const MAX_GUARDS: usize = 1_000;
 /// How many forbids a policy may have: each is evaluated in every check.
 const MAX_FORBIDS: usize = 1_000;
+/// How many grants a policy may have.
+const MAX_GRANTS: usize = 10_000;
 /// How many roles a policy may derive: each is evaluated for every new token.
 const MAX_ROLES: usize = 1_000;
 
@@ -60,6 +64,8 @@ pub struct Compiled {
     pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// When each grant ends.
+    pub endings: Vec<grant::Ending>,
     /// The references that read as a stub.
     pub stubs: Vec<Box<str>>,
     /// What may not do what was meant; never an error.
@@ -118,10 +124,32 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     let mut compiler = Compiler::new(name, text, &file, around, problems);
     let compiled = compiler.compiled();
     let mut problems = compiler.problems;
+    let mut silence = Silence::new(&file);
+    problems.accept(|problem| silence.accepts(problem));
+    if let Some(compiled) = &compiled {
+        let found = lint(&file, &compiled.policy);
+        let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
+        left.extend(silence.unneeded());
+        left.into_iter().for_each(|problem| problems.report(problem));
+    }
     problems.sort();
     problems.forget();
     let compiled = compiled.filter(|_| !problems.has_errors());
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
+}
+
+impl Compiled {
+    /// Sorts what issuers there are into those with keys and those whose keys are fetched.
+    fn take_keys(&mut self, made: Vec<issuer::Made>) {
+        for issuer::Made { policy, keys } in made {
+            match keys {
+                issuer::Keys::Fixed(state) => _ = self.fixed.insert(Arc::clone(&policy.name), state),
+                issuer::Keys::Fed { from, allow_http, refresh } => {
+                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
+                }
+            }
+        }
+    }
 }
 
 /// One file while it is compiled.
@@ -209,16 +237,15 @@ impl<'f> Compiler<'f> {
         self.host_sets();
         let lines = self.lines();
         let derived = self.derived();
-        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
-        let guards = self.guards(&lines);
-        let forbids = self.forbids();
-        let routes = self.routes(&lines);
+        let contracts = self.contracts(&lines);
+        let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
+        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
+        let (guards, forbids) = (self.guards(&lines), self.forbids());
+        let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
-        let contract = self.contract(&lines);
-        let gateways = self.gateways();
-        let services = self.services();
-        let settings = self.settings();
-        let cors = self.cors();
+        let (grants, services) = (self.grants(), self.services());
+        let (gateways, settings) = (self.gateways(), self.settings());
+        let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -237,12 +264,12 @@ impl<'f> Compiler<'f> {
                 guards,
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
+                grants: grants?,
                 gateways: Gateways::new(gateways),
                 services,
-                contract: contract?,
                 relaxed: self.relaxed(),
-                carriers: Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter())),
-                sign_in: self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)),
+                carriers: issuer::carriers(&made),
+                sign_in,
                 cors: cors?,
             }),
             fixed: HashMap::new(),
@@ -250,23 +277,18 @@ impl<'f> Compiler<'f> {
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: lines
-                .iter()
-                .map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key })
-                .collect(),
+            places: self.places(&lines),
             tests: self.file.tests.clone(),
+            endings: self.endings(),
             stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
         };
-        for issuer::Made { policy, keys } in made {
-            match keys {
-                issuer::Keys::Fixed(state) => _ = compiled.fixed.insert(Arc::clone(&policy.name), state),
-                issuer::Keys::Fed { from, allow_http, refresh } => {
-                    compiled.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
-                }
-            }
-        }
+        compiled.take_keys(made);
         Some(compiled)
+    }
+
+    fn places(&self, lines: &[route::Line]) -> Vec<Place> {
+        lines.iter().map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key }).collect()
     }
 
     fn report(&mut self, problem: Problem) {
@@ -278,6 +300,10 @@ impl<'f> Compiler<'f> {
         self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
         self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
         self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        if let Some(first) = self.file.grants.first().filter(|_| self.file.grants.len() > MAX_GRANTS) {
+            let message = format!("a policy has at most {MAX_GRANTS} grants, this has {}", self.file.grants.len());
+            self.report(Problem::error("too_many", first.span, message));
+        }
     }
 
     fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {

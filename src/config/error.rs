@@ -288,10 +288,13 @@ impl Problems {
         if self.hidden.is_broken(problem.span) {
             return;
         }
-        if problem.severity == Severity::Error {
+        let is_error = problem.severity == Severity::Error;
+        // Warnings never take the place of an error, nor keep a file from loading by their number.
+        let full = if is_error { self.is_full() } else { self.warnings() >= MAX_KEPT };
+        if is_error {
             self.errors = self.errors.saturating_add(1);
         }
-        if self.is_full() {
+        if full {
             self.untold = self.untold.saturating_add(1);
             return;
         }
@@ -309,10 +312,25 @@ impl Problems {
         self.errors > 0
     }
 
-    /// Whether further problems are counted, but no longer kept.
+    /// Whether further errors are counted, but no longer kept.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.list.len() >= MAX_KEPT
+        self.errors >= MAX_KEPT
+    }
+
+    fn warnings(&self) -> usize {
+        self.list.iter().filter(|problem| problem.severity == Severity::Warning).count()
+    }
+
+    /// Forgets the warnings that somebody has accepted.
+    pub fn accept(&mut self, mut accepted: impl FnMut(&Problem) -> bool) {
+        self.list.retain(|problem| problem.severity == Severity::Error || !accepted(problem));
+    }
+
+    /// Whether there is any problem, warnings included.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.untold == 0
     }
 
     /// How many problems there are beyond those kept.
@@ -530,13 +548,15 @@ error[route_clash]: twice
         for line in (1..=150).rev() {
             problems.report(Problem::warning("w", Span { line, ..Span::default() }, "w"));
         }
-        assert!(!problems.has_errors() && problems.is_full());
+        assert!(!problems.has_errors() && !problems.is_full(), "warnings do not keep a file from loading");
         problems.report(Problem::error("e", Span::default(), "e"));
         problems.sort();
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 51));
-        assert_eq!(problems.as_slice()[0].span.line, 51);
-        assert!(problems.to_string().ends_with("... and 51 more\n"));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 50));
+        assert_eq!((problems.as_slice()[0].code, problems.as_slice()[1].span.line), ("e", 51));
+        assert!(problems.to_string().ends_with("... and 50 more\n"));
+        problems.accept(|problem| problem.span.line < 150);
+        assert_eq!(problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>(), ["e", "w"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod browser;
 mod gateway;
+mod grant;
 mod header;
 mod include;
 mod issuer;
@@ -14,7 +15,8 @@ use std::collections::HashMap;
 pub use super::source::FileId;
 pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
-pub use header::{Format, Header, Metadata, Source};
+pub use grant::Grant;
+pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
@@ -23,6 +25,7 @@ pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::lint::{LINTS, is_lint};
 use super::overlay;
 use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
@@ -36,14 +39,18 @@ pub(super) const TOP: Section = Section {
         "include",
         "headers",
         "headers_kept",
+        "response_headers",
+        "query",
         "metadata",
         "routes",
         "guards",
         "deny",
         "roles",
+        "grants",
         "gateways",
         "services",
         "paths",
+        "lints",
         "public_url",
         "sign_in",
         "cors",
@@ -54,13 +61,25 @@ pub(super) const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &["grants", "store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
+    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
     never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "when", "issuers", "cors", "sign_in", "credential"],
-    later: &["deny", "headers", "limit", "audience", "max_age", "acr", "mint"],
+    accepted: &[
+        "allow",
+        "when",
+        "issuers",
+        "deny",
+        "audience",
+        "headers",
+        "response_headers",
+        "query",
+        "cors",
+        "sign_in",
+        "credential",
+    ],
+    later: &["limit", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -73,12 +92,16 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*.secret", issuer::SECRET.accepted),
     ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
+    ("response_headers.*", header::HEADER.accepted),
+    ("query", header::QUERY.accepted),
+    ("query.set.*", header::PARAMETER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
     ("routes.*.cors", browser::SHARING.accepted),
     ("routes.*.sign_in", browser::SIGN_IN.accepted),
     ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
+    ("grants.*", grant::GRANT.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
@@ -100,18 +123,16 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
+    /// What is told on all routes.
+    pub tells: Tells,
     /// Named sets of hosts.
     pub hosts: Vec<Named<Vec<Text>>>,
     /// What is given to the files of teams.
     pub includes: Vec<Include>,
     /// The files of teams.
     pub teams: HashMap<FileId, Team>,
-    /// The headers that the upstream trusts.
-    pub headers: Vec<Header>,
     /// Headers of well-known families that are not ours to remove.
     pub headers_kept: Vec<Text>,
-    /// What the gateway is told beside the headers.
-    pub metadata: Vec<Metadata>,
     /// The route table, in file order.
     pub routes: Vec<Route>,
     /// Rules that must hold as well, by pattern.
@@ -120,12 +141,18 @@ pub struct File {
     pub deny: Vec<Named<Rule>>,
     /// Roles that the policy derives, by name.
     pub roles: Vec<Named<Rule>>,
+    /// Roles that single principals are given for a time.
+    pub grants: Vec<Grant>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
     /// Workloads by name.
     pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
+    /// The warnings that were accepted, by their codes: the names of the lines that they are about.
+    pub lints: Vec<Named<Vec<Text>>>,
+    /// The sections that were written, and where.
+    pub sections: Vec<(&'static str, Span)>,
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
@@ -163,6 +190,12 @@ pub struct Route {
     pub issuers: Option<Vec<Text>>,
     /// What it says to browsers.
     pub browser: OfRoute,
+    /// What must not hold.
+    pub deny: Option<Box<Rule>>,
+    /// Whom a token must be for as well; empty where the file does not say.
+    pub audience: Vec<Text>,
+    /// What is told on it alone, beside what is told on all or in its place.
+    pub tells: Option<Box<Tells>>,
 }
 
 /// A rule as it was written.
@@ -236,21 +269,23 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
+        tells: header::tells(reader, top),
         hosts: named(reader, top, "hosts", |reader, _, node| {
             Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
         }),
-        headers: header::headers(reader, top),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
-        metadata: header::metadata(reader, top),
         routes,
         guards: named(reader, top, "guards", |reader, _, node| rule(reader, node)),
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
+        grants: grant::grants(reader, top),
         gateways: named(reader, top, "gateways", gateway::gateway),
         services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
         sign_in: browser::sign_in(reader, top),
         cors: browser::cors(reader, top),
+        lints: named(reader, top, "lints", lint),
+        sections: top.keys().collect(),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -264,6 +299,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         teams: HashMap::new(),
         lost: Vec::new(),
     };
+    header::compare(reader, &file.tells, &file.routes, &file.headers_kept);
     file.lost = reader.lost();
     include::included(reader, top, &mut file, &names, around);
     file
@@ -298,10 +334,34 @@ fn named<T>(
     read
 }
 
+/// The lines for which a warning is accepted.
+fn lint(reader: &mut Reader, code: &Text, node: &Node) -> Option<Vec<Text>> {
+    if !is_lint(&code.value) {
+        let cure = match nearest(&code.value, LINTS.iter().map(|(code, _)| *code)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "the code that stands in brackets in a warning, as in warning[route_more_open]".into(),
+        };
+        let message = format!("there is no warning `{}`", super::shape::brief(&code.value));
+        reader.report(Problem::error("unknown_lint", code.span, message).cure(cure));
+        return None;
+    }
+    Some(reader.texts(node, "an entry of `lints`"))
+}
+
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
-    let routes = named(reader, top, "routes", |reader, _, node| {
+    let routes = named(reader, top, "routes", |reader, key, node| {
         let Some(long) = long_form(node) else {
-            return rule(reader, node).map(|rule| (rule, None, None, OfRoute::default()));
+            let rule = rule(reader, node)?;
+            return Some(Route {
+                key: key.clone(),
+                rule,
+                when: None,
+                issuers: None,
+                browser: OfRoute::default(),
+                deny: None,
+                audience: Vec::new(),
+                tells: None,
+            });
         };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
@@ -313,15 +373,30 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
         let browser = browser::of_route(reader, &fields, top);
+        let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
+        let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
+        let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
+        let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
         let rule = rule(reader, fields.get("allow")?)?;
+        // What narrows and cannot be read takes the route with it.
+        let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
         // A condition that cannot be read is no condition less.
-        Some((rule, accepted, when.map_or(Some(None), |when| when.map(Some))?, browser))
+        let when = when.map_or(Some(None), |when| when.map(Some))?;
+        Some(Route {
+            key: key.clone(),
+            rule,
+            when,
+            issuers: accepted,
+            browser,
+            deny,
+            audience: audience.unwrap_or_default(),
+            tells,
+        })
     });
     if !top.has("routes") && !top.has("include") && top.is_policy() {
         reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    let route = |(key, (rule, issuers, when, browser))| Route { key, rule, when, issuers, browser };
-    routes.into_iter().map(route).collect()
+    routes.into_iter().map(|(_, route)| route).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -483,14 +558,17 @@ hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
-  X-Tenant: {from: https://acme.com/tenant}
+  X-Tenant: {from: https://acme.com/tenant, default: none}
+  X-Plan: {value: gold}
+response_headers: {X-Served-For: sub, X-Frame-Options: {value: DENY}}
+query: {set: {tenant: claim:tenant}, remove: [debug]}
 headers_kept: [Remote-User]
 metadata: {user: sub, tier: claim:tier}
 routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner]}
+  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts], headers: {X-Route: route}, response_headers: {X-A: {value: b}}, query: {remove: a}}
   /browser:
     allow: role:a
     cors: {origins: [https://app.example.com], credentials: true}
@@ -498,7 +576,9 @@ routes:
     credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
+lints: {holds_by_absence: [/any]}
 roles: {admin: group:platform or claim:department=it}
+grants: [{principal: main/u1, role: admin, until: 2026-12-01T00:00:00Z, ticket: OPS-1}]
 gateways:
   edge: {by: unix}
   far:
@@ -529,7 +609,7 @@ log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -563,7 +643,7 @@ tests:
         assert_eq!((&*name.value, &*main.issuer.value), ("main", "https://id.example.com/realms/shop"));
         assert_eq!(main.leeway.as_secs(), 60);
         assert_eq!(main.from[0].value, Credential::Bearer);
-        assert_eq!(file.headers[1].source.value, Source::Roles);
+        assert_eq!(file.tells.headers[1].source.value, Source::Roles);
         assert_eq!(file.tests.len(), 4);
         assert_eq!(&*file.tests[1].ask.value.target, "/profile/u1");
         assert_eq!(file.tests[1].headers[0].1.as_deref(), Some("u1"));
@@ -588,12 +668,18 @@ tests:
             (&SecretPlace::File("shared.key".into()), Encoding::Hex)
         );
         assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
-        assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
-        assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
-        assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
+        assert_eq!(file.tells.headers[1].format.unwrap().value, Format::Comma);
+        assert_eq!(file.tells.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
+        assert_eq!(file.tells.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
         assert_eq!(file.routes[3].when.as_ref().map(|when| &*when.value), Some("claims.level > 2"));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
+        assert!(matches!(file.routes[3].deny.as_deref(), Some(Rule::Text(_))));
+        assert_eq!(file.routes[3].audience.len(), 2);
+        assert_eq!(
+            (&*file.grants[0].principal.value, file.grants[0].until.value),
+            ("main/u1", crate::authz::time::Timestamp::from_secs(1_796_083_200))
+        );
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
         assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 3));
@@ -724,7 +810,7 @@ limit: 3
         let unknown: String = (0..60_000).map(|key| format!("issuer{key}: 1\n")).collect();
         let (_, problems) = parse("x", &unknown);
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 59_901));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 59_900));
         let long = format!("routes:\n  /a: {}\n", "x".repeat(1_000_000));
         assert_eq!(found(&long), [(2, 7, "value_too_long")]);
         assert_eq!(found("routes:\n  /a: !!binary cm9sZTp4\n"), [(2, 7, "tag")]);

@@ -3,8 +3,10 @@
 pub mod compile;
 pub mod dotenv;
 pub mod effective;
+pub mod envoy;
 pub mod error;
 pub mod file;
+pub mod lint;
 pub mod origin;
 mod overlay;
 pub mod reference;

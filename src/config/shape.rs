@@ -58,6 +58,11 @@ impl<'n> Fields<'n> {
         self.entries.iter().any(|(name, ..)| *name == key)
     }
 
+    /// The keys that were written, and where.
+    pub fn keys(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        self.entries.iter().map(|(name, span, _)| (*name, *span))
+    }
+
     /// Where the key was written.
     pub fn key(&self, key: &str) -> Option<Span> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)

@@ -70,12 +70,12 @@ impl PolicyFile {
         let (changed, changes) = mpsc::channel(1);
         let mut watched = Watched::new(changed);
         watched.look(&origin.files());
-        let mut compiled = origin.load()?;
+        let mut compiled = loaded(&origin)?;
         for _ in 0..ROUNDS {
             if !watched.look(&compiled.files) {
                 break;
             }
-            compiled = origin.load()?;
+            compiled = loaded(&origin)?;
         }
         Ok((Self { origin, watched, changes }, compiled))
     }
@@ -117,6 +117,11 @@ impl Reloads {
     pub fn status(&self) -> watch::Receiver<ReloadStatus> {
         self.status.clone()
     }
+}
+
+/// Loads the files, and warns of what has ended meanwhile.
+fn loaded(origin: &Origin) -> Result<Compiled, Problems> {
+    origin.load().map(|compiled| compiled.warned_at(clock::now()))
 }
 
 struct Follower {
@@ -190,7 +195,7 @@ impl Follower {
     async fn load(&self) -> Result<Compiled, Problems> {
         let origin = self.origin.clone();
         let name = origin.name();
-        tokio::task::spawn_blocking(move || origin.load()).await.unwrap_or_else(|_| {
+        tokio::task::spawn_blocking(move || loaded(&origin)).await.unwrap_or_else(|_| {
             let mut problems = Problems::of(&name, "");
             let message = "the file could not be compiled: this is an error of ours";
             problems.report(Problem::error("internal_error", Span::START, message));

@@ -16,14 +16,14 @@ use prost::Message;
 use crate::authorizer::{Answered, Authorizer};
 use crate::authz::accept::Form;
 use crate::authz::cors::Listed;
-use crate::authz::credential::strip::Stripped;
-use crate::authz::decision::{Datum, Decision, Denial, Verdict};
+use crate::authz::decision::{Decision, Denial, Own, Verdict};
 use crate::authz::header::Told;
+use crate::authz::json::Json;
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Malformed, Proof, Raw};
 
 use pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, QueryParameter};
 use pb::envoy::service::auth::v3::check_response::HttpResponse;
 use pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use pb::envoy::r#type::v3::HttpStatus;
@@ -130,10 +130,10 @@ fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, 
 fn encode(answered: &Answered) -> Bytes {
     match answered.decision.verdict() {
         // The same caller is told the same each time: the answer is made once, and shared.
-        Verdict::Allow(grant) if grant.aliases().is_empty() && grant.stripped().is_none() => {
-            grant.told().encoded(|told| frame(&allow(told, &[], None)))
-        }
-        Verdict::Allow(grant) => frame(&allow(grant.told(), grant.aliases(), grant.stripped())),
+        Verdict::Allow(grant) => match grant.own() {
+            None => grant.told().encoded(|told| frame(&allow(told, &Own::default()))),
+            Some(own) => frame(&allow(grant.told(), own)),
+        },
         Verdict::Deny(denial) => frame(&deny(denial, answered)),
     }
 }
@@ -153,15 +153,21 @@ fn frame(response: &CheckResponse) -> Bytes {
 /// `CheckResponse { status: { code: 7 } }` in its frame, which Envoy answers with a bare 403.
 const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
 
-fn allow(told: &Told, aliases: &[Bytes], stripped: Option<&Stripped>) -> CheckResponse {
-    let nothing = Stripped::default();
-    let Stripped { set, remove, query } = stripped.unwrap_or(&nothing);
-    let headers = told.set().iter().chain(set);
+fn allow(told: &Told, own: &Own) -> CheckResponse {
+    let headers = |told: &[(Bytes, Bytes)], own: &[(Bytes, Bytes)], stripped: &[(Bytes, Bytes)]| {
+        let all = told.iter().chain(own).chain(stripped);
+        all.map(|(name, value)| overwrite(name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    let stripped = &own.stripped;
+    let query = told.query().iter().chain(&own.query);
     let ok = OkHttpResponse {
-        headers: headers.map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
-        headers_to_remove: [told.unset(), aliases, remove].concat(),
-        query_parameters_to_remove: query.clone(),
-        ..OkHttpResponse::default()
+        headers: headers(told.set(), &own.set, &stripped.set),
+        headers_to_remove: [told.unset(), &own.aliases, &stripped.remove].concat(),
+        response_headers_to_add: headers(told.responses(), &own.responses, &[]),
+        query_parameters_to_set: query
+            .map(|(key, value)| QueryParameter { key: key.clone(), value: value.clone() })
+            .collect(),
+        query_parameters_to_remove: [&*own.query_removed, &stripped.query].concat(),
     };
     let fields: std::collections::BTreeMap<_, _> =
         told.metadata().iter().map(|(name, datum)| (lossy(name), value(datum))).collect();
@@ -182,13 +188,17 @@ fn overwrite(name: Bytes, value: Bytes) -> HeaderValueOption {
     }
 }
 
-fn value(datum: &Datum) -> prost_types::Value {
+fn value(datum: &Json) -> prost_types::Value {
     use prost_types::value::Kind;
     let kind = match datum {
-        Datum::Text(text) => Kind::StringValue(lossy(text)),
-        Datum::List(members) => {
-            let text = |member: &Bytes| prost_types::Value { kind: Some(Kind::StringValue(lossy(member))) };
-            Kind::ListValue(prost_types::ListValue { values: members.iter().map(text).collect() })
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Json::Text(text) => Kind::StringValue(text.to_string()),
+        Json::List(items) => Kind::ListValue(prost_types::ListValue { values: items.iter().map(value).collect() }),
+        Json::Object(object) => {
+            let fields = object.iter().map(|(name, member)| (name.to_owned(), value(member)));
+            Kind::StructValue(prost_types::Struct { fields: fields.collect() })
         }
     };
     prost_types::Value { kind: Some(kind) }

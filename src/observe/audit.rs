@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Observed;
 use crate::authz::decision::RuleRef;
 use crate::authz::decision_id::DecisionId;
+use crate::authz::grant::Grant;
 use crate::authz::identity::Principal;
 use crate::authz::policy::Policy;
 use crate::authz::reason::Reason;
@@ -41,6 +42,8 @@ pub struct Line {
     id: Option<DecisionId>,
     policy: Option<Arc<Policy>>,
     principal: Option<Principal>,
+    /// The grants in force, of which there are nearly always none.
+    grants: Box<[Grant]>,
     route: Option<RouteId>,
     rule: Option<RuleRef>,
     reason: Option<Reason>,
@@ -147,6 +150,7 @@ impl Line {
             id,
             policy: policy.cloned(),
             principal: basis.caller.acting().map(|identity| identity.principal().clone()),
+            grants: basis.caller.acting().map(|identity| identity.grants().into()).unwrap_or_default(),
             route: basis.route,
             rule: basis.rule,
             reason: basis.reason,
@@ -161,6 +165,7 @@ impl Line {
         let policy = self.policy.as_deref()?;
         let (list, place) = match rule {
             RuleRef::Route(id) => return policy.route(id).map(|route| &*route.text),
+            RuleRef::RouteForbid(id) => return policy.route(id)?.deny.as_ref().map(|deny| &*deny.text),
             RuleRef::Guard(place) => (&policy.guards, place),
             RuleRef::Forbid(place) => (&policy.forbids, place),
         };
@@ -193,6 +198,15 @@ impl Line {
                 }
             }
             None => to.extend_from_slice(b"null"),
+        }
+        if !self.grants.is_empty() {
+            to.extend_from_slice(b",\"grants\":");
+            for (at, grant) in self.grants.iter().enumerate() {
+                to.push(if at == 0 { b'[' } else { b',' });
+                let ticket = grant.ticket.as_ref().map(|ticket| format!(" {ticket}")).unwrap_or_default();
+                string(to, format!("{}{ticket}", grant.role).as_bytes());
+            }
+            to.push(b']');
         }
         member(to, "method", filled(self.text.get(..method_ends)));
         member(to, "host", filled(self.text.get(method_ends..host_ends)));
@@ -328,6 +342,17 @@ mod tests {
                 id: None,
                 policy: None,
                 principal,
+                grants: if secs == 8 {
+                    let until = Timestamp::from_secs(9);
+                    let grant = |role: &str, ticket: Option<&str>| Grant {
+                        role: role.into(),
+                        until,
+                        ticket: ticket.map(Into::into),
+                    };
+                    Box::new([grant("admin", Some("OPS-1\"")), grant("x", None)])
+                } else {
+                    Box::default()
+                },
                 route: None,
                 rule: None,
                 reason: None,
@@ -341,6 +366,8 @@ mod tests {
             let line: serde_json::Value = serde_json::from_slice(&written).unwrap();
             assert_eq!(line["time"], rfc3339(Timestamp::from_millis(secs * 1_000 + 5)));
             assert_eq!(line["caller"], format!("main/{subject}"));
+            let grants = if secs == 8 { serde_json::json!(["admin OPS-1\"", "x"]) } else { serde_json::Value::Null };
+            assert_eq!(line.get("grants").cloned().unwrap_or_default(), grants);
             assert_eq!(
                 (&line["method"], &line["host"], &line["verdict"]),
                 (&"GET".into(), &"h".into(), &"allow".into())

@@ -93,13 +93,19 @@ struct Case {
     /// Headers that pass as the caller sent them.
     #[serde(default)]
     untouched: Vec<String>,
+    /// Headers of the response to the caller; null where none of that name is set.
+    #[serde(default)]
+    response: BTreeMap<String, Option<String>>,
+    /// Parameters of the query that are set; null where none of that name is.
+    #[serde(default)]
+    query: BTreeMap<String, Option<String>>,
+    /// All parameters of the query that are removed, as they were spelt.
+    #[serde(default)]
+    query_removed: Option<BTreeSet<String>>,
     #[serde(default)]
     location: Option<String>,
     #[serde(default)]
     challenge: Option<String>,
-    /// Query parameters that are removed.
-    #[serde(default)]
-    unasked: Vec<String>,
     /// How the body of a denial is written: `problem`, `html` or `text`.
     #[serde(default)]
     form: Option<String>,
@@ -221,9 +227,20 @@ fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
     }
     let words: Vec<&str> = expect.split(' ').collect();
     match (words.as_slice(), answer) {
-        (["allow"], Answer::Allow { set, removed, query }) => {
-            if !query.iter().eq(&case.unasked) {
-                return Err(format!("{query:?} are removed from the query"));
+        (["allow"], Answer::Allow { set, removed, responses, query, query_removed }) => {
+            for (name, expected) in &case.response {
+                let got = responses.get(&name.to_ascii_lowercase());
+                if got != expected.as_ref() {
+                    return Err(format!("{name} of the response is {got:?}, not {expected:?}"));
+                }
+            }
+            for (name, expected) in &case.query {
+                if query.get(name) != expected.as_ref() {
+                    return Err(format!("the parameter {name} is {:?}, not {expected:?}", query.get(name)));
+                }
+            }
+            if let Some(expected) = case.query_removed.as_ref().filter(|expected| *expected != query_removed) {
+                return Err(format!("the parameters {query_removed:?} are removed, not {expected:?}"));
             }
             for (name, expected) in &case.upstream {
                 let name = name.to_ascii_lowercase();

@@ -66,8 +66,10 @@ pub enum Answer {
     Allow {
         set: BTreeMap<String, String>,
         removed: BTreeSet<String>,
+        responses: BTreeMap<String, String>,
+        query: BTreeMap<String, String>,
         /// Query parameters that are removed.
-        query: BTreeSet<String>,
+        query_removed: BTreeSet<String>,
     },
     Deny {
         status: u16,
@@ -147,7 +149,9 @@ pub fn of_decision(decision: &Decision) -> Answer {
         Verdict::Allow(grant) => Answer::Allow {
             set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
             removed: grant.remove().map(text).collect(),
-            query: grant.stripped().iter().flat_map(|stripped| &stripped.query).map(text).collect(),
+            responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
+            query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
+            query_removed: grant.query_removed().map(text).collect(),
         },
         Verdict::Deny(denial) => {
             assert_eq!(decision.basis().reason, Some(denial.reason()));
@@ -248,14 +252,25 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
                 assert!(!set.contains_key(name), "{name} is set and removed");
                 assert!(!name.starts_with(':') && name != "host", "{name} is removed");
             }
-            assert!(ok.response_headers_to_add.is_empty() && ok.query_parameters_to_set.is_empty());
+            let responses = headers(&ok.response_headers_to_add);
+            let mut query = BTreeMap::new();
+            for parameter in ok.query_parameters_to_set {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                assert!(parameter.value.bytes().all(plain), "Envoy refuses it: {}", parameter.value);
+                assert!(
+                    !ok.query_parameters_to_remove.contains(&parameter.key),
+                    "{} is set and removed",
+                    parameter.key
+                );
+                assert_eq!(query.insert(parameter.key, parameter.value), None, "a parameter twice");
+            }
             let count = ok.headers_to_remove.len();
             let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
             assert_eq!(removed.len(), count, "a name is removed twice");
             let count = ok.query_parameters_to_remove.len();
-            let query: BTreeSet<String> = ok.query_parameters_to_remove.into_iter().collect();
-            assert_eq!(query.len(), count, "a parameter is removed twice");
-            Answer::Allow { set, removed, query }
+            let query_removed: BTreeSet<String> = ok.query_parameters_to_remove.into_iter().collect();
+            assert_eq!(query_removed.len(), count, "a parameter is removed twice");
+            Answer::Allow { set, removed, responses, query, query_removed }
         }
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
             assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");

@@ -31,7 +31,7 @@ impl Snapshot {
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &nobody, captures: &captures, address };
         self.permit_preflight(request, asked, &scene, basis, witness)?;
-        self.grant(request, gateway, basis, Some(Strip::Everything))
+        self.grant(request, gateway, (route, &captures), &nobody, Some(Strip::Everything))
     }
 
     /// Forbids and guards, as far as they are about the address: what they ask of the caller is asked of the request

@@ -12,9 +12,10 @@ use super::token::{Decoded, presented};
 use super::{near, token};
 use crate::authz::condition::{self, Condition, Part};
 use crate::authz::credential::query::without;
-use crate::authz::decision::{Datum, Decision, Grant, RuleRef, Verdict};
+use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
+use crate::authz::json::Json;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
@@ -128,7 +129,7 @@ impl Telling<'_> {
                 Reached::Route
             }
             Some(_) if basis.rule.is_none() => Reached::Identity,
-            Some(Reason::HeaderValueRefused) => Reached::Headers,
+            Some(Reason::HeaderValueRefused | Reason::QueryAmbiguous | Reason::HeadersTooLarge) => Reached::Headers,
             Some(_) => Reached::Policy,
         }
     }
@@ -201,6 +202,10 @@ impl Telling<'_> {
             if !roles.is_empty() {
                 details.push(Detail::new("roles", roles.join(", ")));
             }
+            for grant in identity.grants() {
+                let ticket = grant.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
+                details.push(Detail::new("granted", format!("{} until {}{ticket}", grant.role, rfc3339(grant.until))));
+            }
             return (format!("{}, by {source}", identity.principal()), details, Vec::new());
         }
         let Some(reason) = self.decision.basis().reason.filter(|_| self.reached() == Reached::Identity) else {
@@ -211,7 +216,7 @@ impl Telling<'_> {
             );
         };
         details.extend(token.as_ref().map(|token| Detail::new("found", token.source.as_str())));
-        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted()));
+        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted(), self.route));
         details.extend(fault.map(|fault| Detail::new("fault", fault)));
         if reason == Reason::CredentialMissing {
             let sources = self.accepted().into_iter().flat_map(|issuer| issuer.policy().sources.iter());
@@ -233,6 +238,7 @@ impl Telling<'_> {
                 let route = self.policy.route(id)?;
                 return Some(("route", &route.key, route.rule.expr()?));
             }
+            RuleRef::RouteForbid(id) => ("forbid", &**self.policy.route(id)?.deny.as_ref()?),
             RuleRef::Guard(at) => ("guard", self.policy.guards.get(usize::try_from(at).ok()?)?),
             RuleRef::Forbid(at) => ("forbid", self.policy.forbids.get(usize::try_from(at).ok()?)?),
         };
@@ -350,6 +356,9 @@ impl Telling<'_> {
             replaced: grant.set().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
             removed: removed.into_iter().map(|name| text(name)).collect(),
             also_removed: rest.len(),
+            responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
+            query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
+            query_removed: grant.query_removed().map(|name| text(name)).collect(),
             metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
             ..Told::default()
         }
@@ -379,7 +388,7 @@ impl Telling<'_> {
         match seen.rule {
             RuleRef::Route(_) => near.collect(),
             RuleRef::Guard(_) => near.map(|near| format!("this guard {near}")).collect(),
-            RuleRef::Forbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
+            RuleRef::Forbid(_) | RuleRef::RouteForbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
         }
     }
 
@@ -434,15 +443,18 @@ fn near_part(part: &Part<'_>) -> String {
 /// What a rule must come to.
 fn target(rule: RuleRef) -> Truth {
     match rule {
-        RuleRef::Forbid(_) => Truth::False,
+        RuleRef::Forbid(_) | RuleRef::RouteForbid(_) => Truth::False,
         RuleRef::Guard(_) | RuleRef::Route(_) => Truth::True,
     }
 }
 
-fn written(datum: &Datum) -> Value {
-    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+fn written(datum: &Json) -> Value {
     match datum {
-        Datum::Text(value) => text(value),
-        Datum::List(members) => members.iter().map(|member| text(member)).collect(),
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => Value::from(number.clone()),
+        Json::Text(text) => Value::from(&**text),
+        Json::List(items) => items.iter().map(written).collect(),
+        Json::Object(object) => object.iter().map(|(name, value)| (name.to_owned(), written(value))).collect(),
     }
 }

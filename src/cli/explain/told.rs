@@ -61,6 +61,9 @@ fn opened(policy: &Policy, told: &Told) -> Opened {
         route: route.map(|id| route_of(id).map_or_else(|| place(id.0, "route"), |route| route.key.to_string())),
         rule: rule.map(|rule| match rule {
             RuleRef::Route(id) => route_of(id).map_or_else(|| place(id.0, "route"), |route| route.text.to_string()),
+            RuleRef::RouteForbid(id) => route_of(id)
+                .and_then(|route| route.deny.as_ref())
+                .map_or_else(|| place(id.0, "route"), |deny| format!("forbid {}: {}", deny.name, deny.rule)),
             RuleRef::Guard(at) => named(&policy.guards, at, "guard").unwrap_or_else(|| place(at, "guard")),
             RuleRef::Forbid(at) => named(&policy.forbids, at, "forbid").unwrap_or_else(|| place(at, "forbid")),
         }),

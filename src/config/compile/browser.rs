@@ -64,8 +64,8 @@ impl Compiler<'_> {
     }
 
     pub(super) fn elsewhere(&mut self, route: &file::Route) -> Elsewhere {
-        let to = route.browser.sign_in.iter().flatten().map(|sign_in| &sign_in.to);
-        if let Some(to) = to.filter(|to| to.value.contains("{url}") && self.file.public_url.is_none()).last()
+        let mut to = route.browser.sign_in.iter().flatten().map(|sign_in| &sign_in.to);
+        if let Some(to) = to.find(|to| to.value.contains("{url}") && self.file.public_url.is_none())
             && !self.partial
         {
             let message = "`{url}` needs `public_url` in the policy: the Host header is never copied";

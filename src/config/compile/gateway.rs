@@ -80,7 +80,9 @@ impl Compiler<'_> {
         for header in self.file.gateways.iter().flat_map(|(_, gateway)| &gateway.believes_headers) {
             let folded = fold(header.value.as_bytes());
             let is_same = |name: &&Spanned<Box<str>>| fold(name.value.as_bytes()) == folded;
-            let ours = self.file.headers.iter().map(|header| &header.name).find(is_same);
+            let own = self.file.routes.iter().filter_map(|route| route.tells.as_deref());
+            let ours = std::iter::once(&self.file.tells).chain(own).flat_map(|tells| &tells.headers);
+            let ours = ours.map(|tell| &tell.name).find(is_same);
             let kept = self.file.headers_kept.iter().find(is_same);
             if let Some(other) = ours.or(kept) {
                 let message = format!("`{}` cannot be set by a gateway: it is named here as well", header.value);

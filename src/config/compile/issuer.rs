@@ -12,6 +12,7 @@ use super::rule::Stand;
 use super::{Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
 use crate::authz::credential::Source;
+use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
@@ -38,13 +39,18 @@ pub(super) enum Keys {
     Fed { from: KeySource, allow_http: bool, refresh: Duration },
 }
 
+/// Where credentials of these issuers may stand.
+pub(super) fn carriers(made: &[Made]) -> Carriers {
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
+}
+
 impl Compiler<'_> {
     /// All issuers; `None` where one cannot be made.
-    pub(super) fn made_issuers(&mut self, derived: &[(Arc<str>, Expr)]) -> Option<Vec<Made>> {
+    pub(super) fn made_issuers(&mut self, derived: &[(Arc<str>, Expr)], contracts: usize) -> Option<Vec<Made>> {
         self.prefixes();
         let issuers = self.file.issuers.iter().enumerate();
         let made: Vec<Option<Made>> =
-            issuers.map(|(at, (name, issuer))| self.made(at, name, issuer, derived)).collect();
+            issuers.map(|(at, (name, issuer))| self.made((at, contracts), name, issuer, derived)).collect();
         made.into_iter().collect()
     }
 
@@ -75,7 +81,7 @@ impl Compiler<'_> {
 
     fn made(
         &mut self,
-        at: usize,
+        (at, contracts): (usize, usize),
         name: &Spanned<Box<str>>,
         issuer: &file::Issuer,
         derived: &[(Arc<str>, Expr)],
@@ -129,9 +135,12 @@ impl Compiler<'_> {
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
             memory: self.memory(),
+            contracts: 0,
             digest: [0; 32],
         };
         policy.digest = hash(&policy, &keys);
+        // Not a part of what it is told by: a header more changes no identity.
+        policy.contracts = contracts;
         Some(Made { policy: Arc::new(policy), keys })
     }
 

@@ -182,8 +182,8 @@ fn a_public_route_is_under_no_guard_that_needs_an_identity() {
     };
     assert_eq!(guarded("GET /Admin/health: public"), ["public_under_guard 6:3 GET /Admin/health"]);
     assert_eq!(guarded("/**: public"), ["public_under_guard 6:3 /**"]);
-    assert_eq!(guarded("/admin/health: anyone"), [""; 0]);
-    assert_eq!(guarded("{/net: public, /x: role:x}"), [""; 0]);
+    assert_eq!(guarded("{/admin/health: anyone, /net: public, /x: role:x}"), [""; 0]);
+    assert_eq!(guarded("{/net: public, /x: role:x}"), ["~guard_idle 3:3 /admin/**"]);
     let forbid = "deny: {suspended: claim:suspended=true}\nroutes: {/a: public, /b: role:x}";
     assert_eq!(with_issuer(forbid), [""; 0], "a forbid does not hold where no token is read");
     let text = "guards: {/a: claim:x=y}\nroutes: {/a: public}";
@@ -303,7 +303,7 @@ fn an_issuer_says_whom_its_tokens_are_for_and_how_they_come() {
     assert_eq!(issuer("url: https://m.org, audience: a, from: ['cookie:s']"), ["missing_key 2:47 'cookie:s'"]);
     assert_eq!(issuer("url: http://m.org, audience: a"), ["not_https 2:12 http://m.org"]);
     assert_eq!(issuer("url: http://m.org, audience: a, allow_http: true"), ["not_https 2:12 http://m.org"]);
-    assert_eq!(issuer("url: 'http://127.0.0.1:8080', audience: a, allow_http: true"), [""; 0]);
+    assert_eq!(issuer("url: 'http://127.0.0.1:8080', audience: a, allow_http: true"), ["~issuer_http 2:3 m"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [HS256]"), ["shared_secret 2:53 HS256"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [none]"), ["unsigned_algorithm 2:53 none"]);
     assert_eq!(issuer("url: https://m.org, audience: a, algorithms: [ES255]"), ["unknown_value 2:53 ES255"]);
@@ -357,6 +357,50 @@ fn keys_in_files_are_read_and_what_is_wrong_with_them_is_told() {
     assert_ne!(one.policy.id, other.policy.id);
 }
 
+#[test]
+fn a_grant_names_who_there_can_be_and_a_role_that_somebody_asks_for() {
+    let with = |principal: &str, role: &str| {
+        let text = format!(
+            "issuers:\n  m: {{url: https://m.org, audience: a, roles: r, default: true, may_grant: any}}\n  \
+             p: {{url: https://p.org, audience: a, default: true, may_grant: [], subject_prefix: 'p:'}}\n\
+             routes: {{/a: role:admin}}\ngrants:\n  - {{principal: {principal}, role: {role}, until: 2027-01-01T00:00:00Z}}"
+        );
+        problems(&text)
+    };
+    assert_eq!(with("m/u1", "admin"), [""; 0]);
+    assert_eq!(with("m/a/b", "admin"), [""; 0]);
+    assert_eq!(with("p/p:u1", "admin"), [""; 0]);
+    assert_eq!(with("n/u1", "admin"), ["unknown_issuer 6:17 n/u1"]);
+    assert_eq!(with("u1", "admin"), ["unknown_issuer 6:17 u1"]);
+    assert_eq!(with("m/", "admin"), ["missing_value 6:17 m/"]);
+    assert_eq!(with("p/u1", "admin"), ["unknown_principal 6:17 p/u1"]);
+    assert_eq!(with("m/u1", "admni"), ["~role_unasked 6:29 admni"]);
+    let twice = "grants:\n  - {principal: main/u, role: x, until: 2027-01-01T00:00:00Z}\n  - {principal: main/u, role: x, until: 2028-01-01T00:00:00Z}\nroutes: {/a: role:x}";
+    assert_eq!(with_issuer(twice), ["grant_twice 3:5 {principal: main/u, role: x, until: 2028-01-01T00:00:00Z}"]);
+    let text = "issuers: {m: {url: https://m.org, audience: a, roles: r}}\nroutes: {/a: role:x}\ngrants: [{principal: m/u, role: x, until: 2027-01-01T00:00:00Z}]";
+    let warned = |at: &str| {
+        let compiled =
+            compile("p", text, &no_files).0.unwrap().warned_at(crate::authz::time::Timestamp::parse(at).unwrap());
+        compiled.warnings.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("2026-12-31T23:59:59Z"), [""; 0]);
+    assert_eq!(warned("2027-01-01T00:00:00Z"), ["grant_ended"]);
+}
+
+#[test]
+fn what_a_route_denies_or_narrows_makes_sense_there() {
+    assert_eq!(with_issuer("routes: {/a: {allow: signed-in, deny: claim:x=y, audience: [b, c]}}"), [""; 0]);
+    assert_eq!(with_issuer("routes: {'/a/{t}': {allow: signed-in, deny: 'not claim:t={t}'}}"), [""; 0]);
+    assert_eq!(with_issuer("routes: {/a: {allow: role:x, deny: public}}"), ["word_not_here 1:36 public"]);
+    assert_eq!(with_issuer("routes: {/a: {allow: role:x, deny: 'claim:t={t}'}}"), ["unknown_capture 1:37 claim:t={t}"]);
+    assert_eq!(with_issuer("routes: {/a: {allow: role:x, deny: }}").len(), 1);
+    assert_eq!(
+        with_issuer("routes: {/a: {allow: public, deny: claim:x=y}, /b: role:x}"),
+        ["public_under_guard 1:36 claim:x=y"]
+    );
+    assert_eq!(with_issuer("routes: {/a: {allow: public, audience: b}, /b: role:x}"), ["~audience_unread 1:40 b"]);
+}
+
 #[test] // J26
 fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
     let mut bytes = [0; 64];
@@ -365,7 +409,7 @@ fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
     let read = |name: &str| match name {
         "raw" => Ok(bytes[..32].iter().map(|byte| byte | 0x80).collect()),
         "hex" => Ok(format!("{hex}\n").into_bytes()),
-        "short" => Ok(hex[..31].as_bytes().to_vec()),
+        "short" => Ok(hex.bytes().take(31).collect()),
         "words" => Ok(b"correct horse battery staple again\n".to_vec()),
         "pem" => {
             Ok(crate::dev::mint::SigningKey::shared(crate::authz::algorithm::Algorithm::Es256).public_pem().into())
@@ -376,7 +420,7 @@ fn shared_secrets_are_read_where_they_are_and_refused_where_they_are_weak() {
         let text = format!("issuers:\n  m: {{issuer: i, secret: {secret}, audience: a}}\nroutes: {{/a: signed-in}}");
         let (compiled, problems) = compile("p.yaml", &text, &read);
         let told = problems.as_slice().iter().map(|p| p.to_string()).collect::<String>();
-        assert!(!told.contains("horse") && !told.contains(&hex[..8]) && !told.contains("BEGIN"), "{told}");
+        assert!(!told.contains("horse") && !told.contains(hex.get(..8).unwrap()) && !told.contains("BEGIN"), "{told}");
         (compiled, shown(&problems, &text, 0))
     };
     for secret in ["file:raw", "file:hex", "{from: file:hex, encoding: hex, kid: a}", "[file:raw, file:hex]"] {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::header::name_fits;
+use super::header::may_set;
 use super::site::SecretPlace;
 use crate::authz::certificate::SpiffeId;
 use crate::authz::gateways::canonical;
@@ -142,7 +142,7 @@ fn lendable(reader: &mut Reader, name: &Text) -> bool {
         reader.report(problem.cure("letters, digits and `-` only: header:X-FG-User"));
         return false;
     }
-    name_fits(reader, name)
+    may_set(reader, name)
 }
 
 fn dialect(reader: &mut Reader, node: &Node) {

@@ -87,7 +87,7 @@ pub(super) fn included(
                 let Some(namespace) = namespace(reader, pattern, &found, shared.as_ref(), include, &mut seen) else {
                     continue;
                 };
-                team(reader, file, pattern, &found, issuers, around, Team { include, namespace });
+                team(reader, file, (&found, pattern.span), issuers, around, Team { include, namespace });
             }
         }
     }
@@ -221,8 +221,7 @@ fn is_named(reader: &mut Reader, name: &Text) -> bool {
 fn team(
     reader: &mut Reader,
     file: &mut File,
-    pattern: &Text,
-    found: &Found,
+    (found, pattern): (&Found, Span),
     issuers: &[&str],
     around: &Surroundings<'_>,
     team: Team,
@@ -231,7 +230,7 @@ fn team(
         Ok(bytes) => bytes,
         Err(error) => {
             let message = format!("`{}` cannot be read: {}", found.path, error.kind());
-            reader.report(Problem::error("file_unreadable", pattern.span, message));
+            reader.report(Problem::error("file_unreadable", pattern, message));
             return;
         }
     };
