@@ -312,7 +312,9 @@ impl Snapshot {
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
             Rule::Where(rule) => {
-                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))
+                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))?;
+                // An address, or not to be another service, is no identity: it may hold of nobody.
+                scene.caller.acting().map(drop).ok_or(Reason::CredentialMissing)
             }
         }
     }
