@@ -332,7 +332,7 @@ impl Snapshot {
         let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures))?;
         let carriers = &self.policy.carriers;
         if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
-            let stripped = carriers.strip(request, &grant.told, how)?;
+            let stripped = carriers.strip(request, &grant, how)?;
             if stripped != Stripped::default() {
                 grant.own.get_or_insert_default().stripped = stripped;
             }
