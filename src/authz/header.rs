@@ -184,6 +184,17 @@ impl Contract {
         &self.managed
     }
 
+    /// What the gateway is told beside the headers.
+    #[must_use]
+    pub fn metadata(&self) -> &[(Bytes, Source)] {
+        &self.metadata
+    }
+
+    /// The headers that are kept as the caller sent them, by their names in lower case.
+    pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        self.kept.iter().map(|name| &**name)
+    }
+
     /// What the upstream of an allowed request is told.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod check;
 mod dev;
+mod diff;
 mod explain;
 mod log;
 mod schema;
@@ -37,6 +38,8 @@ enum Command {
     Explain(explain::Explain),
     /// Run a policy's own tests
     Test(test::Test),
+    /// Say who gains and who loses which routes between two policies
+    Diff(diff::Diff),
     /// Run a gateway, portcullis, an issuer and an application on this machine, with a sample policy and requests to try
     Dev(dev::Dev),
     /// Print a token of the issuer that `dev` runs
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Test(command) => command.run(),
+        Command::Diff(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Schema(command) => command.run(),

@@ -1,5 +1,7 @@
 //! `portcullis test`: a policy's own tests, with throw-away keys, through the very code that serves traffic.
 
+mod openapi;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -17,6 +19,8 @@ use crate::dev::rehearsal::{Call, Rehearsal};
 pub(super) struct Test {
     #[command(flatten)]
     policy: PolicyFile,
+    #[command(flatten)]
+    openapi: openapi::Openapi,
 }
 
 /// What the tests of a policy came to.
@@ -29,6 +33,9 @@ struct Report {
 impl Test {
     pub fn run(self) -> ExitCode {
         let Some(compiled) = self.policy.load() else { return ExitCode::FAILURE };
+        if let Some(exit) = self.openapi.run(&compiled) {
+            return exit;
+        }
         let report = report(&compiled);
         print(&report.text);
         if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -19,6 +19,7 @@ mod envoy_smoke;
 mod outage;
 mod properties;
 mod reload;
+mod review;
 mod schema;
 mod semantics;
 mod site;
