@@ -24,10 +24,10 @@ pub(super) struct Test {
 }
 
 /// What the tests of a policy came to.
-struct Report {
+pub(super) struct Report {
     /// A line for each test that failed, and the summary.
-    text: String,
-    failed: usize,
+    pub(super) text: String,
+    pub(super) failed: usize,
 }
 
 impl Test {
@@ -42,7 +42,7 @@ impl Test {
     }
 }
 
-fn report(compiled: &Compiled) -> Report {
+pub(super) fn report(compiled: &Compiled) -> Report {
     let mut report = Report { text: String::new(), failed: 0 };
     let name = compiled.files.first().map(|file| file.display().to_string()).unwrap_or_default();
     let rehearsal = Rehearsal::new(compiled);

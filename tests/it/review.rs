@@ -10,6 +10,7 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree as _;
 use serde_json::Value;
 
+use crate::docs::{blocks, read};
 use crate::doors::{self, Answer};
 use crate::properties::{Question, question, rule};
 use crate::site::Site;
@@ -135,7 +136,7 @@ fn allows(site: &Site, question: &Question) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn what_is_not_widened_lets_nobody_pass_who_did_not(pair in pair(), questions in prop::collection::vec(question(), 25)) {
@@ -197,4 +198,34 @@ fn the_command_says_it_by_its_exit_code() {
     let (_, text) = run(&[&one, &two], &["--format", "json"]);
     let told: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&told["verdict"], &told["routes"][0]["new"]["asks"]), (&"widened".into(), &"signed-in".into()));
+}
+
+/// What the commands of a page print, in a folder that holds the files that it shows.
+fn printed(page: &str) -> Vec<(String, String)> {
+    let dir = TempDir::new();
+    for (_, text) in blocks(page, "yaml") {
+        if let Some(name) = text.lines().next().and_then(|line| line.strip_prefix("# file: ")) {
+            dir.file(name, &text);
+        }
+    }
+    let commands = blocks(page, "console").into_iter().map(|(_, text)| text);
+    commands
+        .map(|text| {
+            let line = text.lines().next().unwrap().strip_prefix("$ portcullis ").unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+            let run = command.args(line.split(' ')).current_dir(dir.path()).output().unwrap();
+            let said = String::from_utf8([run.stdout, run.stderr].concat()).unwrap();
+            (text.clone(), format!("$ portcullis {line}\n{said}"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_on_review_shows_what_the_commands_print() {
+    let page = read("docs/review.md");
+    let printed = printed(&page);
+    assert!(printed.len() >= 3);
+    for (shown, said) in printed {
+        assert_eq!(shown, said, "docs/review.md shows something else");
+    }
 }
