@@ -18,7 +18,7 @@ use crate::authorizer::{Authorizer, Sealer};
 use crate::authz::decision_id::SealingKey;
 use crate::config::compile::{Compiled, Settings};
 use crate::config::file;
-use crate::feed::config::{PolicyFile, Reloads};
+use crate::feed::config::{PolicyFile, ReloadStatus, Reloads};
 use crate::feed::fetch::Fetcher;
 use crate::feed::jwks::Feeds;
 use crate::gateway::envoy;
@@ -26,7 +26,8 @@ use crate::live::Live;
 use crate::observe::Recorder;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
-use crate::server::{Cores, Endpoint, Health, Listener};
+use crate::server::tls::{Tls, TlsFault, TlsFiles};
+use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
 
 /// Where gateways ask when neither policy nor command line says.
 const GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9000);
@@ -61,6 +62,16 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// A listener of the policy file cannot serve TLS.
+    #[error("{place}: TLS cannot be served on {address}: {source}")]
+    Tls {
+        /// Where the policy says so.
+        place: String,
+        /// At which address.
+        address: SocketAddr,
+        /// Why.
+        source: TlsFault,
+    },
     /// The audit file cannot be opened.
     #[error("cannot write audit lines to {}: {source}", path.display())]
     Audit {
@@ -81,6 +92,8 @@ pub enum Failure {
 pub struct Running {
     /// The TCP addresses where gateways ask.
     pub grpc: Vec<SocketAddr>,
+    /// Everywhere that gateways ask, for people.
+    pub endpoints: Vec<String>,
     /// The address of health and metrics.
     pub admin: SocketAddr,
     /// The feeds of keys.
@@ -91,6 +104,7 @@ pub struct Running {
     health: HealthReporter,
     draining: watch::Sender<bool>,
     ended: watch::Sender<bool>,
+    accepting: JoinSet<()>,
     tasks: JoinSet<()>,
     audit: Audit,
     writer: Option<Writer>,
@@ -102,9 +116,8 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     for warning in compiled.warnings.as_slice() {
         tracing::warn!("{warning}");
     }
-    let settings = compiled.settings.clone();
-    let settings = &settings;
-    let listeners = open(&endpoints(settings, overrides)).await?;
+    let settings = &compiled.settings.clone();
+    let listeners = open(&endpoints(&compiled, overrides)).await?;
     let admin = listen_admin(overrides.admin.or(admin_of(settings)).unwrap_or(ADMIN)).await?;
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let sealing = Arc::new(sealing_key(settings)?);
@@ -121,21 +134,25 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let cores = start_cores(overrides.cores, &service, &live, &audit, &metrics, &sealing)?;
     serving(&health, ServingStatus::Serving).await;
 
-    let (feed_status, reload_status) = (feeds.status(), reloads.status());
+    let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
+    let (renewed, renewals) = watch::channel(true);
     let sources = admin::Sources {
         live,
+        renewals,
         metrics,
         audit: audit.clone(),
-        feeds: feed_status,
-        reloads: reload_status,
+        feeds: feeds.status(),
+        reloads: reloads.status(),
         draining: drains,
     };
     let running_admin = admin.local_addr()?;
     let grpc = listeners.iter().filter_map(Listener::address).collect();
-    let mut tasks = JoinSet::new();
+    let endpoints = listeners.iter().map(ToString::to_string).collect();
+    let (mut accepting, mut tasks) = (JoinSet::new(), JoinSet::new());
     for listener in listeners {
-        tasks.spawn(cores.accept(listener));
+        accepting.spawn(cores.accept(listener));
     }
+    tasks.spawn(renew(tls, reloads.status(), renewed));
     tasks.spawn(async move {
         if let Err(error) = admin::serve(admin, sources, ends).await {
             tracing::error!(%error, "the admin listener ended");
@@ -143,6 +160,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     });
     Ok(Running {
         grpc,
+        endpoints,
         admin: running_admin,
         feeds,
         reloads,
@@ -150,6 +168,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         health,
         draining,
         ended,
+        accepting,
         tasks,
         audit,
         writer,
@@ -161,10 +180,11 @@ impl Running {
     /// Ends in good order: not ready any more, no new connections, what is in flight answered, every audit line
     /// written.
     pub async fn drain(self) {
-        let Self { cores, health, draining, ended, mut tasks, audit, writer, drain_delay, .. } = self;
+        let Self { cores, health, draining, ended, mut accepting, mut tasks, audit, writer, drain_delay, .. } = self;
         let _ = draining.send(true);
         serving(&health, ServingStatus::NotServing).await;
         tokio::time::sleep(drain_delay).await;
+        accepting.shutdown().await;
         cores.drain(DRAIN).await;
         let _ = ended.send(true);
         tasks.shutdown().await;
@@ -203,30 +223,68 @@ async fn serving(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn endpoints(settings: &Settings, overrides: &Overrides) -> Vec<Endpoint> {
-    if !overrides.listen.is_empty() {
-        return overrides.listen.clone();
+/// Reads the files of TLS anew whenever the policy was loaded, for they are watched together.
+async fn renew(tls: Vec<Arc<Tls>>, mut reloads: watch::Receiver<ReloadStatus>, renewed: watch::Sender<bool>) {
+    reloads.mark_unchanged();
+    while reloads.changed().await.is_ok() {
+        let mut all = true;
+        for tls in &tls {
+            let read = Arc::clone(tls);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || read.reload()).await {
+                all = false;
+                tracing::error!(%error, "the certificate of a listener was not renewed; the one before stays");
+            }
+        }
+        renewed.send_replace(all);
     }
-    let written = settings.listen.grpc.iter().map(|endpoint| match &endpoint.value {
-        file::Endpoint::Tcp(address) => Endpoint::Tcp(*address),
-        file::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
+}
+
+/// Where gateways ask, and where the policy file says so.
+fn endpoints(compiled: &Compiled, overrides: &Overrides) -> Vec<(Endpoint, String)> {
+    if !overrides.listen.is_empty() {
+        return overrides.listen.iter().map(|endpoint| (endpoint.clone(), String::new())).collect();
+    }
+    let file = compiled.files.first().map(|file| file.display().to_string()).unwrap_or_default();
+    let written = compiled.settings.listen.grpc.iter().map(|written| {
+        let endpoint = match &written.value {
+            file::Endpoint::Tcp(address) => Endpoint::Tcp(*address),
+            file::Endpoint::Tls(address, tls) => Endpoint::Tls(*address, files_of(tls)),
+            file::Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
+        };
+        (endpoint, format!("{file}:{}:{}", written.span.line, written.span.column))
     });
     let written: Vec<_> = written.collect();
-    if written.is_empty() { vec![Endpoint::Tcp(GRPC)] } else { written }
+    if written.is_empty() { vec![(Endpoint::Tcp(GRPC), String::new())] } else { written }
+}
+
+fn files_of(tls: &file::Tls) -> TlsFiles {
+    TlsFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        client_ca: tls.client_ca.clone(),
+        client_optional: tls.client_optional,
+    }
 }
 
 fn admin_of(settings: &Settings) -> Option<SocketAddr> {
     match settings.listen.admin.as_ref().map(|endpoint| &endpoint.value) {
         Some(file::Endpoint::Tcp(address)) => Some(*address),
-        Some(file::Endpoint::Unix(_)) | None => None,
+        Some(file::Endpoint::Unix(_) | file::Endpoint::Tls(..)) | None => None,
     }
 }
 
-async fn open(endpoints: &[Endpoint]) -> Result<Vec<Listener>, Failure> {
+async fn open(endpoints: &[(Endpoint, String)]) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
-    for endpoint in endpoints {
-        let listener = Listener::open(endpoint).await;
-        listeners.push(listener.map_err(|source| Failure::Listen { endpoint: endpoint.to_string(), source })?);
+    for (endpoint, place) in endpoints {
+        listeners.push(Listener::open(endpoint).await.map_err(|why| match (why, endpoint) {
+            (Unopened::Io(source), _) => Failure::Listen { endpoint: endpoint.to_string(), source },
+            (Unopened::Tls(source), Endpoint::Tls(address, _)) => {
+                Failure::Tls { place: place.clone(), address: *address, source }
+            }
+            (Unopened::Tls(source), Endpoint::Tcp(_) | Endpoint::Unix(_)) => {
+                Failure::Listen { endpoint: endpoint.to_string(), source: io::Error::other(source) }
+            }
+        })?);
     }
     Ok(listeners)
 }

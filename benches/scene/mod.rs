@@ -10,7 +10,7 @@ use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision::Verdict;
 use portcullis::authz::decision_id::SealingKey;
-use portcullis::authz::request::{Asker, Header, Raw};
+use portcullis::authz::request::{Asker, Header, Proof, Raw};
 use portcullis::authz::snapshot::{Facts, Snapshot, Step};
 use portcullis::clock::now;
 use portcullis::config::compile::compile;
@@ -98,7 +98,9 @@ pub fn raw(check: &CheckRequest) -> Raw<'_> {
     let http = request.and_then(|request| request.http.as_ref()).expect("an HTTP request");
     Raw {
         asker: ASKER,
+        proof: Proof::default(),
         source: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        principal: b"",
         method: &http.method,
         target: &http.path,
         host: &http.host,
@@ -117,7 +119,7 @@ pub fn decide(snapshot: &Snapshot, raw: &Raw<'_>) -> bool {
 
 /// The whole way from a message to the framed answer.
 pub fn check(authorizer: &Authorizer, message: &Bytes) -> Bytes {
-    let answer = pin!(envoy::check(authorizer, ASKER, Ok(message.clone()), None));
+    let answer = pin!(envoy::check(authorizer, ASKER, Proof::default(), Ok(message.clone()), None));
     match answer.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
         Poll::Pending => panic!("nothing is missing"),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::decision_id::SealingKey;
-use portcullis::authz::request::Asker;
+use portcullis::authz::request::{Asker, Proof};
 use portcullis::config::compile::compile;
 use portcullis::gateway::envoy;
 use portcullis::live::Live;
@@ -46,7 +46,7 @@ thread_local! {
 
 fn site() -> (Runtime, Authorizer) {
     let (compiled, problems) = compile("policy.yaml", POLICY, &|_| -> io::Result<_> { Ok(JWKS.to_vec()) });
-    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(POLICY, false)));
+    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(false)));
     let (live, publisher, _) = Live::new();
     publisher.publish_policy(compiled.policy, HashMap::from_iter(compiled.fixed));
     let sealer = Sealer::new(Arc::new(SealingKey::new(&[7; 32]).unwrap()), 1);
@@ -58,7 +58,7 @@ fn site() -> (Runtime, Authorizer) {
 fuzz_target!(|bytes: &[u8]| {
     let message = Bytes::copy_from_slice(bytes);
     SITE.with(|(runtime, authorizer)| {
-        let frame = runtime.block_on(envoy::check(authorizer, Asker::Unix, Ok(message), None));
+        let frame = runtime.block_on(envoy::check(authorizer, Asker::Unix, Proof::default(), Ok(message), None));
         let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]) as usize;
         assert!(frame[0] == 0 && length == frame.len() - 5 && length > 0);
         // Field 1, the status: empty is code 0, which is an allow.

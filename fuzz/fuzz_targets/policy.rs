@@ -9,5 +9,5 @@ use portcullis::config::compile::compile;
 fuzz_target!(|text: &str| {
     let (compiled, problems) = compile("policy.yaml", text, &|_| Err(io::ErrorKind::NotFound.into()));
     assert_eq!(compiled.is_none(), problems.has_errors());
-    let _ = problems.render(text, false);
+    let _ = problems.render(false);
 });

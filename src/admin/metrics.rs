@@ -27,6 +27,7 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
         reloads: *sources.reloads.borrow(),
+        renewed: *sources.renewals.borrow(),
     };
     let mut registry = Registry::with_prefix("portcullis");
     registry.register_collector(Box::new(scrape));
@@ -43,6 +44,7 @@ struct Scrape {
     policy: String,
     issuers: Vec<IssuerFacts>,
     reloads: ReloadStatus,
+    renewed: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,10 @@ impl Scrape {
         encoder
             .encode_descriptor("config_last_reload_success", help, None, MetricType::Gauge)?
             .encode_gauge(&u64::from(!self.reloads.failed))?;
+        let help = "1 while the listeners serve the certificates on disk";
+        encoder
+            .encode_descriptor("tls_last_reload_success", help, None, MetricType::Gauge)?
+            .encode_gauge(&u64::from(self.renewed))?;
         encoder
             .encode_descriptor("snapshot_version", "Publications since the start", None, MetricType::Gauge)?
             .encode_gauge(&self.version)?;
@@ -174,6 +180,7 @@ mod tests {
             policy: String::new(),
             issuers: Vec::new(),
             reloads: ReloadStatus::default(),
+            renewed: true,
         };
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(scrape));

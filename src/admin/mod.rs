@@ -33,6 +33,8 @@ pub struct Sources {
     pub feeds: watch::Receiver<Arc<Statuses>>,
     /// How reloading is doing.
     pub reloads: watch::Receiver<ReloadStatus>,
+    /// Whether the listeners serve the certificates that are on disk.
+    pub renewals: watch::Receiver<bool>,
     /// True once the process drains.
     pub draining: watch::Receiver<bool>,
 }

@@ -1,4 +1,4 @@
-//! Signature algorithms: a closed list, asymmetric only. There is no `none`, and nothing that a public key could forge.
+//! Signature algorithms: a closed list of two kinds that never meet in one key set. There is no `none`.
 
 use std::fmt;
 
@@ -26,11 +26,34 @@ pub enum Algorithm {
     Es512,
     /// EdDSA on Ed25519
     EdDsa,
+    /// HMAC with SHA-256
+    Hs256,
+    /// HMAC with SHA-384
+    Hs384,
+    /// HMAC with SHA-512
+    Hs512,
 }
 
 impl Algorithm {
     /// Every algorithm there is.
     pub const ALL: &'static [Self] = &[
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::EdDsa,
+        Self::Hs256,
+        Self::Hs384,
+        Self::Hs512,
+    ];
+
+    /// Those of key pairs: who verifies cannot sign.
+    pub const ASYMMETRIC: &'static [Self] = &[
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -57,6 +80,9 @@ impl Algorithm {
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
         }
     }
 
@@ -67,6 +93,12 @@ impl Algorithm {
             return Some(Self::EdDsa);
         }
         Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Whether it is one of shared secrets: who verifies could sign as well.
+    #[must_use]
+    pub const fn is_symmetric(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
     }
 
     const fn bit(self) -> u16 {
@@ -81,6 +113,9 @@ impl Algorithm {
             Self::Es384 => 0x080,
             Self::Es512 => 0x100,
             Self::EdDsa => 0x200,
+            Self::Hs256 => 0x400,
+            Self::Hs384 => 0x800,
+            Self::Hs512 => 0x1000,
         }
     }
 }
@@ -91,7 +126,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A set of algorithms. The default is all of them.
+/// A set of algorithms. The default is all of key pairs, and none of shared secrets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Algorithms(u16);
 
@@ -116,7 +151,7 @@ impl Algorithms {
 
 impl Default for Algorithms {
     fn default() -> Self {
-        Algorithm::ALL.iter().copied().collect()
+        Algorithm::ASYMMETRIC.iter().copied().collect()
     }
 }
 
@@ -137,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_exact_names_of_asymmetric_algorithms_are_known() {
+    fn only_the_exact_names_of_the_algorithms_are_known() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::parse(algorithm.name()), Some(*algorithm));
             assert_eq!(Algorithm::parse(&algorithm.name().to_lowercase()), None);
         }
         assert_eq!(Algorithm::parse("Ed25519"), Some(Algorithm::EdDsa));
         // J01, J27
-        for name in ["none", "NONE", "nOnE", "none ", "", "HS256", "HS512", "ES256K", "Ed448", "ML-DSA-44", "RS1"] {
+        for name in ["none", "NONE", "nOnE", "none ", "", "HS1", "ES256K", "Ed448", "ML-DSA-44", "RS1"] {
             assert_eq!(Algorithm::parse(name), None, "{name}");
         }
     }
@@ -153,7 +188,10 @@ mod tests {
     fn a_set_holds_what_was_put_into_it() {
         let set: Algorithms = [Algorithm::Ps256, Algorithm::EdDsa].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), [Algorithm::Ps256, Algorithm::EdDsa]);
-        assert_eq!(Algorithms::default().iter().count(), Algorithm::ALL.len());
+        assert_eq!(Algorithms::default().iter().count(), Algorithm::ASYMMETRIC.len());
+        // J02
+        assert!(!Algorithms::default().iter().any(Algorithm::is_symmetric));
+        assert!(Algorithm::ALL.iter().all(|one| one.is_symmetric() != Algorithm::ASYMMETRIC.contains(one)));
         assert!(Algorithms::from_iter([]).is_empty());
     }
 }

@@ -92,7 +92,12 @@ fn media_type(typ: &str) -> &str {
 
 impl Audience {
     fn check(&self, claims: &Object) -> Result<(), Reason> {
-        let meant = |name: &str| self.any_of.iter().any(|wanted| &**wanted == name);
+        self.check_for(&self.any_of, claims)
+    }
+
+    /// Whether a token is meant for one of these, as its issuer says whom it is meant for.
+    pub(super) fn check_for(&self, any_of: &[Arc<str>], claims: &Object) -> Result<(), Reason> {
+        let meant = |name: &str| any_of.iter().any(|wanted| &**wanted == name);
         let found = match self.claim.find(claims) {
             Some(Json::Text(name)) => meant(name),
             Some(Json::List(names)) if names.len() <= MAX_AUDIENCES => {

@@ -1,5 +1,13 @@
 //! Where a request may carry a token, and that it carries one only.
 
+pub mod query;
+pub mod strip;
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::reason::Reason;
 use super::request::Request;
 
@@ -12,13 +20,31 @@ pub enum Source {
     Header(Box<str>),
     /// A cookie, by its name, whose whole value is the token.
     Cookie(Box<str>),
+    /// A parameter of the query, by its name (RFC 6750 §2.3).
+    Query(Box<str>),
+    /// An element of `Sec-WebSocket-Protocol` on an upgrade: what follows this beginning of it, and base64url of the
+    /// token where the beginning itself begins with `base64url.`, as Kubernetes has it.
+    Subprotocol(Box<str>),
+}
+
+impl Source {
+    /// Where a token counts as standing that stands in several places: in a header, which no page of another site can
+    /// write, before a cookie, which every page sends.
+    fn rank(&self) -> u8 {
+        if *self == Self::Bearer {
+            0
+        } else if matches!(self, Self::Header(_)) {
+            1
+        } else {
+            2
+        }
+    }
 }
 
 /// A token as it was presented, not verified.
-#[derive(Clone, Copy)]
 pub struct Presented<'r, 's> {
     /// Its bytes.
-    pub token: &'r [u8],
+    pub token: Cow<'r, [u8]>,
     /// Where it stood.
     pub source: &'s Source,
 }
@@ -26,16 +52,16 @@ pub struct Presented<'r, 's> {
 /// Finds the one token that stands in any of these places.
 ///
 /// # Errors
-/// [`Reason::CredentialAmbiguous`] where two different ones stand there, and [`Reason::TokenMalformed`] where the bearer
-/// scheme is not followed by exactly one space.
+/// [`Reason::CredentialAmbiguous`] where two different ones stand there, [`Reason::TokenMalformed`] where the bearer
+/// scheme is not followed by exactly one space, and [`Reason::QueryAmbiguous`] as [`query::token`] says.
 pub fn find<'r, 's>(
     request: &Request<'r>,
     sources: impl Iterator<Item = &'s Source>,
 ) -> Result<Option<Presented<'r, 's>>, Reason> {
     let mut found: Option<Presented<'r, 's>> = None;
-    let mut take = |token: &'r [u8], source: &'s Source| match &found {
+    let mut take = |token: Cow<'r, [u8]>, source: &'s Source| match &found {
         Some(earlier) if earlier.token != token => Err(Reason::CredentialAmbiguous),
-        Some(earlier) if *earlier.source == Source::Bearer => Ok(()),
+        Some(earlier) if earlier.source.rank() <= source.rank() => Ok(()),
         _ => {
             found = Some(Presented { token, source });
             Ok(())
@@ -45,7 +71,7 @@ pub fn find<'r, 's>(
         match source {
             Source::Bearer => {
                 if let Some(token) = request.seen.authorization.map(bearer).transpose()?.flatten() {
-                    take(token, source)?;
+                    take(token.into(), source)?;
                 }
             }
             Source::Header(name) => {
@@ -53,17 +79,44 @@ pub fn find<'r, 's>(
                     if value.contains(&b',') {
                         return Err(Reason::CredentialAmbiguous);
                     }
-                    take(value, source)?;
+                    take(value.into(), source)?;
                 }
             }
             Source::Cookie(name) => {
                 for value in request.cookie(name) {
-                    take(value, source)?;
+                    take(value.into(), source)?;
                 }
             }
+            Source::Query(name) => {
+                if let Some(token) = request.query.map(|query| query::token(query, name)).transpose()?.flatten() {
+                    take(token.as_bytes().into(), source)?;
+                }
+            }
+            Source::Subprotocol(start) if request.seen.upgrade => {
+                for element in subprotocols(request).filter_map(|element| element.strip_prefix(start.as_bytes())) {
+                    take(subprotocol(start, element)?, source)?;
+                }
+            }
+            Source::Subprotocol(_) => {}
         }
     }
     Ok(found)
+}
+
+/// The elements of `Sec-WebSocket-Protocol` (RFC 6455 §11.3.4), of all its lines.
+fn subprotocols<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
+    let lines = request.headers.iter().filter(|line| line.name == SUBPROTOCOL.as_bytes());
+    lines.flat_map(|line| line.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The header of subprotocols.
+const SUBPROTOCOL: &str = "sec-websocket-protocol";
+
+fn subprotocol<'r>(start: &str, element: &'r [u8]) -> Result<Cow<'r, [u8]>, Reason> {
+    if start.starts_with("base64url.") {
+        return URL_SAFE_NO_PAD.decode(element).map(Cow::Owned).map_err(|_| Reason::TokenMalformed);
+    }
+    Ok(element.into())
 }
 
 /// The token of an `Authorization` value; `None` for another scheme. Envoy joins two lines by a comma, which no token
@@ -94,15 +147,24 @@ fn scheme(value: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
 
     fn found(headers: &[(&str, &str)]) -> Result<Option<String>, Reason> {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let sources = [Source::Cookie("session".into()), Source::Bearer, Source::Header("x-token".into())];
         let found = find(&request, sources.iter())?;
-        Ok(found.map(|found| format!("{}@{:?}", String::from_utf8_lossy(found.token), found.source)))
+        Ok(found.map(|found| format!("{}@{:?}", String::from_utf8_lossy(&found.token), found.source)))
     }
 
     #[test] // J19
@@ -141,5 +203,63 @@ mod tests {
         assert_eq!(found(&[("authorization", "Bearer t"), ("x-token", "t")]), Ok(Some("t@Bearer".into())));
         assert_eq!(found(&[("cookie", "session=t")]), Ok(Some("t@Cookie(\"session\")".into())));
         assert_eq!(found(&[]), Ok(None));
+    }
+
+    fn upgraded(lines: &[(&str, &str)]) -> Result<Option<String>, Reason> {
+        let headers = lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
+        let request = Request::read(&raw, Relaxed::default()).unwrap();
+        let sources = [Source::Subprotocol("bearer.".into()), Source::Subprotocol("base64url.bearer.k8s.io.".into())];
+        let found = find(&request, sources.iter())?;
+        Ok(found.map(|found| String::from_utf8_lossy(&found.token).into_owned()))
+    }
+
+    #[test]
+    fn a_subprotocol_carries_a_token_on_an_upgrade_only() {
+        let upgrade = ("upgrade", "websocket");
+        let asked = |value: &str| upgraded(&[upgrade, (SUBPROTOCOL, value)]);
+        assert_eq!(asked("app, bearer.a.b.c"), Ok(Some("a.b.c".into())));
+        assert_eq!(asked("bearer.a.b.c,app"), Ok(Some("a.b.c".into())));
+        assert_eq!(asked("app, base64url.bearer.k8s.io.YS5iLmM"), Ok(Some("a.b.c".into())));
+        assert_eq!(asked("app, base64url.bearer.k8s.io.YS5iLmM="), Err(Reason::TokenMalformed), "no padding");
+        assert_eq!(asked("bearer.a.b.c, base64url.bearer.k8s.io.YS5iLmM"), Ok(Some("a.b.c".into())), "the same");
+        assert_eq!(asked("bearer.a.b.c, bearer.d.e.f"), Err(Reason::CredentialAmbiguous));
+        assert_eq!(asked("app, bearer"), Ok(None));
+        assert_eq!(asked("app, Bearer.a.b.c"), Ok(None), "case counts");
+        assert_eq!(
+            upgraded(&[upgrade, (SUBPROTOCOL, "bearer.a.b.c"), (SUBPROTOCOL, "bearer.d.e.f")]),
+            Err(Reason::CredentialAmbiguous)
+        );
+        assert_eq!(upgraded(&[(SUBPROTOCOL, "bearer.a.b.c")]), Ok(None), "no upgrade");
+    }
+
+    #[test] // J28
+    fn the_same_credential_in_a_header_and_a_cookie_counts_as_the_header_in_whatever_order() {
+        let (header, cookie) = (Source::Header("x-token".into()), Source::Cookie("session".into()));
+        let headers = [("x-token", "t"), ("cookie", "session=t")];
+        let headers = headers.map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).into();
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
+        let request = Request::read(&raw, Relaxed::default()).unwrap();
+        for sources in [[&header, &cookie], [&cookie, &header]] {
+            assert_eq!(find(&request, sources.into_iter()).unwrap().unwrap().source, &header);
+        }
     }
 }

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::accept::Form;
+use super::cors::Listed;
+use super::credential::strip::Stripped;
 use super::header::Told;
 use super::identity::Caller;
+use super::json::Json;
 use super::reason::{Challenge, Reason};
 use super::route::RouteId;
 
@@ -55,7 +59,37 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Grant {
     pub(super) told: Arc<Told>,
-    pub(super) aliases: Vec<Bytes>,
+    /// `None` for most: then the same is told each time.
+    pub(super) own: Option<Box<Own>>,
+}
+
+/// What is told of one request alone.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Aliases of managed headers, as this very request spelt them: to remove.
+    pub aliases: Vec<Bytes>,
+    /// Headers to set on the request to the upstream.
+    pub set: Vec<(Bytes, Bytes)>,
+    /// Headers of the response to the caller.
+    pub responses: Vec<(Bytes, Bytes)>,
+    /// Parameters of the query to set.
+    pub query: Vec<(Bytes, Bytes)>,
+    /// Parameters of the query to remove, each as this very request spelt it.
+    pub query_removed: Vec<Bytes>,
+    /// Credentials that the upstream is not to see.
+    pub stripped: Stripped,
+}
+
+impl Own {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { aliases, set, responses, query, query_removed, stripped } = self;
+        aliases.is_empty()
+            && set.is_empty()
+            && responses.is_empty()
+            && query.is_empty()
+            && query_removed.is_empty()
+            && *stripped == Stripped::default()
+    }
 }
 
 impl Grant {
@@ -65,37 +99,57 @@ impl Grant {
         &self.told
     }
 
+    /// What is told of this request alone, if anything is.
+    #[must_use]
+    pub fn own(&self) -> Option<&Own> {
+        self.own.as_deref()
+    }
+
     /// Aliases of managed headers, as this very request spelt them: to remove.
     #[must_use]
     pub fn aliases(&self) -> &[Bytes] {
-        &self.aliases
+        self.own().map(|own| &*own.aliases).unwrap_or_default()
+    }
+
+    /// Credentials of this very request that the upstream is not to see.
+    #[must_use]
+    pub fn stripped(&self) -> Option<&Stripped> {
+        self.own().map(|own| &own.stripped).filter(|stripped| **stripped != Stripped::default())
     }
 
     /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
-    #[must_use]
-    pub fn set(&self) -> &[(Bytes, Bytes)] {
-        self.told.set()
+    pub fn set(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        let own = self.own().into_iter().flat_map(|own| own.set.iter().chain(&own.stripped.set));
+        self.told.set().iter().chain(own)
     }
 
-    /// Headers to remove from the request to the upstream: every managed name that is not set, and the aliases.
+    /// Headers to remove from the request to the upstream: every managed name that is not set, the aliases, and what
+    /// carries a credential that is not to be seen.
     pub fn remove(&self) -> impl Iterator<Item = &Bytes> {
-        self.told.unset().iter().chain(&self.aliases)
+        let stripped = self.own().into_iter().flat_map(|own| &own.stripped.remove);
+        self.told.unset().iter().chain(self.aliases()).chain(stripped)
+    }
+
+    /// Headers of the response to the caller, replacing what the upstream says.
+    pub fn responses(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        self.told.responses().iter().chain(self.own().into_iter().flat_map(|own| &own.responses))
+    }
+
+    /// Parameters of the query to set, replacing all that are spelt the same.
+    pub fn query(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
+        self.told.query().iter().chain(self.own().into_iter().flat_map(|own| &own.query))
+    }
+
+    /// Parameters of the query to remove, each as this very request spelt it.
+    pub fn query_removed(&self) -> impl Iterator<Item = &Bytes> {
+        self.own().into_iter().flat_map(|own| own.query_removed.iter().chain(&own.stripped.query))
     }
 
     /// What the gateway is told beside the headers.
     #[must_use]
-    pub fn metadata(&self) -> &[(Bytes, Datum)] {
+    pub fn metadata(&self) -> &[(Bytes, Json)] {
         self.told.metadata()
     }
-}
-
-/// One value of the metadata that a gateway is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Datum {
-    /// Text.
-    Text(Bytes),
-    /// A list of text.
-    List(Vec<Bytes>),
 }
 
 /// Why a request may not pass, and how to tell the caller.
@@ -105,11 +159,13 @@ pub struct Denial {
     scope: Option<Box<str>>,
     location: Option<Box<str>>,
     grpc: bool,
+    form: Form,
+    reader: Option<Listed>,
 }
 
 impl Denial {
     pub(super) fn because(reason: Reason) -> Self {
-        Self { reason, scope: None, location: None, grpc: false }
+        Self { reason, scope: None, location: None, grpc: false, form: Form::Problem, reader: None }
     }
 
     pub(super) fn with_scope(self, scope: Box<str>) -> Self {
@@ -118,6 +174,14 @@ impl Denial {
 
     pub(super) fn with_location(self, location: Box<str>) -> Self {
         Self { location: Some(location), ..self }
+    }
+
+    pub(super) fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    pub(super) fn for_page(self, reader: Option<Listed>) -> Self {
+        Self { reader, ..self }
     }
 
     pub(super) fn for_grpc(self) -> Self {
@@ -157,6 +221,18 @@ impl Denial {
         }
     }
 
+    /// How its body is written; a caller who speaks gRPC gets none of these.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The page of another origin that may read it.
+    #[must_use]
+    pub fn reader(&self) -> Option<&Listed> {
+        self.reader.as_ref()
+    }
+
     /// Whether the caller speaks gRPC.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
@@ -188,4 +264,6 @@ pub enum RuleRef {
     Guard(u32),
     /// A forbid of `deny:`, by its place in the policy.
     Forbid(u32),
+    /// A route's own forbid.
+    RouteForbid(RouteId),
 }

@@ -14,7 +14,7 @@ use super::route::RouteId;
 use super::time::Timestamp;
 
 /// The layout of what is sealed. Grows when the layout or the order of reasons changes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PLAIN: usize = 29;
 const TAG: usize = 16;
 const SEALED: usize = NONCE_LEN + PLAIN + TAG;
@@ -115,6 +115,7 @@ impl Told {
             Some(RuleRef::Route(RouteId(place))) => (1, place),
             Some(RuleRef::Guard(place)) => (2, place),
             Some(RuleRef::Forbid(place)) => (3, place),
+            Some(RuleRef::RouteForbid(RouteId(place))) => (4, place),
         };
         let reason = self.reason.map_or(0, |reason| (reason as u8).saturating_add(1));
         let fields = [VERSION]
@@ -153,6 +154,7 @@ impl Told {
                 1 => Some(RuleRef::Route(RouteId(place))),
                 2 => Some(RuleRef::Guard(place)),
                 3 => Some(RuleRef::Forbid(place)),
+                4 => Some(RuleRef::RouteForbid(RouteId(place))),
                 _ => return None,
             },
             reason: match reason.checked_sub(1) {
@@ -171,9 +173,15 @@ mod tests {
     fn an_id_tells_what_was_sealed_to_who_has_the_key() {
         let key = SealingKey::new(b"a secret of the operator's").unwrap();
         for (reason, rule) in Reason::ALL.iter().copied().map(Some).chain([None]).zip(
-            [None, Some(RuleRef::Route(RouteId(7))), Some(RuleRef::Guard(8)), Some(RuleRef::Forbid(9))]
-                .into_iter()
-                .cycle(),
+            [
+                None,
+                Some(RuleRef::Route(RouteId(7))),
+                Some(RuleRef::Guard(8)),
+                Some(RuleRef::Forbid(9)),
+                Some(RuleRef::RouteForbid(RouteId(7))),
+            ]
+            .into_iter()
+            .cycle(),
         ) {
             let told = Told {
                 at: Timestamp::from_millis(1_795_251_000_123),

@@ -1,26 +1,29 @@
 //! The header contract: on every allow each managed header is set or removed, in every alias that the request came with.
 
+mod query;
+mod told;
+mod value;
+
 use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
-use super::decision::{Datum, Grant};
-use super::identity::{Caller, ClaimPath, Identity, Listed, Reading};
+use super::decision::{Grant, Own};
+use super::gateways::{Gateway, Limits};
+use super::identity::{Caller, Identity};
+use super::json::Json;
 use super::reason::Reason;
 use super::request::Request;
+use super::route::Captures;
+use query::Parameters;
 
-/// The longest value that a header of ours carries, in bytes.
-const MAX_VALUE: usize = 8 * 1024;
+pub use query::fold as fold_parameter;
+pub use told::Told;
+pub(super) use told::ToldOnce;
+pub use value::{Format, Source, Tell};
 
-/// How many header lines, and how many bytes of them, a gateway lets through unless it is told otherwise (Envoy's
-/// `max_headers_count` and `max_request_headers_kb`). Envoy holds the caller's lines against them, and once more, after
-/// our answer, all lines: then it answers 500.
-const MAX_LINES: usize = 100;
-const MAX_BYTES: usize = 60 * 1024;
 /// How far a check may be over a limit that the caller kept: by pseudo-headers, and by what the gateway adds before it
 /// asks (`x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and kin).
 const OWN_LINES: usize = 8;
@@ -63,178 +66,212 @@ const FAMILIES: &[&str] = &[
     "x-ms-client-principal",
 ];
 
-/// What a header or a datum tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The subject, with the issuer's `subject_prefix`.
-    Subject,
-    /// Issuer and subject: `main/u1`.
-    Principal,
-    /// The issuer's name in the policy.
-    Issuer,
-    /// The roles, the token's own and the derived ones.
-    Roles,
-    /// The groups.
-    Groups,
-    /// The scopes.
-    Scopes,
-    /// A claim.
-    Claim(ClaimPath),
-}
-
-/// How a list, or text that a header cannot carry as it is, is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// A list as a JSON array in ASCII; text as it is.
-    #[default]
-    Json,
-    /// A list joined by commas; a member that holds one is refused.
-    Comma,
-    /// The bytes of what `Json` would write, in base64url without padding.
-    Base64Url,
-}
-
-/// A header that the policy manages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Managed {
-    /// The name, in lower case.
-    pub name: Bytes,
-    /// What it tells.
-    pub source: Source,
-    /// How a list is written.
-    pub format: Format,
-}
-
-/// The headers that the policy manages, and all others that no caller may send.
+/// The names of headers that no caller may send: those that the policy sets on any of its routes, and the always-list.
 #[derive(Debug)]
-pub struct Contract {
-    /// A hash of all that follows, by which an identity knows for which contract its [`Told`] was made.
-    digest: u64,
-    managed: Box<[Managed]>,
-    metadata: Box<[(Bytes, Source)]>,
-    always: Arc<[Bytes]>,
-    /// What is told of nobody.
-    nobody: Arc<Told>,
+pub struct Names {
+    /// Those that the policy sets somewhere, in lower case.
+    managed: Box<[Bytes]>,
+    always: Box<[Bytes]>,
+    /// Headers that some gateway is believed to set itself.
+    lent: Box<[Bytes]>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
     kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
 }
 
-/// What the upstream is told of one caller: made once for an identity, and shared by all its requests.
-#[derive(Debug, Default)]
-pub struct Told {
-    set: Box<[(Bytes, Bytes)]>,
-    unset: Arc<[Bytes]>,
-    metadata: Box<[(Bytes, Datum)]>,
-    encoded: OnceLock<Bytes>,
-}
-
-impl Told {
-    /// Headers to set, replacing what is there.
+impl Names {
+    /// All names that the policy sets, in lower case, those of `headers_kept:`, and those, in lower case, that some
+    /// gateway is believed to set itself: they are removed whoever sends them, but where that gateway asks.
     #[must_use]
-    pub fn set(&self) -> &[(Bytes, Bytes)] {
-        &self.set
-    }
-
-    /// Headers to remove: every managed one that is not set.
-    #[must_use]
-    pub fn unset(&self) -> &[Bytes] {
-        &self.unset
-    }
-
-    /// What the gateway is told beside the headers.
-    #[must_use]
-    pub fn metadata(&self) -> &[(Bytes, Datum)] {
-        &self.metadata
-    }
-
-    /// All of this as one gateway's answer, made by the first request that needs it.
-    pub fn encoded(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
-        self.encoded.get_or_init(|| encode(self)).clone()
-    }
-}
-
-/// An identity's [`Told`], and for which contract it was made.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ToldOnce(OnceLock<(u64, Result<Arc<Told>, Reason>)>);
-
-impl Contract {
-    /// Compiles the policy's `headers:`, `metadata:` and `headers_kept:`.
-    #[must_use]
-    pub fn new(managed: Vec<Managed>, metadata: Vec<(Bytes, Source)>, kept: &[String]) -> Self {
+    pub fn new(managed: impl IntoIterator<Item = Bytes>, kept: &[String], lent: Vec<Bytes>) -> Self {
+        let mut managed: Vec<Bytes> = managed.into_iter().collect();
+        managed.sort_unstable();
+        managed.dedup();
         let kept: HashSet<Box<[u8]>, _> =
             kept.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
-        let always: Arc<[Bytes]> = ALWAYS
-            .iter()
-            .filter(|name| !kept.contains(name.as_bytes()) && !managed.iter().any(|m| m.name == name.as_bytes()))
-            .map(|name| Bytes::from_static(name.as_bytes()))
-            .collect();
-        let names = managed.iter().map(|m| &*m.name).chain(always.iter().map(|name| &**name));
+        let mut always: Vec<Bytes> = ALWAYS.iter().map(|name| Bytes::from_static(name.as_bytes())).collect();
+        // A managed `x_user_id` has the alias `x-user-id`, which does not look like one.
+        always.extend(managed.iter().map(|name| Bytes::from(fold(name))));
+        always.retain(|name| !kept.contains(&**name) && !managed.contains(name) && !lent.contains(name));
+        always.sort_unstable();
+        always.dedup();
+        let always: Box<[Bytes]> = always.into();
+        let names = managed.iter().chain(&always).chain(&lent).map(|name| &**name);
         let folded = names.chain(kept.iter().map(|name| &**name)).map(fold).collect();
-        let text = format!("{managed:?}{metadata:?}{always:?}");
-        let digest =
-            digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        let unset = managed.iter().map(|m| m.name.clone()).chain(always.iter().cloned()).collect();
-        let nobody = Arc::new(Told { unset, ..Told::default() });
-        Self { digest, managed: managed.into(), metadata: metadata.into(), always, nobody, folded, kept }
+        Self { managed: managed.into(), always, lent: lent.into(), folded, kept }
     }
 
-    /// The managed headers.
+    /// Those that the policy sets somewhere, in lower case and sorted.
     #[must_use]
-    pub fn managed(&self) -> &[Managed] {
+    pub fn managed(&self) -> &[Bytes] {
         &self.managed
     }
 
-    /// What the gateway is told beside the headers.
-    #[must_use]
-    pub fn metadata(&self) -> &[(Bytes, Source)] {
-        &self.metadata
-    }
-
-    /// The headers that are kept as the caller sent them, by their names in lower case.
+    /// Those that callers may send though they are of the always-list, in lower case and in no order.
     pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
         self.kept.iter().map(|name| &**name)
+    }
+}
+
+/// What upstream, caller and gateway are told, as the policy says it for some of its routes.
+#[derive(Clone, Debug, Default)]
+pub struct Tells {
+    /// Headers to the upstream.
+    pub headers: Vec<Tell>,
+    /// Headers of the response to the caller.
+    pub responses: Vec<Tell>,
+    /// Parameters of the query to the upstream.
+    pub query: Vec<Tell>,
+    /// Parameters that do not reach the upstream.
+    pub query_removed: Vec<Bytes>,
+    /// What the gateway is told beside.
+    pub metadata: Vec<Tell>,
+}
+
+impl Tells {
+    /// Takes out what depends on the request.
+    fn per_request(&mut self) -> Self {
+        let take = |tells: &mut Vec<Tell>| tells.extract_if(.., |tell| tell.is_per_request()).collect();
+        Self {
+            headers: take(&mut self.headers),
+            responses: take(&mut self.responses),
+            query: take(&mut self.query),
+            ..Self::default()
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.responses.is_empty() && self.query.is_empty()
+    }
+}
+
+/// What is told on some routes, and all headers that no caller may send.
+#[derive(Debug)]
+pub struct Contract {
+    /// A hash of all that follows, by which an identity knows for which contract its [`Told`] was made.
+    digest: u64,
+    /// What depends on who calls, and on nothing else.
+    tells: Tells,
+    /// What depends on the request.
+    per_request: Tells,
+    parameters: Parameters,
+    /// What is removed whoever calls: the always-list, and what other routes set.
+    unset: Arc<[Bytes]>,
+    /// What is told of nobody.
+    nobody: Result<Arc<Told>, Reason>,
+    names: Arc<Names>,
+}
+
+impl Contract {
+    /// Compiles what is told; `names` are those of the whole policy.
+    #[must_use]
+    pub fn new(mut tells: Tells, names: &Arc<Names>) -> Self {
+        let text = format!("{tells:?}{:?}{:?}{:?}", names.managed, names.always, names.lent);
+        let digest =
+            digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let is_set = |name: &&Bytes| !tells.headers.iter().any(|tell| tell.name == **name);
+        let unset = names.always.iter().chain(names.managed.iter().filter(is_set)).cloned().collect();
+        let parameters = tells.query.iter().map(|tell| &tell.name).chain(&tells.query_removed).cloned();
+        let parameters = Parameters::new(parameters);
+        let per_request = tells.per_request();
+        let nobody = Ok(Arc::default());
+        let mut contract = Self { digest, tells, per_request, parameters, unset, nobody, names: Arc::clone(names) };
+        contract.nobody = contract.tell(None).map(Arc::new);
+        contract
+    }
+
+    /// What is told: of who calls, and of the request.
+    pub fn tells(&self) -> impl Iterator<Item = &Tells> {
+        [&self.tells, &self.per_request].into_iter()
+    }
+
+    /// The names of headers that no caller may send.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// By what it is told from others.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// What the upstream of an allowed request is told.
     ///
     /// # Errors
-    /// [`Reason::HeaderValueRefused`] where a value cannot be carried as it is.
-    pub(super) fn grant(&self, request: &Request<'_>, caller: &Caller) -> Result<Grant, Reason> {
+    /// [`Reason::HeaderValueRefused`] where a value cannot be carried as it is; [`Reason::QueryAmbiguous`].
+    pub(super) fn grant(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        caller: &Caller,
+        (route, captures): (&str, &Captures<'_>),
+    ) -> Result<Grant, Reason> {
         let told = match caller.acting() {
             Some(identity) => self.told(identity)?,
-            None => Arc::clone(&self.nobody),
+            None => self.nobody.clone()?,
         };
-        let aliases = if request.seen.odd_names { self.aliases(request, &told) } else { Vec::new() };
-        if pushes_over_a_limit(request, &told.set) {
+        let mut own = self.own(request, &told, route, captures)?;
+        if !self.names.lent.is_empty() {
+            let its = gateway.map_or(&[][..], |gateway| &*gateway.headers);
+            own.aliases.extend(self.names.lent.iter().filter(|name| !its.contains(*name)).cloned());
+        }
+        let own = if own.is_empty() { None } else { Some(Box::new(own)) };
+        let grant = Grant { told, own };
+        let limits = gateway.map(|gateway| gateway.limits).unwrap_or_default();
+        if pushes_over_a_limit(request, limits, &grant) {
             return Err(Reason::HeadersTooLarge);
         }
-        Ok(Grant { told, aliases })
+        Ok(grant)
     }
 
-    /// What is told of this identity; made anew where it was made for a contract of before a reload.
-    fn told(&self, identity: &Identity) -> Result<Arc<Told>, Reason> {
-        match identity.told().0.get_or_init(|| (self.digest, self.tell(identity).map(Arc::new))) {
-            (digest, told) if *digest == self.digest => told.clone(),
-            _ => self.tell(identity).map(Arc::new),
+    /// What is told of this request alone.
+    fn own(&self, request: &Request<'_>, told: &Told, route: &str, captures: &Captures<'_>) -> Result<Own, Reason> {
+        let mut own = Own::default();
+        if request.seen.odd_names {
+            own.aliases = self.aliases(request, told);
         }
+        if !self.per_request.is_empty() {
+            let Tells { headers, responses, query, .. } = &self.per_request;
+            let header = |tell: &Tell, value: &_| tell.format.header(value);
+            let value = |tell: &Tell| tell.of_request(route, captures);
+            own.set = collect(headers, value, header)?;
+            own.responses = collect(responses, value, header)?;
+            own.query = collect(query, value, |tell, value| tell.format.parameter(value))?;
+        }
+        if let Some(query) = request.query {
+            let is_set = |name: &[u8]| told.query().iter().chain(&own.query).any(|(set, _)| set == name);
+            own.query_removed = self.parameters.spellings(query, is_set)?;
+        }
+        Ok(own)
     }
 
-    fn tell(&self, identity: &Identity) -> Result<Told, Reason> {
-        let mut set = Vec::with_capacity(self.managed.len());
-        let mut unset = self.always.to_vec();
-        for managed in &self.managed {
-            match managed.source.read(identity)? {
-                Some(datum) => set.push((managed.name.clone(), managed.format.write(&datum)?)),
-                None => unset.push(managed.name.clone()),
+    /// What is told of this identity; made anew where it was made for other contracts, or for one of before a reload.
+    fn told(&self, identity: &Identity) -> Result<Arc<Told>, Reason> {
+        identity.told().of(self.digest, || self.tell(Some(identity)).map(Arc::new))
+    }
+
+    fn tell(&self, identity: Option<&Identity>) -> Result<Told, Reason> {
+        let Tells { headers, responses, query, metadata, .. } = &self.tells;
+        let value = |tell: &Tell| tell.of(identity);
+        let header = |tell: &Tell, value: &_| tell.format.header(value);
+        let set = try_collect(headers, value, header)?;
+        let responses = try_collect(responses, value, header)?;
+        let query = try_collect(query, value, |tell, value| tell.format.parameter(value))?;
+        let mut data = Vec::new();
+        for tell in metadata {
+            if let Some(value) = tell.of(identity)? {
+                data.push((tell.name.clone(), value::datum(value)?));
             }
         }
-        let mut metadata = Vec::new();
-        for (name, source) in &self.metadata {
-            metadata.extend(source.read(identity)?.map(|datum| (name.clone(), datum)));
-        }
         // Most callers are told all: what is always removed is then the same for all of them.
-        let unset = if unset.len() == self.always.len() { Arc::clone(&self.always) } else { unset.into() };
-        Ok(Told { set: set.into(), unset, metadata: metadata.into(), encoded: OnceLock::new() })
+        let unset = if set.len() == headers.len() {
+            Arc::clone(&self.unset)
+        } else {
+            let absent = headers.iter().filter(|tell| !set.iter().any(|(name, _)| *name == tell.name));
+            self.unset.iter().chain(absent.map(|tell| &tell.name)).cloned().collect()
+        };
+        Ok(Told::new(set, unset, responses, query, data))
     }
 
     /// Every character that a header name may hold beside letters and digits becomes `_` in CGI and its kin, so all of
@@ -244,10 +281,12 @@ impl Contract {
         for header in request.headers {
             let folded = fold(header.name);
             // What is kept is kept by its own name only: an alias of it would pass for it.
-            let managed = (self.folded.contains(&folded)
+            let managed = (self.names.folded.contains(&folded)
                 || FAMILIES.iter().any(|family| folded.starts_with(family.as_bytes())))
-                && !self.kept.contains(&*header.name.to_ascii_lowercase());
-            let mut known = told.set.iter().map(|(name, _)| name).chain(&*told.unset);
+                && !self.names.kept.contains(&*header.name.to_ascii_lowercase())
+                && !self.names.lent.iter().any(|name| *name == header.name);
+            let set = told.set().iter().map(|(name, _)| name);
+            let mut known = set.chain(told.unset()).chain(self.per_request.headers.iter().map(|tell| &tell.name));
             // Removing a name in capitals would take away what is set: gateways remove whatever the case.
             if managed && !known.any(|name| name.eq_ignore_ascii_case(header.name)) {
                 aliases.push(Bytes::copy_from_slice(header.name));
@@ -260,19 +299,44 @@ impl Contract {
     }
 }
 
+type Written = Vec<(Bytes, Bytes)>;
+
+fn try_collect(
+    tells: &[Tell],
+    value: impl Fn(&Tell) -> Result<Option<Json>, Reason>,
+    write: impl Fn(&Tell, &Json) -> Result<Bytes, Reason>,
+) -> Result<Written, Reason> {
+    let mut written = Vec::with_capacity(tells.len());
+    for tell in tells {
+        if let Some(value) = value(tell)? {
+            written.push((tell.name.clone(), write(tell, &value)?));
+        }
+    }
+    Ok(written)
+}
+
+fn collect(
+    tells: &[Tell],
+    value: impl Fn(&Tell) -> Option<Json>,
+    write: impl Fn(&Tell, &Json) -> Result<Bytes, Reason>,
+) -> Result<Written, Reason> {
+    try_collect(tells, |tell| Ok(value(tell)), write)
+}
+
 /// Whether the request is too large with what is set, and was not as the caller sent it. One that already is well over a
 /// limit came through a gateway whose operator raised it.
-fn pushes_over_a_limit(request: &Request<'_>, set: &[(Bytes, Bytes)]) -> bool {
+fn pushes_over_a_limit(request: &Request<'_>, most: Limits, grant: &Grant) -> bool {
     let bytes = |name: &[u8], value: &[u8]| name.len().saturating_add(value.len());
     let received = request.headers.iter().fold(0_usize, |sum, line| sum.saturating_add(bytes(line.name, line.value)));
-    let added = set.iter().fold(received, |sum, (name, value)| sum.saturating_add(bytes(name, value)));
+    let set = || grant.set();
+    let added = set().chain(grant.query()).fold(received, |sum, (name, value)| sum.saturating_add(bytes(name, value)));
     let lines = request.headers.len();
-    let over_bytes = received <= MAX_BYTES.saturating_add(OWN_BYTES) && added > MAX_BYTES;
+    let over_bytes = received <= most.bytes.saturating_add(OWN_BYTES) && added > most.bytes;
     // Which of them replace a line that was received is looked up only where it may matter.
-    let near = lines <= MAX_LINES.saturating_add(OWN_LINES) && lines.saturating_add(set.len()) > MAX_LINES;
+    let near = lines <= most.lines.saturating_add(OWN_LINES) && lines.saturating_add(set().count()) > most.lines;
     let over_lines = near && {
-        let new = set.iter().filter(|(name, _)| !request.headers.iter().any(|line| line.name == name)).count();
-        lines.saturating_add(new) > MAX_LINES
+        let new = set().filter(|(name, _)| !request.headers.iter().any(|line| line.name == name)).count();
+        lines.saturating_add(new) > most.lines
     };
     over_bytes || over_lines
 }
@@ -291,105 +355,40 @@ pub(super) fn worth_folding(name: &[u8]) -> bool {
         && FAMILIES.iter().any(|family| name.starts_with(family.as_bytes()))
 }
 
-impl Source {
-    /// Reads it; `None` where there is nothing to tell.
-    fn read(&self, identity: &Identity) -> Result<Option<Datum>, Reason> {
-        let text = |text: &str| Some(Datum::Text(Bytes::copy_from_slice(text.as_bytes())));
-        let listed = |listed: &Listed| match listed {
-            Listed::Known(members) => list(members.iter().map(|member| &**member)),
-            Listed::Unknown => list(std::iter::empty()),
-        };
-        let principal = identity.principal();
-        Ok(match self {
-            Self::Subject => text(&principal.subject),
-            Self::Principal => text(&principal.to_string()),
-            Self::Issuer => text(&principal.issuer),
-            Self::Roles => list(identity.roles().map(|role| &**role)),
-            Self::Groups => listed(identity.groups()),
-            Self::Scopes => listed(identity.scopes()),
-            Self::Claim(path) => match identity.claim(path) {
-                Reading::Missing => None,
-                Reading::One(value) => text(&value),
-                Reading::Many(values) => list(values.iter().map(|value| &**value)),
-                Reading::Unreadable => return Err(Reason::HeaderValueRefused),
-            },
-        })
-    }
-}
-
-fn list<'a>(members: impl Iterator<Item = &'a str>) -> Option<Datum> {
-    Some(Datum::List(members.map(|member| Bytes::copy_from_slice(member.as_bytes())).collect()))
-}
-
-impl Format {
-    fn write(self, datum: &Datum) -> Result<Bytes, Reason> {
-        let value = match (self, datum) {
-            (Self::Json | Self::Comma, Datum::Text(text)) => text.clone(),
-            (Self::Json, Datum::List(members)) => json_array(members)?,
-            (Self::Comma, Datum::List(members)) => {
-                if members.iter().any(|member| member.contains(&b',')) {
-                    return Err(Reason::HeaderValueRefused);
-                }
-                members.join(&b','.to_owned()).into()
-            }
-            (Self::Base64Url, Datum::Text(text)) => URL_SAFE_NO_PAD.encode(text).into(),
-            (Self::Base64Url, Datum::List(members)) => URL_SAFE_NO_PAD.encode(json_array(members)?).into(),
-        };
-        let fits = value.len() <= MAX_VALUE
-            && value.iter().all(|byte| matches!(byte, 0x20..=0x7e))
-            && value.first() != Some(&b' ')
-            && value.last() != Some(&b' ');
-        if fits { Ok(value) } else { Err(Reason::HeaderValueRefused) }
-    }
-}
-
-/// A JSON array in ASCII. Members that hold controls are refused, not escaped: what reads the header may unescape them.
-fn json_array(members: &[Bytes]) -> Result<Bytes, Reason> {
-    let mut written = String::from("[");
-    for (at, member) in members.iter().enumerate() {
-        let member = std::str::from_utf8(member).map_err(|_| Reason::HeaderValueRefused)?;
-        written.push_str(if at == 0 { "\"" } else { ",\"" });
-        for c in member.chars() {
-            match c {
-                '"' | '\\' => written.extend(['\\', c]),
-                ' '..='~' => written.push(c),
-                c if c.is_control() => return Err(Reason::HeaderValueRefused),
-                c => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        written.push_str(&format!("\\u{unit:04x}"));
-                    }
-                }
-            }
-        }
-        written.push('"');
-    }
-    written.push(']');
-    Ok(written.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::identity::{Parts, Principal};
+    use crate::authz::identity::{ClaimPath, Listed, Parts, Principal};
     use crate::authz::json::Object;
-    use crate::authz::request::{Asker, Header, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
     use crate::authz::time::Timestamp;
 
-    fn contract() -> Contract {
-        let managed =
-            |name: &'static str, source, format| Managed { name: Bytes::from_static(name.as_bytes()), source, format };
+    const MAX_LINES: usize = 100;
+    const MAX_BYTES: usize = 60 * 1024;
+
+    fn tell(name: &'static str, source: Source, format: Format) -> Tell {
+        Tell { name: Bytes::from_static(name.as_bytes()), source, default: None, format }
+    }
+
+    fn headers() -> Vec<Tell> {
         let claim = |path| Source::Claim(ClaimPath::parse(path).unwrap());
-        Contract::new(
-            vec![
-                managed("x-user-id", Source::Subject, Format::Json),
-                managed("x-user-roles", Source::Roles, Format::Json),
-                managed("x-name", claim("name"), Format::Json),
-                managed("x-groups", Source::Groups, Format::Comma),
-                managed("x-name-64", claim("name64"), Format::Base64Url),
-            ],
-            vec![],
-            &["X-Forwarded-Email".to_owned()],
-        )
+        vec![
+            tell("x-user-id", Source::Subject, Format::Json),
+            tell("x-user-roles", Source::Roles, Format::Json),
+            tell("x-name", claim("name"), Format::Json),
+            tell("x-groups", Source::Groups, Format::Comma),
+            tell("x-name-64", claim("name64"), Format::Base64Url),
+        ]
+    }
+
+    /// A contract of these headers, in a policy that has no others.
+    fn of(headers: Vec<Tell>, kept: &[String]) -> Contract {
+        let names = Arc::new(Names::new(headers.iter().map(|tell| tell.name.clone()), kept, Vec::new()));
+        Contract::new(Tells { headers, ..Tells::default() }, &names)
+    }
+
+    fn contract() -> Contract {
+        of(headers(), &["X-Forwarded-Email".to_owned()])
     }
 
     fn caller(claims: &str) -> Caller {
@@ -406,18 +405,23 @@ mod tests {
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(1),
+            contracts: 2,
         });
         Caller { user: Some(Arc::new(identity)), ..Caller::default() }
     }
 
     fn grant(caller: &Caller, headers: &[&str]) -> Result<Grant, Reason> {
         let headers = headers.iter().map(|name| Header { name: name.as_bytes(), value: b"forged" }).collect();
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        contract().grant(&Request::read(&raw, Relaxed::default()).unwrap(), caller)
+        let raw = Raw { headers, ..asked(b"/") };
+        granted(&contract(), &raw, caller)
+    }
+
+    fn granted(contract: &Contract, raw: &Raw<'_>, caller: &Caller) -> Result<Grant, Reason> {
+        contract.grant(&Request::read(raw, Relaxed::default()).unwrap(), None, caller, ("/", &Captures::default()))
     }
 
     fn value(grant: &Grant, name: &str) -> Option<String> {
-        let found = grant.set().iter().find(|(set, _)| set == name.as_bytes())?;
+        let found = grant.set().find(|(set, _)| set == name.as_bytes())?;
         Some(String::from_utf8(found.1.to_vec()).unwrap())
     }
 
@@ -425,8 +429,8 @@ mod tests {
     fn on_every_allow_each_managed_header_is_set_or_removed() {
         for caller in [Caller::default(), caller("{}"), caller(r#"{"name":"Ann","groups":["a"],"name64":"x"}"#)] {
             let grant = grant(&caller, &[]).unwrap();
-            for name in contract().managed().iter().map(|managed| managed.name.clone()) {
-                let set = grant.set().iter().filter(|(set, _)| *set == name).count();
+            for name in headers().into_iter().map(|tell| tell.name) {
+                let set = grant.set().filter(|(set, _)| *set == name).count();
                 let removed = grant.remove().filter(|removed| **removed == name).count();
                 assert_eq!(set + removed, 1, "{name:?}");
             }
@@ -448,11 +452,36 @@ mod tests {
         assert_eq!(value(&grant, "x-user-id").as_deref(), Some("u1"));
     }
 
+    #[test] // N10
+    fn a_managed_name_with_an_underscore_has_aliases_too() {
+        for managed in ["x_user_id", "x.user.id", "x-user-id", "x_original_url"] {
+            let contract = of(vec![tell(managed, Source::Subject, Format::Json)], &[]);
+            for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
+                let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
+                let raw = Raw {
+                    asker: Asker::Unix,
+                    proof: Proof::default(),
+                    source: None,
+                    principal: b"",
+                    method: b"GET",
+                    target: b"/",
+                    host: b"h",
+                    headers,
+                };
+                let request = Request::read(&raw, Relaxed::default()).unwrap();
+                let grant = contract.grant(&request, None, &Caller::default(), ("/", &Captures::default())).unwrap();
+                let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
+                let removed = grant.remove().filter(|name| **name == sent).count();
+                assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");
+            }
+        }
+    }
+
     #[test] // N11
     fn headers_that_ours_push_over_a_limit_are_refused_and_not_left_to_fail() {
         let names: Vec<String> = (0..110).map(|n| format!("x-h{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let set = grant(&caller("{}"), &[]).unwrap().set().len();
+        let set = grant(&caller("{}"), &[]).unwrap().set().count();
         assert!(grant(&caller("{}"), &names[..MAX_LINES - set]).is_ok());
         assert_eq!(grant(&caller("{}"), &names[..=MAX_LINES - set]).unwrap_err(), Reason::HeadersTooLarge);
         assert_eq!(grant(&caller("{}"), &names[..MAX_LINES + OWN_LINES]).unwrap_err(), Reason::HeadersTooLarge);
@@ -498,11 +527,10 @@ mod tests {
 
     #[test]
     fn a_name_is_never_both_set_and_removed() {
-        let managed = Managed { name: Bytes::from_static(b"x_user"), source: Source::Subject, format: Format::Json };
-        let contract = Contract::new(vec![managed], vec![], &[]);
+        let contract = of(vec![tell("x_user", Source::Subject, Format::Json)], &[]);
         let headers = vec![Header { name: b"x_user", value: b"forged" }, Header { name: b"x-user", value: b"forged" }];
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET", target: b"/", host: b"h", headers };
-        let grant = contract.grant(&Request::read(&raw, Relaxed::default()).unwrap(), &caller("{}")).unwrap();
+        let raw = Raw { headers, ..asked(b"/") };
+        let grant = granted(&contract, &raw, &caller("{}")).unwrap();
         assert!(!grant.remove().any(|name| name == "x_user") && grant.remove().any(|name| name == "x-user"));
     }
 
@@ -528,9 +556,7 @@ mod tests {
             r#""caf\u00e9""#,
             r#"" a""#,
             r#""a ""#,
-            r#"{"a":1}"#,
             r#"["a\n"]"#,
-            r#"[{"a":1}]"#,
         ] {
             assert_eq!(
                 grant(&caller(&format!("{{\"name\":{name}}}")), &[]).unwrap_err(),
@@ -538,8 +564,93 @@ mod tests {
                 "{name}"
             );
         }
-        let long = format!("{{\"name\":\"{}\"}}", "a".repeat(MAX_VALUE + 1));
+        let long = format!("{{\"name\":\"{}\"}}", "a".repeat(value::MAX_VALUE + 1));
         assert_eq!(grant(&caller(&long), &[]).unwrap_err(), Reason::HeaderValueRefused);
         assert_eq!(grant(&caller(r#"{"groups":["a,b"]}"#), &[]).unwrap_err(), Reason::HeaderValueRefused);
+    }
+
+    fn asked<'r>(target: &'r [u8]) -> Raw<'r> {
+        Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET",
+            target,
+            host: b"h",
+            headers: Vec::new(),
+        }
+    }
+
+    #[test] // N10
+    fn a_header_of_any_route_is_removed_on_every_route() {
+        let own = vec![tell("x-plan", Source::Subject, Format::Json)];
+        let all = headers().into_iter().chain(own.clone()).map(|tell| tell.name);
+        let names = Arc::new(Names::new(all, &[], Vec::new()));
+        let with = |headers| Contract::new(Tells { headers, ..Tells::default() }, &names);
+        for (contract, set, removed) in [(with(headers()), "x-user-id", "x-plan"), (with(own), "x-plan", "x-user-id")] {
+            for caller in [caller("{}"), Caller::default()] {
+                let headers = vec![Header { name: b"x_plan", value: b"forged" }];
+                let grant = granted(&contract, &Raw { headers, ..asked(b"/") }, &caller).unwrap();
+                assert_eq!(grant.set().any(|(name, _)| name == set), caller.user.is_some());
+                assert!(grant.remove().any(|name| name == removed), "{removed}");
+                assert!(grant.remove().any(|name| name == "x_plan"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_remembered_for_a_few_contracts_and_right_for_all() {
+        let caller = caller(r#"{"name":"Ann"}"#);
+        let literal = |value: &str| Tell {
+            name: Bytes::from_static(b"x-plan"),
+            source: Source::Literal(Json::Text(value.into())),
+            default: None,
+            format: Format::Json,
+        };
+        let contracts: Vec<Contract> = ["a", "b", "c"].map(|value| of(vec![literal(value)], &[])).into();
+        for _ in 0..2 {
+            for (contract, value) in contracts.iter().zip(["a", "b", "c"]) {
+                let grant = granted(contract, &asked(b"/"), &caller).unwrap();
+                assert_eq!(grant.set().next().unwrap().1, value);
+            }
+        }
+        let told = |at: usize| granted(&contracts[at], &asked(b"/"), &caller).unwrap().told;
+        assert!(Arc::ptr_eq(&told(0), &told(0)) && Arc::ptr_eq(&told(1), &told(1)), "there are two places");
+        assert!(!Arc::ptr_eq(&told(2), &told(2)));
+    }
+
+    #[test]
+    fn a_default_stands_for_what_is_absent_of_an_identity_and_for_nothing_of_nobody() {
+        let claim = Source::Claim(ClaimPath::parse("tier").unwrap());
+        let tell = Tell { default: Some(Json::Text("free".into())), ..tell("x-tier", claim, Format::Json) };
+        let contract = of(vec![tell], &[]);
+        let value = |caller: &Caller| {
+            let grant = granted(&contract, &asked(b"/"), caller).unwrap();
+            grant.set().next().map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
+        };
+        assert_eq!(value(&caller(r#"{"tier":"gold"}"#)).as_deref(), Some("gold"));
+        assert_eq!(value(&caller(r#"{"tier":null}"#)).as_deref(), Some("free"));
+        assert_eq!(value(&caller(r#"{"tier":""}"#)).as_deref(), Some(""));
+        assert_eq!(value(&Caller::default()), None);
+    }
+
+    #[test]
+    fn a_query_is_left_alone_where_it_holds_nothing_that_is_managed() {
+        let set = tell("tenant", Source::Subject, Format::Json);
+        let names = Arc::new(Names::new([], &[], Vec::new()));
+        let tells = Tells { query: vec![set], query_removed: vec![Bytes::from_static(b"debug")], ..Tells::default() };
+        let contract = Contract::new(tells, &names);
+        let grant = |target: &'static [u8], caller: &Caller| granted(&contract, &asked(target), caller).unwrap();
+        let removed = |grant: &Grant| grant.query_removed().cloned().collect::<Vec<_>>();
+        for target in [&b"/"[..], b"/?", b"/?a=1&tenant=2"] {
+            let grant = grant(target, &caller("{}"));
+            assert!(grant.own().is_none(), "the answer is shared");
+            assert_eq!(grant.query().next().unwrap(), &(Bytes::from("tenant"), Bytes::from("u1")));
+        }
+        assert_eq!(removed(&grant(b"/?debug=1&%74enant=2", &caller("{}"))), ["%74enant", "debug"]);
+        // Of nobody nothing is set, so that the very name goes as well.
+        assert_eq!(removed(&grant(b"/?tenant=1&a=2", &Caller::default())), ["tenant"]);
+        assert_eq!(grant(b"/?a=2", &Caller::default()).query().count(), 0);
     }
 }

@@ -1,15 +1,19 @@
 //! Who is calling: identities in their slots, made by verification only, and typed reads of their claims.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
 use super::time::Timestamp;
 
-/// Room for what upstreams are told of an identity, with its encoding, in bytes.
+/// Room for what is told of an identity under one contract, with its encoding, in bytes.
 const TOLD: usize = 1_024;
+/// What stands for the issuer of workloads: no issuer of a policy with services has this name.
+pub const WORKLOADS: &str = "services";
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
 
@@ -37,6 +41,20 @@ pub struct Caller {
     pub workload: Option<Arc<Identity>>,
     /// An application, by its API key.
     pub app: Option<Arc<Identity>>,
+    /// What the workload counts for.
+    pub standing: Standing,
+}
+
+/// What the workload of a request counts for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It calls by itself where there is no user.
+    #[default]
+    Acts,
+    /// It only carries the request of somebody else: an edge that everyone's requests come through is nobody's identity.
+    Carries,
+    /// Nobody who is believed says which it is.
+    Untold,
 }
 
 impl Caller {
@@ -44,7 +62,8 @@ impl Caller {
     /// so that a user does not inherit the roles of the frontend it came through.
     #[must_use]
     pub fn acting(&self) -> Option<&Arc<Identity>> {
-        self.user.as_ref().or(self.workload.as_ref()).or(self.app.as_ref())
+        let workload = self.workload.as_ref().filter(|_| self.standing == Standing::Acts);
+        self.user.as_ref().or(workload).or(self.app.as_ref())
     }
 }
 
@@ -101,7 +120,7 @@ impl Listed {
 #[derive(Clone)]
 pub struct Identity {
     principal: Principal,
-    claims: Object,
+    claims: Arc<Object>,
     roles: Roles,
     groups: Listed,
     scopes: Listed,
@@ -109,7 +128,10 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    /// The service that it is, for a workload.
+    service: Option<Arc<str>>,
     told: ToldOnce,
+    raised: RaisedOnce,
 }
 
 /// The roles of an identity: those that its token lists, and those that the policy derives.
@@ -119,14 +141,23 @@ pub struct Roles {
     pub(super) listed: Listed,
     /// What the policy's `roles:` say, which then is all that counts for that name.
     pub(super) derived: Box<[(Arc<str>, Truth)]>,
+    /// What the policy's `grants:` give it now.
+    pub(super) granted: Box<[Grant]>,
 }
 
 impl Roles {
     fn has(&self, name: &str) -> Truth {
+        if self.grants(name) {
+            return Truth::True;
+        }
         match self.derived.iter().find(|(derived, _)| &**derived == name) {
             Some((_, truth)) => *truth,
             None => self.listed.has(name),
         }
+    }
+
+    fn grants(&self, name: &str) -> bool {
+        self.granted.iter().any(|grant| &*grant.role == name)
     }
 }
 
@@ -141,15 +172,18 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    /// For how many contracts there is a place to remember what is told of it.
+    pub contracts: usize,
 }
 
 impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires } = parts;
-        let roles = Roles { listed, derived: Box::default() };
+        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts } =
+            parts;
+        let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
         Self {
             principal,
-            claims,
+            claims: Arc::new(claims),
             roles,
             groups,
             scopes,
@@ -157,8 +191,57 @@ impl Identity {
             issued,
             not_before,
             expires,
-            told: ToldOnce::default(),
+            service: None,
+            told: ToldOnce::with_places(contracts),
+            raised: RaisedOnce::default(),
         }
+    }
+
+    /// A workload that is this service. It has no claims, and no roles but those that the policy derives.
+    pub(super) fn of_workload(service: &Arc<str>, id: &str) -> Self {
+        let none = || Listed::Known(Box::default());
+        let parts = Parts {
+            principal: Principal { issuer: WORKLOADS.into(), subject: id.into() },
+            claims: Object::default(),
+            listed: none(),
+            groups: none(),
+            scopes: none(),
+            token_id: None,
+            issued: None,
+            not_before: None,
+            expires: Timestamp::from_millis(i64::MAX),
+            contracts: 1,
+        };
+        Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
+    }
+
+    /// The same by another subject.
+    pub(super) fn with_subject(&self, subject: &Arc<str>) -> Self {
+        let principal = Principal { issuer: Arc::clone(&self.principal.issuer), subject: Arc::clone(subject) };
+        Self { principal, told: ToldOnce::default(), ..self.clone() }
+    }
+
+    /// The same identity with these grants, and no role derived yet.
+    pub(super) fn with_grants(&self, granted: &[Grant]) -> Self {
+        let roles = Roles { listed: self.roles.listed.clone(), derived: Box::default(), granted: granted.into() };
+        Self { roles, told: ToldOnce::with_places(self.told.places()), raised: RaisedOnce::default(), ..self.clone() }
+    }
+
+    /// The same identity with grants, once it was made.
+    pub(super) fn raised(&self) -> &RaisedOnce {
+        &self.raised
+    }
+
+    /// The grants that it has.
+    #[must_use]
+    pub fn grants(&self) -> &[Grant] {
+        &self.roles.granted
+    }
+
+    /// The service that it is, for a workload.
+    #[must_use]
+    pub fn service(&self) -> Option<&Arc<str>> {
+        self.service.as_ref()
     }
 
     /// What upstreams are told of it.
@@ -203,20 +286,55 @@ impl Identity {
         self.scopes.has(name)
     }
 
-    /// The roles that it is known to have, each once: the token's own, then the derived ones.
+    /// The roles that it is known to have, each once: the token's own, then the derived ones, then the granted ones.
+    /// Those that an included file defines (`payments/approver`) are for rules only: what one team defines must not
+    /// reach another's upstream.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<str>> {
         let derived = &self.roles.derived;
+        let granted = &self.roles.granted;
         let listed = match &self.roles.listed {
             Listed::Known(members) => &**members,
             Listed::Unknown => &[],
         };
+        let is_derived = |name: &str| derived.iter().any(|(derived, _)| &**derived == name);
+        let also = granted
+            .iter()
+            .enumerate()
+            .filter(|(at, grant)| !granted.iter().take(*at).any(|earlier| earlier.role == grant.role))
+            .map(|(_, grant)| &grant.role)
+            .filter(move |role| !is_derived(role) && !listed.contains(*role));
         listed
             .iter()
             .enumerate()
             .filter(|(at, name)| !listed.iter().take(*at).any(|earlier| earlier == *name))
             .map(|(_, name)| name)
             .filter(|name| !derived.iter().any(|(derived, _)| derived == *name))
-            .chain(derived.iter().filter(|(_, truth)| *truth == Truth::True).map(|(name, _)| name))
+            .chain(
+                derived
+                    .iter()
+                    .filter(|(name, truth)| *truth == Truth::True && !name.contains('/'))
+                    .map(|(name, _)| name),
+            )
+            .chain(also)
+    }
+
+    /// The roles that it has, each once, in no order; `None` where one of its lists cannot be read.
+    #[must_use]
+    pub fn roles_if_known(&self) -> Option<Vec<&str>> {
+        let Roles { listed: Listed::Known(listed), derived, granted } = &self.roles else { return None };
+        if derived.iter().any(|(_, truth)| *truth == Truth::Unknown) {
+            return None;
+        }
+        let mut roles: BTreeSet<&str> = listed.iter().map(|role| &**role).collect();
+        for (name, truth) in derived {
+            if *truth == Truth::True {
+                roles.insert(name)
+            } else {
+                roles.remove(&**name)
+            };
+        }
+        roles.extend(granted.iter().map(|grant| &*grant.role));
+        Some(roles.into_iter().collect())
     }
 
     /// The groups that it is known to be in.
@@ -271,7 +389,7 @@ impl Identity {
             Listed::Unknown => 0,
         };
         size_of::<Self>()
-            .saturating_add(TOLD)
+            .saturating_add(TOLD.saturating_mul(self.told.places()))
             .saturating_add(self.claims.weight())
             .saturating_add(listed(&self.roles.listed))
             .saturating_add(listed(&self.groups))

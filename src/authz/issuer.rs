@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::credential::Source;
+use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::keys::KeySet;
 use super::reason::Reason;
@@ -55,6 +56,8 @@ pub struct IssuerPolicy {
     pub max_stale: Duration,
     /// How many bytes of verified identities are remembered.
     pub memory: u64,
+    /// For how many different contracts of headers an identity may be asked.
+    pub contracts: usize,
     /// A hash of all the above: an issuer is replaced only when this or its keys changed.
     pub digest: [u8; 32],
 }
@@ -69,7 +72,9 @@ pub enum MayGrant {
 }
 
 impl MayGrant {
-    fn covers(&self, role: &str) -> bool {
+    /// Whether it may speak of this role.
+    #[must_use]
+    pub fn covers(&self, role: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Only(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
@@ -219,23 +224,42 @@ impl Issuer {
             format!("{}{subject}", policy.subject_prefix).into()
         };
         let principal = Principal { issuer: Arc::clone(&policy.name), subject };
-        let parts = Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires };
+        let contracts = policy.contracts;
+        let parts =
+            Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts };
         self.derive(Identity::new(parts))
+    }
+
+    /// An identity of this issuer with these grants, its roles derived anew. A grant is the operator's word, which
+    /// `may_grant` does not limit; what follows from it together with the token is.
+    pub(super) fn raised(&self, identity: &Identity, granted: &[Grant]) -> Arc<Identity> {
+        let Caller { user, .. } = self.with_roles(identity.with_grants(granted));
+        user.unwrap_or_else(|| Arc::new(identity.clone()))
     }
 
     /// Adds the roles that the policy derives, then holds the identity against the issuer's own rule.
     fn derive(&self, identity: Identity) -> Result<Arc<Identity>, Reason> {
-        let mut caller = Caller { user: Some(Arc::new(identity)), ..Caller::default() };
-        for (name, rule) in &self.policy.derived {
-            let truth = if self.policy.may_grant.covers(name) { holds(rule, &caller) } else { Truth::False };
-            if let Some(identity) = caller.user.as_mut().and_then(Arc::get_mut) {
-                identity.derive_role(name, truth);
-            }
-        }
+        let caller = self.with_roles(identity);
         if self.policy.require.as_ref().is_some_and(|rule| holds(rule, &caller) != Truth::True) {
             return Err(Reason::RequirementUnmet);
         }
         caller.user.ok_or(Reason::InternalError)
+    }
+
+    fn with_roles(&self, identity: Identity) -> Caller {
+        let mut caller = Caller { user: Some(Arc::new(identity)), ..Caller::default() };
+        for (name, rule) in &self.policy.derived {
+            let granted = caller.user.iter().any(|identity| identity.grants().iter().any(|grant| grant.role == *name));
+            let truth = match self.policy.may_grant.covers(name) {
+                _ if granted => Truth::True,
+                true => holds(rule, &caller),
+                false => Truth::False,
+            };
+            if let Some(identity) = caller.user.as_mut().and_then(Arc::get_mut) {
+                identity.derive_role(name, truth);
+            }
+        }
+        caller
     }
 }
 

@@ -3,6 +3,7 @@
 mod jwk;
 mod material;
 mod pem;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use super::algorithm::{Algorithm, Algorithms};
 
 pub use jwk::KeyFault;
 pub use pem::PemError;
+pub use secret::SecretFault;
 
 pub(crate) use pem::rsa_components;
 
@@ -163,6 +165,27 @@ impl KeySet {
         Ok(Self { keys, named: false })
     }
 
+    /// A set of shared secrets, each with its kid; or all without one, and then each may have signed a token whatever
+    /// kid that names. They serve those of `algorithms` that are of shared secrets.
+    ///
+    /// # Errors
+    /// Where one could be guessed, or is no secret: its place, and why.
+    pub fn from_secrets(
+        secrets: &[(Option<Box<str>>, &[u8])],
+        algorithms: Algorithms,
+    ) -> Result<Self, (usize, SecretFault)> {
+        if secrets.iter().any(|(kid, _)| kid.is_none()) {
+            let secrets: Vec<&[u8]> = secrets.iter().map(|(_, secret)| *secret).collect();
+            let keys = Arc::new([Key::new(None, secret::usable(&secrets, algorithms)?)]);
+            return Ok(Self { keys, named: false });
+        }
+        let key = |(at, (kid, bytes)): (usize, &(Option<Box<str>>, &[u8]))| {
+            let usable = secret::usable(&[*bytes], algorithms).map_err(|(_, fault)| (at, fault))?;
+            Ok(Key::new(kid.clone(), usable))
+        };
+        Ok(Self { keys: secrets.iter().enumerate().map(key).collect::<Result<_, _>>()?, named: true })
+    }
+
     /// Finds the key of this kid; without a kid, the only key that serves the algorithm.
     #[must_use]
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
@@ -303,7 +326,7 @@ mod tests {
 
     #[test]
     fn each_algorithm_verifies_what_its_key_signed_and_nothing_else() {
-        for algorithm in Algorithm::ALL.iter().copied() {
+        for algorithm in Algorithm::ASYMMETRIC.iter().copied() {
             let signer = SigningKey::shared(algorithm);
             let signature = signer.signature(b"message");
             let from_jwks = report(&[jwk(algorithm, "k")]).keys;
@@ -409,6 +432,54 @@ mod tests {
         assert!(matches!(nameless.find(Some("a"), Algorithm::Es256), Found::Unknown));
     }
 
+    // J02, J23
+    #[test]
+    fn public_keys_serve_no_algorithm_of_secrets_and_secrets_none_of_public_keys() {
+        let secret = [
+            3, 1, 4, 15, 9, 2, 6, 5, 35, 89, 79, 32, 38, 46, 26, 43, 83, 27, 95, 2, 88, 41, 97, 169, 39, 93, 7, 51, 5,
+            8, 20, 97,
+        ];
+        let all: Algorithms =
+            Algorithm::ALL.iter().copied().filter(|a| !matches!(a, Algorithm::Hs384 | Algorithm::Hs512)).collect();
+        let secrets = KeySet::from_secrets(&[(Some("k".into()), &secret)], all).unwrap();
+        let mut untied = jwk(Algorithm::Rs256, "k");
+        untied.as_object_mut().unwrap().remove("alg");
+        let public = report(&[untied]).keys;
+        for algorithm in Algorithm::ALL.iter().copied() {
+            let by_secret = matches!(secrets.find(Some("k"), algorithm), Found::One(_));
+            assert_eq!(by_secret, algorithm == Algorithm::Hs256, "{algorithm}");
+            let by_key = matches!(public.find(Some("k"), algorithm), Found::One(_));
+            assert!(!(by_key && algorithm.is_symmetric()), "{algorithm}");
+        }
+        let pem = SigningKey::shared(Algorithm::Rs256).public_pem();
+        assert!(KeySet::from_pem(&pem, [Algorithm::Hs256].into_iter().collect()).is_err());
+    }
+
+    #[test]
+    fn secrets_are_found_by_their_kid_or_each_is_tried() {
+        let [one, two] = [SigningKey::generate(Algorithm::Hs256), SigningKey::generate(Algorithm::Hs256)];
+        let hs256: Algorithms = [Algorithm::Hs256].into_iter().collect();
+        let bytes = |key: &SigningKey| key.secret().unwrap().to_vec();
+        let (first, second) = (bytes(&one), bytes(&two));
+        let (a, b): (Option<Box<str>>, Option<Box<str>>) = (Some("a".into()), Some("b".into()));
+        let named = KeySet::from_secrets(&[(a, &first), (b, &second)], hs256).unwrap();
+        let verifies = |keys: &KeySet, kid: Option<&str>, by: &SigningKey| {
+            let found = keys.find(kid, Algorithm::Hs256);
+            matches!(found, Found::One(key) if key.verify(b"m", &by.signature(b"m")))
+        };
+        assert!(verifies(&named, Some("a"), &one) && verifies(&named, Some("b"), &two));
+        assert!(!verifies(&named, Some("a"), &two) && !verifies(&named, Some("c"), &one));
+        assert!(matches!(named.find(None, Algorithm::Hs256), Found::Ambiguous));
+        let unnamed = KeySet::from_secrets(&[(None, &first), (None, &second)], hs256).unwrap();
+        for kid in [None, Some("a"), Some("c")] {
+            assert!(verifies(&unnamed, kid, &one) && verifies(&unnamed, kid, &two), "{kid:?}");
+        }
+        let only = KeySet::from_secrets(&[(None, &first)], hs256).unwrap();
+        assert!(!verifies(&only, None, &two));
+        assert_ne!(only.digest(), unnamed.digest());
+        assert_eq!(KeySet::from_secrets(&[(None, &first), (None, b"short")], hs256).unwrap_err().0, 1);
+    }
+
     // J20
     #[test]
     fn ecdsa_signatures_of_other_shapes_or_out_of_range_do_not_verify() {
@@ -508,7 +579,7 @@ mod tests {
             (rsa(), json!({"alg": "A256KW"}), KeyFault::AlgorithmUnknown),
             (rsa(), json!({"alg": "RSA-OAEP"}), KeyFault::AlgorithmUnknown),
             (rsa(), json!({"alg": "none"}), KeyFault::AlgorithmUnknown),
-            (rsa(), json!({"alg": "HS256"}), KeyFault::AlgorithmUnknown),
+            (rsa(), json!({"alg": "HS256"}), KeyFault::AlgorithmMismatch),
             (rsa(), json!({"alg": 5}), KeyFault::AlgorithmUnknown),
             (rsa(), json!({"alg": "ES256"}), KeyFault::AlgorithmMismatch),
             (rsa(), json!({"kty": "EC"}), KeyFault::CurveUnknown),

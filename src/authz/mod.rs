@@ -1,12 +1,17 @@
 //! The core: may this request pass, and as whom? Synchronous and deterministic, without I/O, clock, logging or transport.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod accept;
 pub mod algorithm;
+pub mod certificate;
 mod claim;
+pub mod condition;
+pub mod cors;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;
 pub mod gateways;
+pub mod grant;
 pub mod header;
 pub mod identity;
 pub mod issuer;
@@ -17,6 +22,7 @@ pub mod reason;
 pub mod request;
 pub mod route;
 pub mod rule;
+pub mod services;
 pub mod signin;
 pub mod snapshot;
 pub mod time;

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use super::condition::Condition;
+use super::cors::{Cors, Sharing};
+use super::credential::Source;
+use super::credential::strip::Carriers;
 use super::gateways::Gateways;
+use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
-use super::route::{Cover, RouteId, Table};
+use super::route::{Cover, HostSets, Pattern, RouteId, Table};
 use super::rule::{Expr, Rule};
+use super::services::Services;
 use super::signin::SignIn;
 
 /// Everything that the policy file says, ready for decisions.
@@ -15,6 +21,8 @@ use super::signin::SignIn;
 pub struct Policy {
     /// A short hash of the policy's text, by which people and logs name it.
     pub id: PolicyId,
+    /// The named sets of hosts, as its keys are read: [`Policy::pattern`].
+    pub hosts: HostSets,
     /// Which route a request takes.
     pub table: Table,
     /// The routes, by [`RouteId`].
@@ -27,21 +35,50 @@ pub struct Policy {
     pub forbids: Box<[Named]>,
     /// The issuers, by [`IssuerId`].
     pub issuers: Box<[Arc<IssuerPolicy>]>,
+    /// Roles that single principals are given for a time.
+    pub grants: Option<Grants>,
     /// Who may ask.
     pub gateways: Gateways,
-    /// What headers go out, and which never come in.
-    pub contract: Contract,
+    /// Which workloads have a name.
+    pub services: Services,
     /// What `paths:` relaxes.
     pub relaxed: Relaxed,
+    /// Where credentials of the issuers may stand.
+    pub carriers: Carriers,
     /// Where people sign in.
     pub sign_in: Option<SignIn>,
+    /// Whose pages may read answers; `None` where neither the policy nor a route says anything of it.
+    pub cors: Option<Box<Cors>>,
 }
 
 impl Policy {
+    /// The key of a route, or the name of a guard, as a pattern.
+    #[must_use]
+    pub fn pattern(&self, key: &str) -> Option<Pattern> {
+        Pattern::parse_in(key, &self.hosts).ok()
+    }
+
     /// The route of this id.
     #[must_use]
     pub fn route(&self, id: RouteId) -> Option<&Route> {
         self.routes.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Where people sign in who ask for this route.
+    #[must_use]
+    pub fn sign_in<'p>(&'p self, route: Option<&'p Route>) -> Option<&'p SignIn> {
+        match route.map(|route| &route.sign_in) {
+            Some(Elsewhere::No) | None => self.sign_in.as_ref(),
+            Some(Elsewhere::Nowhere) => None,
+            Some(Elsewhere::At(sign_in)) => Some(sign_in),
+        }
+    }
+
+    /// Whose pages may read the answers of this host and route.
+    #[must_use]
+    pub fn sharing<'p>(&'p self, host: &str, route: Option<&'p Route>) -> Option<&'p Sharing> {
+        let of_host = || self.cors.as_ref().and_then(|cors| cors.of(host));
+        route.and_then(|route| route.cors.as_ref()).or_else(of_host)
     }
 }
 
@@ -64,16 +101,52 @@ pub struct Route {
     pub key: Arc<str>,
     /// Its rule.
     pub rule: Rule,
-    /// Its rule, as canonical text.
+    /// What must hold as well.
+    pub condition: Option<Box<Condition>>,
+    /// What it says, rule and condition, as audit lines tell it.
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// What is told on an allow. Routes that tell the same share it.
+    pub contract: Arc<Contract>,
+    /// Its own forbid.
+    pub deny: Option<Box<Named>>,
+    /// Whom a token must be for as well: one of these; empty where it need not.
+    pub audience: Box<[Arc<str>]>,
+    /// Where tokens are looked for, where that is not everywhere that their issuers say.
+    pub from: Option<Box<[Source]>>,
+    /// Whether the upstream sees no credential.
+    pub strip: bool,
+    /// Whose pages may read its answers, where that is not as for its host.
+    pub cors: Option<Sharing>,
+    /// Whether people sign in elsewhere for it.
+    pub sign_in: Elsewhere,
 }
 
-/// A guard by its pattern, or a forbid by its name.
+/// Whether people sign in elsewhere than the policy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// They do not.
+    #[default]
+    No,
+    /// They are not sent away.
+    Nowhere,
+    /// They sign in here.
+    At(SignIn),
+}
+
+impl Route {
+    /// Whether tokens are looked for in this place.
+    #[must_use]
+    pub fn reads(&self, source: &Source) -> bool {
+        self.from.as_ref().is_none_or(|from| from.contains(source))
+    }
+}
+
+/// A guard by its pattern, a forbid by its name, or a route's own by the route's key.
 #[derive(Debug)]
 pub struct Named {
-    /// The pattern or name.
+    /// The pattern, name or key.
     pub name: Arc<str>,
     /// The rule.
     pub rule: Expr,

@@ -96,11 +96,19 @@ reasons! {
     /// No route matches.
     NoRoute = "no_route", 403, None;
 
+    /// A preflight asks for a method that no route has, or from an origin that its `cors:` does not list.
+    PreflightRefused = "preflight_refused", 403, None;
+
     // Gate 3, identity.
     /// The route needs an identity and no credential was presented.
     CredentialMissing = "credential_missing", 401, Bare;
     /// Two different credentials were presented for one slot.
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
+    /// The caller's certificate names a SPIFFE ID that is not written as one.
+    CertificateRefused = "certificate_refused", 401, Bare;
+    /// A parameter that carries a credential is there twice or in another spelling, or one that the policy sets or
+    /// removes stands behind a `;`, which some upstreams read as `&`.
+    QueryAmbiguous = "query_ambiguous", 400, InvalidRequest;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
     /// The credential is not a compact JWS.
@@ -135,7 +143,7 @@ reasons! {
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
 
     // Gate 5, policy.
-    /// A forbid of `deny:` holds, or cannot be told not to hold.
+    /// A forbid of `deny:`, or of the route, holds, or cannot be told not to hold.
     Forbidden = "forbidden", 403, None;
     /// A guard that covers the request does not hold.
     GuardUnmet = "guard_unmet", 403, None;
@@ -145,13 +153,19 @@ reasons! {
     ScopeMissing = "scope_missing", 403, InsufficientScope;
     /// A guard or rule does not hold because one of its words could not be read.
     FactUnknown = "fact_unknown", 403, None;
-    /// A claim that goes into a header holds what a header cannot carry.
+    /// The route's condition is false.
+    ConditionUnmet = "condition_unmet", 403, None;
+    /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.
+    ConditionFailed = "condition_failed", 403, None;
+    /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
     /// With the headers that the upstream is to be told, the request would be larger than gateways let through.
     HeadersTooLarge = "headers_too_large", 431, None;
 
     // The shell.
+    /// Peers make portcullis keep too many bytes of messages that are not finished.
+    Overloaded = "overloaded", 503, None;
     /// portcullis has no policy loaded.
     NotReady = "not_ready", 503, None;
     /// portcullis itself failed. The log says how.

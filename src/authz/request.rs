@@ -1,8 +1,12 @@
 //! What a gateway asks about, read one way only: the one place where a path, a host or a header is normalised.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+
+use super::certificate::Holder;
 use super::header::worth_folding;
 use super::reason::Reason;
 
@@ -24,6 +28,38 @@ pub enum Asker {
     Tcp(IpAddr),
 }
 
+/// What a peer proves about itself beside the address that it connects from.
+#[derive(Clone, Copy, Default)]
+pub struct Proof<'r> {
+    /// Whom its own certificate names, where our listener verified one.
+    pub holder: Option<&'r Holder>,
+    /// The metadata of its call, which may carry a token.
+    pub metadata: Option<&'r HeaderMap>,
+}
+
+impl<'r> Proof<'r> {
+    /// The token that the peer sends as `x-portcullis-token`, or as `authorization: Bearer`; none, where it sends two.
+    #[must_use]
+    pub fn token(&self) -> Option<&'r [u8]> {
+        let metadata = self.metadata?;
+        let bearer = |value: &'r HeaderValue| {
+            let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+        };
+        let own = metadata.get_all("x-portcullis-token").iter().map(HeaderValue::as_bytes);
+        let mut tokens = own.chain(metadata.get_all(AUTHORIZATION).iter().filter_map(bearer));
+        let token = tokens.next()?;
+        tokens.next().is_none().then_some(token)
+    }
+}
+
+/// Metadata may hold a token: only whom the certificate names.
+impl fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").field("holder", &self.holder).finish_non_exhaustive()
+    }
+}
+
 /// One header line as it was received: the name in lower case, the value's bytes untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'r> {
@@ -38,8 +74,12 @@ pub struct Header<'r> {
 pub struct Raw<'r> {
     /// Who asks.
     pub asker: Asker,
+    /// What else it proves about itself.
+    pub proof: Proof<'r>,
     /// The downstream peer of the gateway's own connection, where it names one.
     pub source: Option<IpAddr>,
+    /// Whom the certificate of that peer names, as the gateway says; empty where it says nothing.
+    pub principal: &'r [u8],
     /// The method.
     pub method: &'r [u8],
     /// Path and query, undecoded.
@@ -72,8 +112,12 @@ pub struct Relaxed {
 pub struct Request<'r> {
     /// Who asks.
     pub asker: Asker,
+    /// What else it proves about itself.
+    pub proof: Proof<'r>,
     /// The downstream peer of the gateway's own connection.
     pub source: Option<IpAddr>,
+    /// Whom the certificate of that peer names, as the gateway says.
+    pub principal: &'r [u8],
     /// The method: upper-case letters.
     pub method: &'r str,
     /// The host: lower case, without port or trailing dot.
@@ -86,6 +130,15 @@ pub struct Request<'r> {
     pub headers: &'r [Header<'r>],
     /// The header lines that decisions read.
     pub seen: Seen<'r>,
+}
+
+/// What a browser asks before a request of a page of another origin (Fetch §4.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preflight<'r> {
+    /// Whose page.
+    pub origin: &'r [u8],
+    /// The method of the request that is to follow.
+    pub method: &'r str,
 }
 
 /// The header lines that decisions read, found in one pass.
@@ -114,8 +167,6 @@ pub struct Seen<'r> {
     pub authorization: Option<&'r [u8]>,
     /// `x-request-id`
     pub request_id: Option<&'r [u8]>,
-    /// `x-forwarded-for`
-    pub forwarded_for: Option<&'r [u8]>,
     /// `x-envoy-external-address`
     pub external_address: Option<&'r [u8]>,
 }
@@ -123,7 +174,7 @@ pub struct Seen<'r> {
 impl<'r> Request<'r> {
     /// Reads a request, or says why it cannot be read one way only.
     pub fn read(raw: &'r Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
-        let Raw { asker, source, method, target, host, ref headers } = *raw;
+        let Raw { asker, proof, source, principal, method, target, host, ref headers } = *raw;
         let seen = Seen::in_headers(headers, method, target, host)?;
         let method = read_method(method)?;
         if method == "CONNECT" || target.is_empty() {
@@ -135,7 +186,8 @@ impl<'r> Request<'r> {
         };
         let path = read_path(path.unwrap_or_default(), relaxed)?;
         let query = query.map(read_query).transpose()?;
-        Ok(Self { asker, source, method, host: read_host(host)?, path, query, headers, seen })
+        let host = read_host(host)?;
+        Ok(Self { asker, proof, source, principal, method, host, path, query, headers, seen })
     }
 
     /// All values of a header, by its name in lower case.
@@ -163,6 +215,21 @@ impl<'r> Request<'r> {
             && !seen.requested_with
             && !seen.upgrade
             && seen.authorization.is_none()
+    }
+
+    /// The preflight that this is: OPTIONS, with one `Origin` and one `Access-Control-Request-Method` that is a method.
+    /// Any other OPTIONS is a request like all.
+    #[must_use]
+    pub fn preflight(&self) -> Option<Preflight<'r>> {
+        if self.method != "OPTIONS" {
+            return None;
+        }
+        let sole = |name: &'static [u8]| {
+            let mut lines = self.headers.iter().filter(|line| line.name == name);
+            lines.next().filter(|_| lines.next().is_none()).map(|line| line.value)
+        };
+        let method = read_method(sole(b"access-control-request-method")?).ok()?;
+        Some(Preflight { origin: sole(b"origin")?, method })
     }
 
     /// Whether the method may change something (RFC 9110 §9.2.1), or the connection is to become another protocol.
@@ -207,9 +274,9 @@ impl<'r> Seen<'r> {
                 b"content-type" => once(&mut seen.content_type)?,
                 b"x-request-id" => once(&mut seen.request_id)?,
                 b"x-envoy-external-address" => once(&mut seen.external_address)?,
-                b"x-forwarded-for" => once(&mut seen.forwarded_for)?,
                 b"accept" => seen.accept = Some(value),
-                b"upgrade" => seen.upgrade = true,
+                // An extended CONNECT (RFC 8441) that a gateway shows as it came.
+                b"upgrade" | b":protocol" => seen.upgrade = true,
                 b"x-requested-with" => seen.requested_with = true,
                 [b':', ..] => {}
                 _ if is_plain_name(name) => seen.odd_names |= worth_folding(name),
@@ -319,21 +386,34 @@ fn read_path(path: &[u8], relaxed: Relaxed) -> Result<Cow<'_, str>, Malformed> {
 }
 
 /// Whether a part of a segment is a dot segment to an upstream that separates at what `paths:` lets stand in it: an
-/// escaped slash, a backslash, a `;`. No relaxation is about dots.
+/// escaped slash, a backslash, a `;`; or to one that decodes once more. No relaxation is about dots.
 fn hides_dot_segment(segment: &str) -> bool {
-    let parts = segment.split(['\\', ';']).flat_map(|part| part.split("%2F")).flat_map(|part| part.split("%2f"));
-    parts.map(str::trim).any(|part| {
-        // Dots that `double_encoding` left escaped are decoded by who decodes twice.
-        is_dot_segment(part)
-            || (part.contains("%2") && is_dot_segment(part.replace("%2e", ".").replace("%2E", ".").trim()))
-    })
+    let separated = |text: &str| text.split(['/', '\\', ';']).any(|part| is_dot_segment(part.trim()));
+    separated(segment) || (segment.contains('%') && separated(&decoded_again(segment)))
 }
 
-/// `.` and `..`, also in the look-alikes that compatibility normalisation (NFKC) turns into dots.
+/// A text with the escapes decoded that still are in it.
+fn decoded_again(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, after @ ..] if *first == b'%' => hex(high).zip(hex(low)).map(|digits| (digits, after)),
+            _ => None,
+        };
+        let (byte, after) = escaped.map_or((*first, after), |((high, low), after)| (high << 4 | low, after));
+        decoded.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// What compatibility normalisation (NFKC) makes dots of, and nothing else.
+const DOTS: [char; 8] = ['.', '\u{2024}', '\u{2025}', '\u{2026}', '\u{fe19}', '\u{fe30}', '\u{fe52}', '\u{ff0e}'];
+
+/// `.` and `..`, also in look-alikes.
 fn is_dot_segment(segment: &str) -> bool {
-    matches!(segment, "." | "..")
-        || (!segment.is_ascii()
-            && segment.chars().all(|c| matches!(c, '.' | '\u{ff0e}' | '\u{2024}' | '\u{2025}' | '\u{2026}')))
+    matches!(segment, "." | "..") || (!segment.is_ascii() && segment.chars().all(|c| DOTS.contains(&c)))
 }
 
 fn decode(path: &[u8], relaxed: Relaxed) -> Result<String, Malformed> {
@@ -424,7 +504,9 @@ mod tests {
     ) -> Raw<'static> {
         Raw {
             asker: Asker::Unix,
+            proof: Proof::default(),
             source: None,
+            principal: b"",
             method: method.as_bytes(),
             target: target.as_bytes(),
             host: host.as_bytes(),
@@ -448,6 +530,8 @@ mod tests {
             "/a/%2E",
             "/%e2%80%a5/x",
             "/%ef%bc%8e/x",
+            "/%ef%b9%92%ef%b9%92/x",
+            "/%ef%b8%b0/x",
         ] {
             assert_eq!(path(text), Err(Reason::PathDotSegment), "{text}");
         }
@@ -478,6 +562,10 @@ mod tests {
             "/public/%252e%252e/admin",
             "/public/%252e%252E%252fadmin",
             "/public/..;%2fadmin",
+            "/public/..%255cadmin",
+            "/public/%252e%252e%255cadmin",
+            "/public/..%253bx/admin",
+            "/public/%252e%2520/admin",
         ] {
             assert_eq!(path_relaxed(text, all), Err(Reason::PathDotSegment), "{text}");
         }

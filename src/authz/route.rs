@@ -1,14 +1,20 @@
 //! Route keys: patterns over method, host and path, what they capture, and the table in which the most specific wins.
 
+use std::sync::Arc;
+
 mod cover;
 mod fault;
 mod fold;
 mod grammar;
+mod hosts;
+mod shapes;
 mod table;
 
 pub use cover::Cover;
 pub use fault::{PatternError, PatternFault};
 pub(super) use grammar::is_capture_name;
+pub use hosts::{HostFault, HostSets};
+pub use shapes::Shapes;
 pub use table::{Clash, Found, Table};
 
 /// How many captures one pattern may have, its host's included.
@@ -45,6 +51,8 @@ enum Host {
     One { name: Box<str>, suffix: Box<str> },
     /// `*.example.com`: one or more labels before this.
     Many { suffix: Box<str> },
+    /// `name:`: each of these; none of them is a set.
+    Set { name: Box<str>, hosts: Arc<[Self]> },
 }
 
 /// One segment of a key's path.
@@ -114,7 +122,38 @@ impl Pattern {
     /// # Errors
     /// Where the text is no key; the error says where in it, and what would be right.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        grammar::pattern(text)
+        Self::parse_in(text, &HostSets::default())
+    }
+
+    /// Reads a route key that may name one of these sets of hosts, as in `api:/orders`.
+    ///
+    /// # Errors
+    /// As [`Pattern::parse`], and where there is no such set.
+    pub fn parse_in(text: &str, sets: &HostSets) -> Result<Self, PatternError> {
+        grammar::pattern(text, sets)
+    }
+
+    /// The set of hosts that it names.
+    #[must_use]
+    pub fn host_set(&self) -> Option<&str> {
+        if let Some(Host::Set { name, .. }) = &self.host { Some(name) } else { None }
+    }
+
+    /// Whether every request that matches this matches the other one too, however it is written.
+    #[must_use]
+    pub fn is_within(&self, outer: &Self) -> bool {
+        let methods = match (&self.methods, &outer.methods) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            // GET answers HEAD, which the outer one covers where it has GET.
+            (Some(inner), Some(outer)) => inner.names.iter().all(|method| outer.covers(method)),
+        };
+        let hosts = match (&self.host, &outer.host) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(inner), Some(outer)) => inner.is_within(outer),
+        };
+        methods && hosts && shapes::holds(&outer.segments, &self.segments)
     }
 
     /// The methods that it names; empty where it is for all.
@@ -128,15 +167,90 @@ impl Pattern {
         self.host.is_some()
     }
 
+    /// Whether some segment of its path is spelled out; `/**` and `/{tenant}/**` name none.
+    #[must_use]
+    pub fn names_path(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, Segment::Literal(_) | Segment::Prefix(_)))
+    }
+
+    /// Whether its last segment stands for all that is left.
+    #[must_use]
+    pub fn is_open_ended(&self) -> bool {
+        matches!(self.segments.last(), Some(Segment::Rest(_)))
+    }
+
+    /// Whether a request with this method may be for it; HEAD is taken for GET.
+    #[must_use]
+    pub fn covers_method(&self, method: &str) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.covers(method))
+    }
+
+    /// The same path and methods for the host of another key.
+    #[must_use]
+    pub fn with_host_of(&self, other: &Self) -> Self {
+        Self { host: other.host.clone(), ..self.clone() }
+    }
+
+    /// Where a capture stands, the same for keys that capture the same part of a request; `None` where there is none.
+    #[must_use]
+    pub fn place_of(&self, capture: &str) -> Option<String> {
+        let (_, slot) = self.slots().find(|(name, _)| *name == capture)?;
+        Some(match slot {
+            Slot::Host => "host".into(),
+            Slot::Segment(at) => format!("segment {at}"),
+            Slot::Rest(at) => format!("rest {at}"),
+        })
+    }
+
+    /// Its captures, each after what stands before it, in which captures have no names.
+    #[must_use]
+    pub fn capture_stems(&self) -> Vec<(String, &str)> {
+        let stem = |slot: Slot| match slot {
+            Slot::Host => Self { methods: None, host: self.host.clone(), segments: Box::default() }.shape_key(),
+            Slot::Segment(at) | Slot::Rest(at) => {
+                let segments = self.segments.iter().take(at).cloned().collect();
+                Self { methods: None, host: self.host.clone(), segments }.shape_key()
+            }
+        };
+        self.slots().map(|(name, slot)| (stem(slot), name)).collect()
+    }
+
+    /// The host or host pattern that it names, as it is written.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        let host = self.host.as_ref()?;
+        Some(match host {
+            Host::Exact(name) => name.to_string(),
+            Host::One { name, suffix } => format!("{{{name}}}.{suffix}"),
+            Host::Many { suffix } => format!("*.{suffix}"),
+            Host::Set { name, .. } => format!("{name}:"),
+        })
+    }
+
+    /// Its path, as it is written.
+    #[must_use]
+    pub fn path(&self) -> String {
+        Self { methods: None, host: None, segments: self.segments.clone() }.to_string()
+    }
+
     /// The names of its captures, the host's first, then from left to right.
     pub fn captures(&self) -> impl Iterator<Item = &str> {
         self.slots().map(|(name, _)| name)
     }
 
+    /// Each host or host pattern that it is for; `None` is every host.
+    fn hosts(&self) -> impl Iterator<Item = Option<&Host>> {
+        let (one, several) = match &self.host {
+            Some(Host::Set { hosts, .. }) => (None, &**hosts),
+            host => (Some(host.as_ref()), [].as_slice()),
+        };
+        one.into_iter().chain(several.iter().map(Some))
+    }
+
     fn slots(&self) -> impl Iterator<Item = (&str, Slot)> {
         let host = match &self.host {
             Some(Host::One { name, .. }) => Some((&**name, Slot::Host)),
-            Some(Host::Exact(_) | Host::Many { .. }) | None => None,
+            Some(Host::Exact(_) | Host::Many { .. } | Host::Set { .. }) | None => None,
         };
         let path = self.segments.iter().enumerate().filter_map(|(at, segment)| match segment {
             Segment::One(Some(name)) => Some((&**name, Slot::Segment(at))),
@@ -160,6 +274,14 @@ impl Pattern {
             *name = Box::default();
         }
         shape.to_string()
+    }
+
+    /// The shapes of all that it is for: of a set of hosts, one for each.
+    #[must_use]
+    pub fn shape_keys(&self) -> Vec<String> {
+        let Some(Host::Set { hosts, .. }) = &self.host else { return vec![self.shape_key()] };
+        let single = |host: &Host| Self { host: Some(host.clone()), ..self.clone() };
+        hosts.iter().map(|host| single(host).shape_key()).collect()
     }
 
     /// Whether one request could match both, as far as the keys tell; case and trailing dots and spaces of
@@ -222,11 +344,29 @@ impl Host {
             Self::Exact(name) => **name == *host,
             Self::One { suffix, .. } => host.split_once('.').is_some_and(|(_, rest)| *rest == **suffix),
             Self::Many { suffix } => is_below(host, suffix),
+            Self::Set { hosts, .. } => hosts.iter().any(|one| one.matches(host)),
+        }
+    }
+
+    /// Whether every host of this is one of the other's.
+    fn is_within(&self, outer: &Self) -> bool {
+        match (self, outer) {
+            (Self::Set { hosts, .. }, outer) => hosts.iter().all(|inner| inner.is_within(outer)),
+            (inner, Self::Set { hosts, .. }) => hosts.iter().any(|outer| inner.is_within(outer)),
+            (Self::Exact(name), outer) => outer.matches(name),
+            (Self::One { suffix: inner, .. }, Self::One { suffix: outer, .. }) => inner == outer,
+            (Self::One { suffix: inner, .. } | Self::Many { suffix: inner }, Self::Many { suffix: outer }) => {
+                inner == outer || is_below(inner, outer)
+            }
+            (Self::One { .. } | Self::Many { .. }, Self::Exact(_)) | (Self::Many { .. }, Self::One { .. }) => false,
         }
     }
 
     fn may_meet(&self, other: &Self) -> bool {
         match (self, other) {
+            (Self::Set { hosts, .. }, other) | (other, Self::Set { hosts, .. }) => {
+                hosts.iter().any(|one| one.may_meet(other))
+            }
             (Self::Exact(name), pattern) | (pattern, Self::Exact(name)) => pattern.matches(name),
             (Self::One { suffix: one, .. }, Self::One { suffix: two, .. }) => one == two,
             (Self::One { suffix: one, .. }, Self::Many { suffix: many })
@@ -351,6 +491,66 @@ mod tests {
         assert!(!meet("y.x.a.com/", "{t}.a.com/"));
         assert!(!meet("xa.com/", "*.a.com/"));
         assert!(!meet("*.a.com/", "*.b.com/"));
+    }
+
+    #[test]
+    fn a_key_is_within_another_where_every_request_of_it_is() {
+        let mut sets = HostSets::default();
+        sets.add("api", &["api.a.com", "*.p.a.com"]).unwrap();
+        sets.add("one", &["api.a.com"]).unwrap();
+        sets.add("all", &["*.a.com"]).unwrap();
+        let parse = |text: &str| Pattern::parse_in(text, &sets).unwrap();
+        for (inner, outer) in [
+            ("/pay/**", "/pay/**"),
+            ("/pay", "/pay/**"),
+            ("/pay/", "/pay/**"),
+            ("/pay/{id}/x*", "/pay/**"),
+            ("GET /pay/x", "GET,POST /pay/**"),
+            ("GET,HEAD /pay/x", "GET /pay/**"),
+            ("pay.a.com/pay/x", "/pay/**"),
+            ("pay.a.com/x", "*.a.com/**"),
+            ("{t}.a.com/x", "*.a.com/**"),
+            ("{t}.b.a.com/x", "*.a.com/**"),
+            ("*.b.a.com/x", "*.a.com/**"),
+            ("{t}.a.com/x", "{u}.a.com/{v}"),
+            ("/t/{id}/x", "/t/*/{r**}"),
+            ("/t/Get*", "/t/{x}"),
+            ("/t/GetUser*", "/t/Get*"),
+            ("api:/x", "all:/**"),
+            ("api:/x", "api:/**"),
+            ("one:/x", "api:/**"),
+            ("one:/x", "api.a.com/**"),
+            ("api.a.com/x", "api:/**"),
+            ("x.p.a.com/x", "api:/**"),
+        ] {
+            assert!(parse(inner).is_within(&parse(outer)), "{inner} in {outer}");
+        }
+        for (inner, outer) in [
+            ("/**", "/pay/**"),
+            ("/payments", "/pay/**"),
+            ("/{x}", "/pay"),
+            ("/*/x", "/pay/**"),
+            ("/pay/**", "/pay/{x}"),
+            ("/pay/**", "/pay"),
+            ("/pay/{r**}", "/pay/{x}/**"),
+            ("/Pay/x", "/pay/**"),
+            ("/pay/x", "GET /pay/**"),
+            ("POST /pay/x", "GET /pay/**"),
+            ("GET /pay/x", "HEAD /pay/**"),
+            ("/pay/x", "pay.a.com/**"),
+            ("*.a.com/x", "{t}.a.com/**"),
+            ("*.a.com/x", "pay.a.com/**"),
+            ("a.com/x", "*.a.com/**"),
+            ("xa.com/x", "*.a.com/**"),
+            ("/t/{x}", "/t/Get*"),
+            ("api:/x", "one:/**"),
+            ("api:/x", "api.a.com/**"),
+            ("all:/x", "api:/**"),
+            ("/x", "api:/**"),
+            ("/pay/a/b", "/pay/*"),
+        ] {
+            assert!(!parse(inner).is_within(&parse(outer)), "{inner} in {outer}");
+        }
     }
 
     #[test]

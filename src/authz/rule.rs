@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
-use super::identity::{Caller, ClaimPath, Identity, Reading, Truth};
+use super::identity::{Caller, ClaimPath, Identity, Reading, Standing, Truth};
 use super::route::Captures;
 
 mod fault;
@@ -13,6 +13,7 @@ mod grammar;
 mod print;
 
 pub use fault::{RuleError, RuleFault};
+pub(super) use grammar::distance;
 
 /// How many words one rule may have.
 pub const MAX_WORDS: usize = 64;
@@ -73,7 +74,7 @@ pub enum Word {
     Issuer(Box<str>),
     /// `network:10.0.0.0/8`: the caller's address.
     Network(IpNet),
-    /// `service:x`: the subject in the workload slot.
+    /// `service:x`: the service in the workload slot.
     Service(Box<str>),
     /// `key:x`: the subject in the app slot.
     Key(Box<str>),
@@ -177,6 +178,19 @@ impl Rule {
 }
 
 impl Expr {
+    /// The same with other names for roles, where there is another one.
+    #[must_use]
+    pub fn rename_roles(self, rename: &dyn Fn(&str) -> Option<Box<str>>) -> Self {
+        let all = |parts: Box<[Self]>| parts.into_iter().map(|part| part.rename_roles(rename)).collect();
+        match self {
+            Self::Word(at, Word::Role(name)) => Self::Word(at, Word::Role(rename(&name).unwrap_or(name))),
+            Self::Word(..) => self,
+            Self::Not(part) => Self::Not(Box::new(part.rename_roles(rename))),
+            Self::All(parts) => Self::All(all(parts)),
+            Self::Any(parts) => Self::Any(all(parts)),
+        }
+    }
+
     /// Reads a rule that is a tree of words: not `public` and not `anyone`.
     ///
     /// # Errors
@@ -310,6 +324,12 @@ impl Expr {
         self.words().filter_map(|(_, word)| word.capture())
     }
 
+    /// Whether a user could help: it asks for more than where a request comes from and through whom.
+    #[must_use]
+    pub fn asks_for_users(&self) -> bool {
+        !self.words().all(|(_, word)| matches!(word, Word::Network(_) | Word::Service(_)))
+    }
+
     /// Whether it is made only of words that need no identity.
     #[must_use]
     pub fn without_identity(&self) -> bool {
@@ -357,7 +377,7 @@ impl Word {
         let caller = scene.caller;
         let acting = |ask: &dyn Fn(&Identity) -> Truth| caller.acting().map_or(Truth::False, |identity| ask(identity));
         match self {
-            Self::SignedIn => (caller.user.is_some() || caller.workload.is_some() || caller.app.is_some()).into(),
+            Self::SignedIn => caller.acting().is_some().into(),
             Self::Role(name) => acting(&|identity| identity.role(name)),
             Self::Group(name) => acting(&|identity| identity.group(name)),
             Self::Scope(name) => acting(&|identity| identity.scope(name)),
@@ -369,7 +389,13 @@ impl Word {
             Self::Network(network) => {
                 scene.address.map_or(Truth::Unknown, |address| network.contains(&address.to_canonical()).into())
             }
-            Self::Service(name) => has_subject(caller.workload.as_deref(), name),
+            Self::Service(_) if caller.standing == Standing::Untold => Truth::Unknown,
+            Self::Service(name) => caller
+                .workload
+                .as_ref()
+                .and_then(|workload| workload.service())
+                .is_some_and(|service| **service == **name)
+                .into(),
             Self::Key(name) => has_subject(caller.app.as_deref(), name),
             // Until delegation is read, nobody can tell: neither a permit nor a forbid may rest on it.
             Self::Actor(_) => Truth::Unknown,
@@ -433,6 +459,7 @@ mod tests {
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(0),
+            contracts: 1,
         })))
     }
 
@@ -508,14 +535,31 @@ mod tests {
 
     #[test]
     fn a_user_does_not_inherit_the_roles_of_the_frontend_it_came_through() {
-        let mut caller = Caller { workload: identity("spiffe://a/front", &["deployer"], "{}"), ..Caller::default() };
+        let mut workload = Identity::of_workload(&"front".into(), "spiffe://a/front");
+        workload.derive_role(&"deployer".into(), Truth::True);
+        let mut caller = Caller { workload: Some(Arc::new(workload)), ..Caller::default() };
         assert_eq!(ask("role:deployer", &caller), Truth::True);
         caller.user = identity("u1", &["admin"], "{}");
         assert_eq!(ask("role:deployer", &caller), Truth::False);
         assert_eq!(ask("role:admin", &caller), Truth::True);
-        assert_eq!(ask("service:spiffe://a/front", &caller), Truth::True);
+        assert_eq!(ask("service:front", &caller), Truth::True);
+        assert_eq!(ask("service:spiffe://a/front", &caller), Truth::False);
         assert_eq!(ask("key:spiffe://a/front", &caller), Truth::False);
         assert_eq!(ask("service:u1", &caller), Truth::False);
+    }
+
+    #[test]
+    fn a_workload_that_only_carries_a_request_is_known_and_is_nobody() {
+        let workload = Some(Arc::new(Identity::of_workload(&"edge".into(), "spiffe://a/edge")));
+        let carried = Caller { workload: workload.clone(), standing: Standing::Carries, ..Caller::default() };
+        assert_eq!(ask("service:edge", &carried), Truth::True);
+        assert_eq!(ask("signed-in", &carried), Truth::False);
+        assert_eq!(ask("issuer:services", &carried), Truth::False);
+        assert_eq!(ask("issuer:services", &Caller { standing: Standing::Acts, ..carried }), Truth::True);
+        let untold = Caller { standing: Standing::Untold, ..user() };
+        assert_eq!(ask("service:edge", &untold), Truth::Unknown);
+        assert_eq!(ask("not service:edge", &untold), Truth::Unknown);
+        assert_eq!(ask("signed-in", &untold), Truth::True);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::credential::query::without;
 use super::request::Request;
 
 /// What stands unescaped in one component of a query (RFC 3986 §2.3).
@@ -28,48 +29,72 @@ pub struct SignIn {
     before: Box<str>,
     after: Option<Box<str>>,
     public_url: Box<str>,
+    /// Origins that people may be sent back to, by their hosts.
+    returns: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl SignIn {
-    /// A template that may hold `{url}` once, and the URL under which people reach this site.
+    /// A template that may hold `{url}` once, the URL under which people reach this site, and the origins of the other
+    /// sites that they may be sent back to.
     #[must_use]
-    pub fn new(template: &str, public_url: &str) -> Self {
+    pub fn new<'o>(template: &str, public_url: &str, returns: impl Iterator<Item = &'o str>) -> Self {
         let (before, after) = match template.split_once("{url}") {
             Some((before, after)) => (before, Some(after.into())),
             None => (template, None),
         };
-        Self { before: before.into(), after, public_url: public_url.trim_end_matches('/').into() }
+        Self {
+            before: before.into(),
+            after,
+            public_url: public_url.trim_end_matches('/').into(),
+            returns: returns.map(|origin| (host(origin).into(), origin.into())).collect(),
+        }
     }
 
-    /// The location for this request. The host is the policy's own: what the caller sent as Host is never copied.
+    /// The location for this request. Its host only picks one of the policy's own origins: what the caller sent as Host
+    /// is never copied. Parameters of these names are left out of the query.
     #[must_use]
-    pub fn location(&self, request: &Request<'_>) -> Box<str> {
+    pub fn location(&self, request: &Request<'_>, secret: &[Box<str>]) -> Box<str> {
         let Some(after) = &self.after else { return self.before.clone() };
-        let mut url = format!("{}{}", self.public_url, utf8_percent_encode(&request.path, PATH));
-        if let Some(query) = request.query {
+        let listed = self.returns.iter().find(|(host, _)| **host == *request.host).map(|(_, origin)| origin);
+        let origin = listed.unwrap_or(&self.public_url);
+        let mut url = format!("{origin}{}", utf8_percent_encode(&request.path, PATH));
+        if let Some(query) = request.query.map(|query| without(query, secret)).filter(|query| !query.is_empty()) {
             url.push('?');
-            url.push_str(query);
+            url.push_str(&query);
         }
         format!("{}{}{after}", self.before, utf8_percent_encode(&url, COMPONENT)).into()
+    }
+}
+
+/// The host of an origin, without its port.
+fn host(origin: &str) -> &str {
+    let rest = origin.split_once("://").map_or(origin, |(_, rest)| rest);
+    match rest.find(']') {
+        Some(end) => rest.get(..=end).unwrap_or(rest),
+        None => rest.split(':').next().unwrap_or(rest),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Raw, Relaxed};
+    use crate::authz::request::{Asker, Proof, Raw, Relaxed};
 
     fn location(target: &str, host: &str) -> String {
         let raw = Raw {
             asker: Asker::Unix,
+            proof: Proof::default(),
             source: None,
+            principal: b"",
             method: b"GET",
             target: target.as_bytes(),
             host: host.as_bytes(),
             headers: vec![],
         };
-        let sign_in = SignIn::new("https://login.example.com/?return_to={url}&x=1", "https://shop.example.com/");
-        sign_in.location(&Request::read(&raw, Relaxed::default()).unwrap()).into()
+        let returns = ["https://admin.example.com:8443", "http://[::1]:3000"];
+        let template = "https://login.example.com/?return_to={url}&x=1";
+        let sign_in = SignIn::new(template, "https://shop.example.com/", returns.into_iter());
+        sign_in.location(&Request::read(&raw, Relaxed::default()).unwrap(), &["access_token".into()]).into()
     }
 
     #[test] // F07
@@ -81,5 +106,28 @@ mod tests {
             location("/@evil.test/x", "evil.test"),
             "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2F%40evil.test%2Fx&x=1"
         );
+    }
+
+    #[test] // F07
+    fn the_host_picks_a_listed_origin_and_is_never_copied() {
+        let back = |host: &str| {
+            let location = location("/a", host);
+            location.split_once("return_to=").unwrap().1.strip_suffix("%2Fa&x=1").unwrap().to_owned()
+        };
+        for host in ["admin.example.com", "ADMIN.example.com.", "admin.example.com:1234"] {
+            assert_eq!(back(host), "https%3A%2F%2Fadmin.example.com%3A8443", "{host}");
+        }
+        assert_eq!(back("[0:0::1]:9"), "http%3A%2F%2F%5B%3A%3A1%5D%3A3000");
+        for host in ["evil.test", "admin.example.com.evil.test", "evil-admin.example.com", "example.com", "[::2]"] {
+            assert_eq!(back(host), "https%3A%2F%2Fshop.example.com", "{host}");
+        }
+    }
+
+    #[test]
+    fn a_credential_of_the_query_is_not_sent_along() {
+        for target in ["/a?access_token=x.y.z", "/a?access%5Ftoken=x.y.z", "/a?ACCESS_TOKEN=x.y.z&access_token=x.y.z"] {
+            assert!(location(target, "h").ends_with("return_to=https%3A%2F%2Fshop.example.com%2Fa&x=1"), "{target}");
+        }
+        assert!(location("/a?b=1&access_token=x.y.z&c", "h").ends_with("%2Fa%3Fb%3D1%26c&x=1"));
     }
 }

@@ -1,10 +1,16 @@
 //! The gates in order, on one screen.
 
+mod preflight;
+
 use std::sync::Arc;
 
+use super::accept;
+use super::condition;
+use super::credential::strip::{Strip, Stripped};
 use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
-use super::identity::{Caller, Identity, Truth};
+use super::gateways::Gateway;
+use super::identity::{Caller, Identity, Standing, Truth};
 use super::issuer::{self, Issuer, IssuerId, Refused};
 use super::policy::{Policy, Route};
 use super::reason::Reason;
@@ -148,32 +154,36 @@ impl Snapshot {
     ) -> Result<Grant, Stop> {
         // 1. read
         let request = request.map_err(|Malformed(reason)| reason)?;
-        self.is_complete(request)?;
+        let gateway = self.policy.gateways.of(request);
+        is_complete(request, gateway)?;
         // 2. route
-        let (route, captures) = self.route(request, basis)?;
+        if let Some(asked) = self.preflight(request) {
+            return Ok(self.pass_preflight(request, &asked, gateway, basis, witness)?);
+        }
+        let (route, captures) = self.route(request, request.method, basis)?;
         // 3. identity
-        basis.caller = self.identify(request, route, facts, now)?;
+        basis.caller = self.identify(request, gateway, route, facts, now)?;
         // 4. policy
-        let scene =
-            Scene { caller: &basis.caller, captures: &captures, address: self.policy.gateways.client_address(request) };
+        let address = gateway.and_then(|gateway| gateway.client_address(request));
+        let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
+        meet(route, &condition::Scene { request, who: scene, now })?;
         // What passed every gate is told who calls.
-        Ok(self.policy.contract.grant(request, &basis.caller)?)
+        let strip = route.strip.then_some(Strip::Credentials);
+        Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
     }
 
-    /// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
-    fn is_complete(&self, request: &Request<'_>) -> Result<(), Reason> {
-        let told = request.seen.complete
-            || self.policy.gateways.of(request.asker).is_some_and(|gateway| gateway.filtered_headers);
-        if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
-    }
-
-    fn route<'r>(&'r self, request: &'r Request<'_>, basis: &mut Basis) -> Result<(&'r Route, Captures<'r>), Reason> {
-        let (host, method, path) = (&*request.host, request.method, &*request.path);
+    fn route<'r>(
+        &'r self,
+        request: &'r Request<'_>,
+        method: &str,
+        basis: &mut Basis,
+    ) -> Result<(&'r Route, Captures<'r>), Reason> {
+        let (host, path) = (&*request.host, &*request.path);
         let found = self.policy.table.find(host, method, path);
         let id = if let Found::Route(id, _) = &found { Some(*id) } else { None };
         basis.route = id;
-        if !self.policy.relaxed.case_variant && self.policy.table.variant_of(host, method, path, id) {
+        if self.policy.table.variant_of(host, method, path, id, self.policy.relaxed.case_variant) {
             return Err(Reason::PathVariant);
         }
         match found {
@@ -184,15 +194,42 @@ impl Snapshot {
     }
 
     /// Fills the caller's slots with what the route accepts. A credential that is there and bad is a denial.
-    fn identify(&self, request: &Request<'_>, route: &Route, facts: &Facts, now: Timestamp) -> Result<Caller, Stop> {
+    fn identify(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<Caller, Stop> {
         if matches!(route.rule, Rule::Public) {
             return Ok(Caller::default());
         }
-        let user = self.user(request, route, facts, now)?;
-        if user.is_none() && matches!(route.rule, Rule::Where(_)) {
-            return Err(Reason::CredentialMissing.into());
+        let (workload, standing) = self.workload(request, gateway, route)?;
+        let caller = Caller { user: self.user(request, route, facts, now)?, workload, app: None, standing };
+        match &route.rule {
+            // A workload that is not the right one is told so; anybody else may come back with a token.
+            Rule::Where(rule) if caller.acting().is_none() && (caller.workload.is_none() || rule.asks_for_users()) => {
+                Err(Reason::CredentialMissing.into())
+            }
+            Rule::Where(_) | Rule::Anyone | Rule::Public => Ok(caller),
         }
-        Ok(Caller { user, ..Caller::default() })
+    }
+
+    /// The workload that the gateway names, where it is believed about certificates.
+    fn workload(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+    ) -> Result<(Option<Arc<Identity>>, Standing), Reason> {
+        if self.policy.services.is_empty() {
+            Ok((None, Standing::Acts))
+        } else if gateway.is_some_and(|gateway| gateway.certificate) {
+            self.policy.services.workload(request.principal, route.id)
+        } else {
+            Ok((None, Standing::Untold))
+        }
     }
 
     fn user(
@@ -203,9 +240,10 @@ impl Snapshot {
         now: Timestamp,
     ) -> Result<Option<Arc<Identity>>, Stop> {
         let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
+        let sources = sources.filter(|source| route.reads(source));
         let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
         let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
-        let hash = issuer::hash(presented.token);
+        let hash = issuer::hash(&presented.token);
         let remembered = self
             .accepted(route)
             .filter(|(_, issuer)| speaks_from(issuer) && !issuer.is_stale(now))
@@ -213,7 +251,7 @@ impl Snapshot {
         let (issuer, identity) = match remembered {
             Some((issuer, identity)) => (issuer, identity?),
             None => {
-                let token = Unverified::read(presented.token)?;
+                let token = Unverified::read(&presented.token)?;
                 let (id, issuer) = self
                     .accepted(route)
                     .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
@@ -221,17 +259,23 @@ impl Snapshot {
                 (issuer, verify(id, issuer, hash, token, facts, now)?)
             }
         };
+        if !route.audience.is_empty() {
+            issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
+        }
         if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
             return Err(Reason::CrossSite.into());
         }
-        Ok(Some(identity))
+        Ok(Some(match &self.policy.grants {
+            Some(grants) => grants.raise(identity, issuer, now),
+            None => identity,
+        }))
     }
 
     fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
         route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
     }
 
-    /// Forbids, then guards, then the route's own rule.
+    /// Forbids, then guards, then the route's own forbid and rule.
     fn permit(
         &self,
         request: &Request<'_>,
@@ -257,6 +301,13 @@ impl Snapshot {
             }
         });
         unmet?;
+        if let Some(deny) = &route.deny {
+            let own = RuleRef::RouteForbid(route.id);
+            *decided = Some(own);
+            if deny.rule.eval(scene, witness.words(own, scene)) != Truth::False {
+                return Err(Reason::Forbidden);
+            }
+        }
         *decided = Some(RuleRef::Route(route.id));
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
@@ -266,25 +317,54 @@ impl Snapshot {
         }
     }
 
+    /// What the upstream is told, and which credentials it is not to see.
+    fn grant(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        (route, captures): (&Route, &Captures<'_>),
+        caller: &Caller,
+        strip: Option<Strip>,
+    ) -> Result<Grant, Reason> {
+        let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures))?;
+        let carriers = &self.policy.carriers;
+        if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
+            let stripped = carriers.strip(request, &grant.told, how)?;
+            if stripped != Stripped::default() {
+                grant.own.get_or_insert_default().stripped = stripped;
+            }
+        }
+        Ok(grant)
+    }
+
     /// How to tell the caller.
     fn denial(&self, reason: Reason, request: Option<&Request<'_>>, basis: &Basis) -> Denial {
         let denial = Denial::because(reason);
         let Some(request) = request else { return denial };
+        let route = basis.route.and_then(|id| self.policy.route(id));
+        let page = request.seen.origin.and_then(|origin| self.policy.sharing(&request.host, route)?.lists(origin));
+        let denial = denial.for_page(page);
         if request.is_grpc() {
             return denial.for_grpc();
         }
-        let route = basis.route.and_then(|id| self.policy.route(id));
-        match (reason, &self.policy.sign_in, route.map(|route| &route.rule)) {
+        let denial = denial.in_form(accept::preferred(request.header(b"accept")));
+        match (reason, self.policy.sign_in(route), route.map(|route| &route.rule)) {
             (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => match scopes(rule) {
                 Some(scopes) => denial.with_scope(scopes),
                 None => denial,
             },
             (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => {
-                denial.with_location(sign_in.location(request))
+                denial.with_location(sign_in.location(request, self.policy.carriers.queries()))
             }
             _ => denial,
         }
     }
+}
+
+/// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
+fn is_complete(request: &Request<'_>, gateway: Option<&Gateway>) -> Result<(), Reason> {
+    let told = request.seen.complete || gateway.is_some_and(|gateway| gateway.filtered_headers);
+    if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
 }
 
 /// Verifies a token with what its issuer has, or asks for newer keys where those may help.
@@ -321,13 +401,25 @@ fn verify(
 fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl Watch) -> Result<(), Reason> {
     match rule.eval(scene, watch) {
         Truth::True => Ok(()),
-        Truth::False | Truth::Unknown if scene.caller.acting().is_none() && !rule.without_identity() => {
+        Truth::False | Truth::Unknown if scene.caller.user.is_none() && rule.asks_for_users() => {
             Err(Reason::CredentialMissing)
         }
         Truth::Unknown => Err(Reason::FactUnknown),
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
     }
+}
+
+/// A route's condition must be true: false and what cannot be told both deny.
+fn meet(route: &Route, scene: &condition::Scene<'_>) -> Result<(), Reason> {
+    let Some(condition) = &route.condition else { return Ok(()) };
+    let reason = match condition.holds(scene) {
+        Ok(true) => return Ok(()),
+        Ok(false) => Reason::ConditionUnmet,
+        Err(_) => Reason::ConditionFailed,
+    };
+    let would_signing_in_help = scene.who.caller.acting().is_none() && condition.is_about_caller();
+    Err(if would_signing_in_help { Reason::CredentialMissing } else { reason })
 }
 
 /// Whether the rule would hold for this caller if it had been given every scope.

@@ -1,16 +1,20 @@
 //! `portcullis check`: all that is wrong with a policy, or what each of its routes asks for.
 
+mod gateway;
+
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{PolicyFile, count, print};
-use crate::authz::policy::{Policy, Route};
-use crate::authz::route::Pattern;
-use crate::authz::rule::Rule;
-use crate::config::{Compiled, Problems, load};
+use super::{PolicyFile, count, load, print};
+use crate::clock;
+use crate::config::effective::Above;
+use crate::config::envoy::is_finding;
+use crate::config::lint::is_lint;
+use crate::config::{Compiled, Effective, Origin, Problem, Problems, Severity};
 
 /// The widest column that others are aligned to.
 const WIDEST: usize = 40;
@@ -19,9 +23,18 @@ const WIDEST: usize = 40;
 pub(super) struct Check {
     #[command(flatten)]
     policy: PolicyFile,
+    /// An Envoy configuration (YAML, JSON or a config dump) to hold against the policy
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
+    /// End with 1 where there is a warning
+    #[arg(long)]
+    deny_warnings: bool,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
+    /// Read what `${env:NAME}` and `${file:path}` stand for as stubs where it is not there
+    #[arg(long)]
+    stub_secrets: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -34,10 +47,14 @@ enum Form {
 
 impl Check {
     pub fn run(self) -> ExitCode {
+        let origin = Origin { stubs: self.stub_secrets, ..self.policy.origin() };
+        if let Some(gateway) = &self.gateway {
+            return gateway::run(gateway, &self.policy, &origin, self.format, self.deny_warnings);
+        }
         let compiled = match self.format {
-            Form::Text => self.policy.load().inspect(|compiled| print(text(compiled))),
+            Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
-                let loaded = load(&self.policy.path);
+                let loaded = origin.load().map(|compiled| compiled.warned_at(clock::now()));
                 let told = match &loaded {
                     Ok(compiled) => json(compiled),
                     Err(problems) => told(problems),
@@ -46,56 +63,34 @@ impl Check {
                 loaded.ok()
             }
         };
-        if compiled.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-/// The guards that may cover a route, by their places in the policy.
-fn guards_of<'p>(policy: &'p Policy, patterns: &[Option<Pattern>], route: &Route) -> Vec<(&'p str, String)> {
-    let Ok(key) = Pattern::parse(&route.key) else { return Vec::new() };
-    let guards = policy.guards.iter().zip(patterns);
-    let covering = guards.filter(|(_, pattern)| pattern.as_ref().is_some_and(|pattern| pattern.may_meet(&key)));
-    covering.map(|(guard, _)| (&*guard.name, guard.rule.to_string())).collect()
-}
-
-fn patterns(policy: &Policy) -> Vec<Option<Pattern>> {
-    policy.guards.iter().map(|guard| Pattern::parse(&guard.name).ok()).collect()
-}
-
-fn issuers_of<'p>(policy: &'p Policy, route: &Route) -> Vec<&'p str> {
-    let issuers = route.issuers.iter().filter_map(|id| policy.issuers.get(usize::from(id.0)));
-    issuers.map(|issuer| &*issuer.name).collect()
-}
-
-/// A rule as it comes to: one word more than it says, that somebody must be signed in.
-fn rule_of(rule: &Rule) -> String {
-    match rule.expr() {
-        Some(expr) if expr.without_identity() => format!("signed-in and ({rule})"),
-        Some(_) | None => rule.to_string(),
+        let passes = compiled.is_some_and(|compiled| !self.deny_warnings || compiled.warnings.is_empty());
+        if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
 fn text(compiled: &Compiled) -> String {
     let policy = &*compiled.policy;
-    let patterns = patterns(policy);
-    let rules: Vec<String> = policy.routes.iter().map(|route| rule_of(&route.rule)).collect();
+    let table = Effective::of(compiled);
     let width = |texts: &mut dyn Iterator<Item = &str>| {
         texts.map(|text| text.chars().count()).filter(|width| *width <= WIDEST).max().unwrap_or_default()
     };
-    let keys = width(&mut policy.routes.iter().map(|route| &*route.key));
-    let ruled = width(&mut rules.iter().map(|rule| &**rule));
+    let keys = width(&mut table.rows.iter().map(|row| &*row.key));
+    let ruled = width(&mut table.rows.iter().map(|row| &*row.rule));
     let mut text = String::new();
-    for (route, rule) in policy.routes.iter().zip(&rules) {
-        let issuers = issuers_of(policy, route).join(", ");
-        let line = format!("{:keys$}  {rule:ruled$}  {issuers}", route.key);
+    for row in &table.rows {
+        let issuers = row.issuers.join(", ");
+        let line = format!("{:keys$}  {:ruled$}  {issuers}", row.key, row.rule);
         // Writing to a text does not fail.
         let _ = writeln!(text, "{}", line.trim_end());
-        for (guard, rule) in guards_of(policy, &patterns, route) {
-            let _ = writeln!(text, "{:keys$}  and, by the guard {guard}: {rule}", "");
+        for (name, also) in &row.also {
+            let _ = writeln!(text, "{:keys$}  and, by its {name}: {also}", "");
+        }
+        for Above { name, rule } in table.guards_of(row) {
+            let _ = writeln!(text, "{:keys$}  and, by the guard {name}: {rule}", "");
         }
     }
-    for forbid in &policy.forbids {
-        let _ = writeln!(text, "every route: never where {}: {}", forbid.name, forbid.rule);
+    for Above { name, rule } in &table.forbids {
+        let _ = writeln!(text, "every route: never where {name}: {rule}");
     }
     let (routes, issuers) = (count(policy.routes.len(), "route"), count(policy.issuers.len(), "issuer"));
     let tests = count(compiled.tests.len(), "test");
@@ -104,30 +99,47 @@ fn text(compiled: &Compiled) -> String {
 }
 
 fn told(problems: &Problems) -> Value {
-    json!({"ok": !problems.has_errors(), "problems": problems, "more_problems": problems.untold()})
+    let told = |problem: &Problem| {
+        let mut told = json!(problem);
+        let has_page = problem.severity == Severity::Warning && is_lint(problem.code);
+        if (has_page || is_finding(problem.code))
+            && let Some(members) = told.as_object_mut()
+        {
+            members.insert("doc".into(), format!("docs/lints.md#{}", problem.code).into());
+        }
+        told
+    };
+    let list: Vec<Value> = problems.as_slice().iter().map(told).collect();
+    json!({"ok": !problems.has_errors(), "problems": list, "more_problems": problems.untold()})
 }
 
 fn json(compiled: &Compiled) -> Value {
     let policy = &*compiled.policy;
-    let patterns = patterns(policy);
-    let named = |(name, rule): (&str, String)| json!({"name": name, "rule": rule});
-    let routes = policy.routes.iter().map(|route| {
-        let guards: Vec<Value> = guards_of(policy, &patterns, route).into_iter().map(named).collect();
+    let table = Effective::of(compiled);
+    let named = |above: &Above| json!({"name": &*above.name, "rule": &*above.rule});
+    let routes = table.rows.iter().map(|row| {
+        let also: Vec<Value> = row.also.iter().map(|(name, text)| json!({"name": name, "text": text})).collect();
         json!({
-            "key": &*route.key,
-            "rule": rule_of(&route.rule),
-            "issuers": issuers_of(policy, route),
-            "guards": guards,
+            "key": &*row.key,
+            "methods": row.methods,
+            "host": row.host,
+            "path": row.path,
+            "rule": row.rule,
+            "also": also,
+            "issuers": row.issuers.iter().map(|name| &**name).collect::<Vec<_>>(),
+            "guards": table.guards_of(row).map(named).collect::<Vec<_>>(),
+            "file": &*row.at.file,
+            "line": row.at.span.line,
         })
     });
     let routes: Vec<Value> = routes.collect();
-    let forbids = policy.forbids.iter().map(|forbid| named((&forbid.name, forbid.rule.to_string())));
-    let forbids: Vec<Value> = forbids.collect();
+    let forbids: Vec<Value> = table.forbids.iter().map(named).collect();
     let mut told = told(&compiled.warnings);
     if let Some(members) = told.as_object_mut() {
         members.insert("policy".into(), policy.id.to_string().into());
         members.insert("routes".into(), routes.into());
         members.insert("forbids".into(), forbids.into());
+        members.insert("stubs".into(), compiled.stubs.iter().map(|name| &**name).collect());
         members.insert("tests".into(), compiled.tests.len().into());
     }
     told
@@ -150,7 +162,7 @@ guards: {/admin/**: role:staff or role:admin}
 deny: {suspended: claim:suspended=true}
 ";
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
     }
 
     #[test]
@@ -175,9 +187,12 @@ policy {}: 3 routes, 1 issuer, 0 tests
         let told = json(&compiled());
         assert_eq!(told["ok"], true);
         assert_eq!(told["routes"][1]["guards"][0]["rule"], "role:staff or role:admin");
+        assert_eq!((&told["routes"][0]["methods"][0], &told["routes"][0]["line"]), (&"GET".into(), &5.into()));
         assert_eq!(told["routes"][2]["rule"], "signed-in and (network:10.0.0.0/8)");
         let (_, problems) = compile("p.yaml", "routes: {/a: rule:x}", &|_| Err(std::io::ErrorKind::NotFound.into()));
         let told = super::told(&problems);
         assert_eq!((&told["ok"], &told["problems"][0]["code"]), (&false.into(), &"bad_rule".into()));
+        let (_, problems) = compile("p.yaml", "routes: {/a/: public}", &|_| Err(std::io::ErrorKind::NotFound.into()));
+        assert_eq!(super::told(&problems)["problems"][0]["doc"], "docs/lints.md#trailing_slash");
     }
 }

@@ -42,9 +42,10 @@ All else runs. A gateway of your own may ask; deploy/envoy/envoy.yaml is for the
 
 #[derive(Args)]
 pub(super) struct Dev {
-    /// A policy of your own in place of the sample; it may name the issuer that runs here, with `allow_http: true`
+    /// A policy of your own in place of the sample; it may name the issuer that runs here, with `allow_http: true`; given
+    /// again, a file that is laid over it
     #[arg(short = 'c', long = "config", value_name = "FILE")]
-    policy: Option<PathBuf>,
+    policy: Vec<PathBuf>,
     /// The Envoy to start; without it $ENVOY, .venv/bin/envoy, or the one on the PATH
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
@@ -127,12 +128,15 @@ impl Dev {
         let settings = Settings { audience: AUDIENCE.to_owned(), algorithm: Algorithm::Es256, keep_old: KEEP_OLD };
         let issuer = Issuer::start(local(ports.issuer), settings).await.map_err(cannot("the issuer"))?;
         let upstream = Upstream::start(local(ports.upstream)).await.map_err(cannot("the application"))?;
-        let sample = match self.policy {
-            None => Some(Folder::create("dev").map_err(cannot("the sample policy"))?),
-            Some(_) => None,
+        let sample = if self.policy.is_empty() {
+            Some(Folder::create("dev").map_err(cannot("the sample policy"))?)
+        } else {
+            None
         };
         let in_folder = |folder: &Folder| folder.path().join("portcullis.yaml");
-        let policy = self.policy.or_else(|| sample.as_ref().map(in_folder)).unwrap_or_default();
+        let mut files = self.policy;
+        files.extend(sample.as_ref().map(in_folder));
+        let policy = files.first().cloned().unwrap_or_default();
         let write = |gateway: SocketAddr| match &sample {
             Some(_) => {
                 std::fs::write(&policy, sample::policy(issuer.url(), gateway)).map_err(cannot("the sample policy"))
@@ -140,7 +144,7 @@ impl Dev {
             None => Ok(()),
         };
         write(local(ports.gateway))?;
-        let portcullis = start_portcullis(&policy, ports).await?;
+        let portcullis = start_portcullis(files, ports).await?;
         let envoy = match program {
             Some(program) => Some(start_envoy(&program, &portcullis, upstream.address(), ports).await?),
             None => None,
@@ -156,9 +160,9 @@ impl Dev {
     }
 }
 
-async fn start_portcullis(policy: &Path, ports: Ports) -> Result<Running, String> {
-    let (file, compiled) = PolicyFile::open(policy.to_owned()).map_err(|problems| {
-        tell(policy, &problems);
+async fn start_portcullis(files: Vec<PathBuf>, ports: Ports) -> Result<Running, String> {
+    let (file, compiled) = PolicyFile::open(files).map_err(|problems| {
+        tell(&problems);
         "the policy does not load".to_owned()
     })?;
     let overrides = Overrides {

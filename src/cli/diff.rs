@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{print, tell};
-use crate::config::{Compiled, load};
+use crate::config::{Compiled, Origin};
 use crate::review::{Comparison, RouteChange, Side, Verdict, compare};
 
 /// What the command exits with where a policy does not load.
@@ -52,7 +52,7 @@ impl Diff {
 
 /// Loads a policy; its warnings are those of `check`, and not told here.
 fn read(path: &Path) -> Option<Compiled> {
-    load(path).inspect_err(|problems| tell(path, problems)).ok()
+    Origin::from(vec![path.to_owned()]).load().inspect_err(tell).ok()
 }
 
 fn text(comparison: &Comparison) -> String {

@@ -27,6 +27,7 @@ use self::explanation::Explanation;
 use self::gates::explain;
 use self::token::{Decoded, tokens_in};
 use super::{PolicyFile, print};
+use crate::authz::credential::query::without;
 use crate::authz::issuer::{Issuer, IssuerId, KeyState};
 use crate::authz::keys::KeySet;
 use crate::authz::snapshot::{Facts, NoNews, Snapshot};
@@ -143,8 +144,9 @@ impl Explain {
         }
         let mut wanted = self.wanted()?;
         let given = wanted.headers.iter().map(|(_, value)| value).map(String::as_str).chain([&*wanted.ask.target]);
-        let tokens: Vec<String> = given.flat_map(tokens_in).map(str::to_owned).collect();
+        let mut tokens: Vec<String> = given.flat_map(tokens_in).map(str::to_owned).collect();
         let explanation = self.explanation(compiled, &mut wanted)?;
+        tokens.extend(tokens_in(&wanted.ask.target).map(str::to_owned));
         let text = if self.format == Form::Json { json(&explanation) } else { report::text(&explanation, colours) };
         let text = tokens.iter().fold(text, |text, token| text.replace(token, "(token)"));
         Ok((text, explanation.verdict.allowed))
@@ -214,7 +216,7 @@ impl Explain {
             Some(_) => return Err(Fault::Claims),
             None => None,
         };
-        let nowhere = Span { line: 1, column: 1, offset: 0, len: 0 };
+        let nowhere = Span::START;
         Ok(Who::Token { issuer: issuer.map(|name| Spanned::new(name, nowhere)), roles, claims })
     }
 
@@ -227,7 +229,8 @@ impl Explain {
         let who = self.who()?;
         let headers: Vec<(&str, &str)> =
             wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let call = Call { who: &who, ask: &wanted.ask, from: self.from, browser: false, headers: &headers };
+        let call =
+            Call { who: &who, ask: &wanted.ask, from: self.from, service: None, browser: false, headers: &headers };
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };
@@ -257,7 +260,10 @@ impl Explain {
         }
         explanation.notes.append(&mut wanted.notes);
         let Ask { method, host, target } = &wanted.ask;
-        explanation.sent = format!("{method} {}{target}", host.as_deref().unwrap_or_default());
+        let (path, query) = target.split_once('?').map_or((&**target, None), |(path, query)| (path, Some(query)));
+        let query = query.map(|query| format!("?{}", without(query, compiled.policy.carriers.queries())));
+        let host = host.as_deref().unwrap_or_default();
+        explanation.sent = format!("{method} {host}{path}{}", query.unwrap_or_default());
         Ok(explanation)
     }
 }
@@ -299,7 +305,8 @@ fn take_for_genuine(rehearsal: &Rehearsal, wanted: &mut Wanted) {
         rehearsal.sign(IssuerId(u16::try_from(at).ok()?), typ, &decoded.claims.as_ref()?.1)
     };
     let mut taken = false;
-    for (_, value) in &mut wanted.headers {
+    let mut target = wanted.ask.target.to_string();
+    for value in wanted.headers.iter_mut().map(|(_, value)| value).chain([&mut target]) {
         let tokens: Vec<(String, String)> =
             tokens_in(value).filter_map(|token| Some((token.to_owned(), remade(token)?))).collect();
         for (token, remade) in tokens {
@@ -307,6 +314,7 @@ fn take_for_genuine(rehearsal: &Rehearsal, wanted: &mut Wanted) {
             taken = true;
         }
     }
+    wanted.ask.target = target.into();
     wanted.notes.push(if taken {
         "UNVERIFIED: the token's signature, alg and kid were NOT checked; anyone could have written it".to_owned()
     } else {

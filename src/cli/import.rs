@@ -82,9 +82,7 @@ fn imported(name: &str, text: &str, workload: &istio::Workload) -> Result<Import
     let (compiled, problems) = compile(name, &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
     match compiled {
         Some(_) => Ok(Imported { text, notes: read.notes }),
-        None => {
-            Err(format!("what comes of it does not load, so it is not written:\n{}", problems.render(&text, false)))
-        }
+        None => Err(format!("what comes of it does not load, so it is not written:\n{}", problems.render(false))),
     }
 }
 

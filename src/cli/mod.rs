@@ -3,6 +3,7 @@
 mod check;
 mod dev;
 mod diff;
+mod environments;
 mod explain;
 mod import;
 mod log;
@@ -18,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Compiled, Problems, load};
+use crate::clock;
+use crate::config::{Compiled, Origin, Problems};
 use crate::feed::config::PolicyFile as Followed;
 
 /// External authorization for any gateway: may this request pass, and as whom?
@@ -51,12 +53,15 @@ enum Command {
     Schema(schema::Schema),
 }
 
+/// Where the policy is that no argument names.
+const POLICY: &str = "portcullis.yaml";
+
 /// Where the policy is.
 #[derive(Args)]
 struct PolicyFile {
-    /// The policy file
-    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.yaml")]
-    path: PathBuf,
+    /// The policy file; given again, a file that is laid over it with what differs from place to place
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = POLICY)]
+    files: Vec<PathBuf>,
 }
 
 /// Runs the command that the arguments name. Exits with 2 where they name none.
@@ -76,34 +81,53 @@ pub fn run() -> ExitCode {
 }
 
 impl PolicyFile {
+    /// Whether there is a policy to read: one that is named counts, be it there or not.
+    fn is_there(&self) -> bool {
+        self.files != [Path::new(POLICY)] || self.files.iter().any(|file| file.exists())
+    }
+
+    /// Where the policy is loaded from.
+    fn origin(&self) -> Origin {
+        self.files.clone().into()
+    }
+
     /// Loads the policy to follow it; tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.path.clone()).inspect_err(|problems| tell(&self.path, problems)).ok()
+        Followed::open(self.origin()).inspect_err(tell).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.
     fn load(&self) -> Option<Compiled> {
-        match load(&self.path) {
-            Ok(compiled) => {
-                tell(&self.path, &compiled.warnings);
-                Some(compiled)
+        load(&self.origin())
+    }
+}
+
+/// Loads a policy; tells what is wrong with it on standard error, and what was not there.
+fn load(origin: &Origin) -> Option<Compiled> {
+    match origin.load().map(|compiled| compiled.warned_at(clock::now())) {
+        Ok(compiled) => {
+            tell(&compiled.warnings);
+            if !compiled.stubs.is_empty() {
+                let (number, names) = (count(compiled.stubs.len(), "value"), compiled.stubs.join(", "));
+                // Nobody is left to tell where this fails.
+                let _ = writeln!(std::io::stderr().lock(), "note: {number} not there, read as stubs: {names}");
             }
-            Err(problems) => {
-                tell(&self.path, &problems);
-                None
-            }
+            Some(compiled)
+        }
+        Err(problems) => {
+            tell(&problems);
+            None
         }
     }
 }
 
 /// Shows problems with the lines that they are about, on standard error.
-fn tell(path: &Path, problems: &Problems) {
+fn tell(problems: &Problems) {
     if problems.as_slice().is_empty() {
         return;
     }
-    let source = std::fs::read_to_string(path).unwrap_or_default();
     let stderr = std::io::stderr();
-    let rendered = problems.render(&source, stderr.is_terminal());
+    let rendered = problems.render(stderr.is_terminal());
     // Nobody is left to tell where this fails.
     let _ = writeln!(stderr.lock(), "{rendered}");
 }

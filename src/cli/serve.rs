@@ -55,7 +55,7 @@ impl Serve {
                 Ok(running) => running,
                 Err(error) => return fail(&error),
             };
-        for address in &running.grpc {
+        for address in &running.endpoints {
             tracing::info!(%address, "answering gateways");
         }
         tracing::info!(address = %running.admin, "health and metrics");

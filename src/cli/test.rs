@@ -3,22 +3,32 @@
 mod openapi;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
-use super::{PolicyFile, print};
+use super::{PolicyFile, environments, load, print, tell};
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::policy::Policy;
-use crate::config::Compiled;
-use crate::config::file::{Expectation, Row, Who};
+use crate::config::file::{Expectation, Named, Row, Who};
+use crate::config::{Compiled, Origin, Variables};
 use crate::dev::rehearsal::{Call, Rehearsal};
 
 #[derive(Args)]
 pub(super) struct Test {
     #[command(flatten)]
     policy: PolicyFile,
+    /// A file of environment variables (`NAME=value` a line) to run the tests with, in place of those of this process;
+    /// given again, another one, and what differs between them is shown
+    #[arg(long = "env", value_name = "FILE")]
+    environments: Vec<PathBuf>,
+    /// Read what `${env:NAME}` and `${file:path}` stand for as stubs where it is not there
+    #[arg(long)]
+    stub_secrets: bool,
     #[command(flatten)]
     openapi: openapi::Openapi,
 }
@@ -32,7 +42,11 @@ pub(super) struct Report {
 
 impl Test {
     pub fn run(self) -> ExitCode {
-        let Some(compiled) = self.policy.load() else { return ExitCode::FAILURE };
+        let origin = Origin { stubs: self.stub_secrets, ..self.policy.origin() };
+        if !self.environments.is_empty() {
+            return self.everywhere(&origin);
+        }
+        let Some(compiled) = load(&origin) else { return ExitCode::FAILURE };
         if let Some(exit) = self.openapi.run(&compiled) {
             return exit;
         }
@@ -40,16 +54,48 @@ impl Test {
         print(&report.text);
         if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+
+    /// Runs the tests in each environment, then shows what differs between them.
+    fn everywhere(&self, origin: &Origin) -> ExitCode {
+        let mut loaded = Vec::with_capacity(self.environments.len());
+        let mut good = true;
+        for path in &self.environments {
+            let name = path.display().to_string();
+            let variables = match environments::variables(path) {
+                Ok(variables) => Variables::These(Arc::new(variables)),
+                Err(problems) => {
+                    tell(&problems);
+                    good = false;
+                    continue;
+                }
+            };
+            let Some(compiled) = load(&Origin { variables, ..origin.clone() }) else {
+                print(format_args!("{name}: the policy does not load\n"));
+                good = false;
+                continue;
+            };
+            let report = report(&compiled);
+            good &= report.failed == 0;
+            let lines: String = report.text.lines().map(|line| format!("{name}: {line}\n")).collect();
+            print(lines);
+            loaded.push((name, compiled));
+        }
+        if loaded.len() > 1 {
+            print(environments::difference(&loaded));
+        }
+        if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
 pub(super) fn report(compiled: &Compiled) -> Report {
     let mut report = Report { text: String::new(), failed: 0 };
-    let name = compiled.files.first().map(|file| file.display().to_string()).unwrap_or_default();
     let rehearsal = Rehearsal::new(compiled);
     for row in &compiled.tests {
-        if let Err(why) = try_row(&rehearsal, row) {
+        let then = row.at.map(|at| Rehearsal::at(compiled, at));
+        if let Err(why) = try_row(then.as_ref().unwrap_or(&rehearsal), row) {
             report.failed = report.failed.saturating_add(1);
             let (line, asked) = (row.span.line, asked(row));
+            let name = compiled.warnings.sources().name(row.span.file);
             // Writing to a text does not fail.
             let _ = writeln!(report.text, "{name}:{line}: {asked}: {why}");
         }
@@ -91,6 +137,7 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         who: &row.who.value,
         ask: &row.ask.value,
         from: row.from.as_ref().map(|from| from.value),
+        service: row.service.as_ref().map(|service| &*service.value),
         browser: expected == Expectation::Redirect,
         headers: &[],
     };
@@ -101,8 +148,8 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
     }
     match decision.verdict() {
         Verdict::Allow(grant) => headers(row, grant),
-        Verdict::Deny(_) if row.headers.is_empty() => Ok(()),
-        Verdict::Deny(_) => Err("headers are expected, and nothing reaches the upstream where it is denied".into()),
+        Verdict::Deny(_) if row.headers.is_empty() && row.responses.is_empty() && row.query.is_empty() => Ok(()),
+        Verdict::Deny(_) => Err("something to be told is expected, and nothing is where it is denied".into()),
     }
 }
 
@@ -143,10 +190,13 @@ fn why(policy: &Policy, decision: &Decision) -> String {
     let basis = decision.basis();
     let meaning = basis.reason.map(|reason| reason.meaning()).unwrap_or_default();
     let rule = match basis.rule {
-        Some(RuleRef::Route(id)) => policy.route(id).map(|route| format!("{}: {}", route.key, route.rule)),
+        Some(RuleRef::Route(id)) => policy.route(id).map(|route| format!("{}: {}", route.key, route.text)),
+        Some(RuleRef::RouteForbid(id)) => {
+            policy.route(id).and_then(|route| route.deny.as_ref()).map(|deny| deny.text.to_string())
+        }
         Some(RuleRef::Guard(at)) => named(&policy.guards, at).map(|guard| format!("guard {guard}")),
         Some(RuleRef::Forbid(at)) => named(&policy.forbids, at).map(|forbid| format!("forbid {forbid}")),
-        None => basis.route.and_then(|id| policy.route(id)).map(|route| format!("{}: {}", route.key, route.rule)),
+        None => basis.route.and_then(|id| policy.route(id)).map(|route| format!("{}: {}", route.key, route.text)),
     };
     let rule = rule.map(|rule| format!("({rule})")).unwrap_or_default();
     format!("{meaning} {rule}").trim().to_owned()
@@ -158,14 +208,30 @@ fn named(rules: &[crate::authz::policy::Named], at: u32) -> Option<String> {
 }
 
 fn headers(row: &Row, grant: &Grant) -> Result<(), String> {
-    for (name, expected) in &row.headers {
-        let lower = name.value.to_ascii_lowercase();
-        let set = grant.set().iter().find(|(set, _)| **set == *lower.as_bytes());
-        let set = set.map(|(_, value)| String::from_utf8_lossy(value));
-        if set.as_deref() != expected.as_deref() {
+    let text = |value: &Bytes| String::from_utf8_lossy(value).into_owned();
+    let header = |told: &Bytes, name: &str| told.eq_ignore_ascii_case(name.as_bytes());
+    compare("the upstream", &row.headers, |name| {
+        grant.set().find(|(set, _)| header(set, name)).map(|(_, value)| text(value))
+    })?;
+    compare("the caller", &row.responses, |name| {
+        grant.responses().find(|(set, _)| header(set, name)).map(|(_, value)| text(value))
+    })?;
+    compare("the query", &row.query, |name| {
+        grant.query().find(|(set, _)| *set == name.as_bytes()).map(|(_, value)| text(value))
+    })
+}
+
+fn compare(
+    who: &str,
+    expected: &[Named<Option<Box<str>>>],
+    told: impl Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    for (name, expected) in expected {
+        let got = told(&name.value);
+        if got.as_deref() != expected.as_deref() {
             let shown = |value: Option<&str>| value.map_or("nothing".to_owned(), |value| format!("`{value}`"));
-            let (expected, got) = (shown(expected.as_deref()), shown(set.as_deref()));
-            return Err(format!("the upstream gets {got} in {}, expected was {expected}", name.value));
+            let (expected, got) = (shown(expected.as_deref()), shown(got.as_deref()));
+            return Err(format!("{who} gets {got} in {}, expected was {expected}", name.value));
         }
     }
     Ok(())
@@ -188,7 +254,7 @@ sign_in: https://login.example.com/
     fn run(tests: &str) -> Vec<String> {
         let text = format!("{POLICY}{tests}");
         let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(&text, false))));
+        let report = report(&compiled.unwrap_or_else(|| panic!("{}", problems.render(false))));
         report.text.lines().map(Into::into).collect()
     }
 
@@ -202,6 +268,33 @@ sign_in: https://login.example.com/
   - [{sub: u, roles: []}, GET /admin, deny]
 ";
         assert_eq!(run(tests), ["5 passed, 0 failed"]);
+    }
+
+    #[test]
+    fn a_row_tells_what_the_caller_and_the_query_should_get() {
+        let tests = "response_headers: {X-For: sub}
+query: {set: {user: sub}}
+tests:
+  - {as: {sub: u1, roles: [admin]}, ask: GET /admin, expect: allow, response_headers: {x-for: u1, x-other: ~}, query: {user: u1, x: ~}}
+  - {as: anonymous, ask: GET /health, expect: allow, response_headers: {X-For: x}}
+  - {as: anonymous, ask: GET /health, expect: allow, query: {user: x}}
+  - {as: anonymous, ask: GET /admin, expect: deny, query: {user: ~}}
+";
+        let said = run(tests);
+        assert!(said[0].ends_with("the caller gets nothing in X-For, expected was `x`"), "{said:?}");
+        assert!(said[1].ends_with("the query gets nothing in user, expected was `x`"), "{said:?}");
+        assert!(said[2].contains("nothing is where it is denied"), "{said:?}");
+        assert_eq!(said[3], "1 passed, 3 failed");
+    }
+
+    #[test]
+    fn a_row_may_say_what_time_it_is() {
+        let tests = "tests:
+  - {as: {sub: u, roles: [admin], exp: 1800000300}, ask: GET /admin, expect: allow}
+  - {as: {sub: u, roles: [admin], iat: 1800000000, exp: 1800000300}, ask: GET /admin, expect: deny 401 token_expired, at: 2027-01-15T08:06:00Z}
+  - {as: {sub: u, roles: [admin]}, ask: GET /admin, expect: allow, at: 2031-01-01T00:00:00Z}
+";
+        assert_eq!(run(tests), ["3 passed, 0 failed"]);
     }
 
     #[test]

@@ -1,37 +1,47 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod browser;
+mod condition;
+mod gateway;
+mod grant;
+mod hosts;
 mod issuer;
 mod order;
 mod route;
 mod rule;
+mod service;
 mod site;
+mod team;
+mod tell;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::error::{Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse};
-use super::tree::{MAX_FILE, decode};
+use super::error::{Place, Problem, Problems, Span, Spanned};
+use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::lint::{Silence, lint};
+pub use super::reference::Secret;
+use super::reference::Surroundings;
 use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
-use crate::authz::signin::SignIn;
+use crate::authz::route::HostSets;
 
-/// The largest key file that is read, in bytes; more than any key set may have.
-const MAX_KEY_FILE: usize = 1 << 20;
 /// How many issuers a policy may have: each takes its share of the memory for tokens.
 const MAX_ISSUERS: usize = 256;
 /// How many guards a policy may have: each is looked at in every check.
 const MAX_GUARDS: usize = 1_000;
 /// How many forbids a policy may have: each is evaluated in every check.
 const MAX_FORBIDS: usize = 1_000;
+/// How many grants a policy may have.
+const MAX_GRANTS: usize = 10_000;
 /// How many roles a policy may derive: each is evaluated for every new token.
 const MAX_ROLES: usize = 1_000;
 
@@ -44,14 +54,20 @@ pub struct Compiled {
     pub fixed: HashMap<Arc<str>, KeyState>,
     /// Where the keys of the other issuers come from.
     pub feeds: Vec<Feed>,
-    /// The policy file, then the key files that it names: what to watch.
+    /// The policy file, then the files that it names: what to watch.
     pub files: Vec<PathBuf>,
     /// What is not policy: where to listen, what to record.
     pub settings: Settings,
     /// The issuers that a route accepts which names none.
     pub defaults: Vec<IssuerId>,
+    /// Where the keys of the routes stand, by [`crate::authz::route::RouteId`].
+    pub places: Vec<Place>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// When each grant ends.
+    pub endings: Vec<grant::Ending>,
+    /// The references that read as a stub.
+    pub stubs: Vec<Box<str>>,
     /// What may not do what was meant; never an error.
     pub warnings: Problems,
 }
@@ -78,16 +94,6 @@ pub enum KeySource {
     Jwks(Box<str>),
 }
 
-/// Bytes that no log and no `Debug` shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
 /// What a policy file says beside the policy.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -103,64 +109,54 @@ pub struct Settings {
     pub public_url: Option<Box<str>>,
 }
 
-/// Reads and compiles a policy file, and the files that it names relative to its own folder.
-///
-/// # Errors
-/// All problems of the file; one of them at least is an error.
-pub fn load(path: &Path) -> Result<Compiled, Problems> {
-    let name = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let bytes = read_capped(path, MAX_FILE.saturating_add(1)).map_err(|error| {
-        let message = format!("the file cannot be read: {}", error.kind());
-        alone(&name, Problem::error("file_unreadable", START, message))
-    })?;
-    let text = decode(&bytes).map_err(|problem| alone(&name, *problem))?;
-    let (compiled, problems) = compile(&name, text, &|file| read_capped(&folder.join(file), MAX_KEY_FILE));
-    let Some(mut compiled) = compiled else { return Err(problems) };
-    for file in compiled.files.iter_mut().skip(1) {
-        *file = folder.join(&*file);
-    }
-    if let Audit::File(file) = &mut compiled.settings.audit {
-        *file = folder.join(&*file);
-    }
-    Ok(compiled)
+/// Compiles the text of a policy file where there are files, and no environment. See [`compile_all`].
+pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> (Option<Compiled>, Problems) {
+    compile_all(name, text, &Surroundings { file: files, ..Surroundings::NONE })
 }
 
-/// Compiles the text of a policy file. `files` reads a file by its name in the policy. There is a policy where no
-/// problem is an error; the others are warnings.
-pub fn compile(name: &str, text: &str, files: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> (Option<Compiled>, Problems) {
-    let (file, problems) = parse(name, text);
-    let Some(file) = file.filter(|_| !problems.is_full()) else { return (None, problems) };
-    let mut compiler = Compiler::new(name, text, &file, files, problems);
+/// Compiles the text of a policy file. There is a policy where no problem is an error; the others are warnings.
+pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<Compiled>, Problems) {
+    let (file, mut problems) = parse_all(name, text, around);
+    let Some(file) = file.filter(|_| !problems.is_full()) else {
+        problems.forget();
+        return (None, problems);
+    };
+    let mut compiler = Compiler::new(name, text, &file, around, problems);
     let compiled = compiler.compiled();
     let mut problems = compiler.problems;
+    let mut silence = Silence::new(&file);
+    problems.accept(|problem| silence.accepts(problem));
+    if let Some(compiled) = &compiled {
+        let found = lint(&file, &compiled.policy);
+        let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
+        left.extend(silence.unneeded());
+        left.into_iter().for_each(|problem| problems.report(problem));
+    }
     problems.sort();
+    problems.forget();
     let compiled = compiled.filter(|_| !problems.has_errors());
     (compiled.map(|compiled| Compiled { warnings: problems.clone(), ..compiled }), problems)
 }
 
-const START: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
-
-fn alone(name: &str, problem: Problem) -> Problems {
-    let mut problems = Problems::default();
-    problems.report(&Arc::from(name), problem);
-    problems
-}
-
-/// A file's bytes, cut off at a length that is refused anyway.
-fn read_capped(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
-    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
+impl Compiled {
+    /// Sorts what issuers there are into those with keys and those whose keys are fetched.
+    fn take_keys(&mut self, made: Vec<issuer::Made>) {
+        for issuer::Made { policy, keys } in made {
+            match keys {
+                issuer::Keys::Fixed(state) => _ = self.fixed.insert(Arc::clone(&policy.name), state),
+                issuer::Keys::Fed { from, allow_http, refresh } => {
+                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
+                }
+            }
+        }
+    }
 }
 
 /// One file while it is compiled.
 struct Compiler<'f> {
-    name: Arc<str>,
-    text: &'f str,
+    name: &'f str,
     file: &'f File,
-    files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
+    around: &'f Surroundings<'f>,
     problems: Problems,
     /// Whether parts of the file could not be read: what is missing then may only have been misspelt.
     partial: bool,
@@ -170,37 +166,48 @@ struct Compiler<'f> {
     issuers: HashMap<&'f str, usize>,
     /// The issuers that a route accepts which names none.
     defaults: Vec<usize>,
+    /// The sets of hosts.
+    hosts: HostSets,
+    /// Those that some key names.
+    used_hosts: HashSet<Box<str>>,
     /// The derived roles, by name.
     roles: HashMap<&'f str, usize>,
     /// The names of roles that rules ask for.
     asked: HashSet<Box<str>>,
+    /// Whether some condition reads all roles.
+    reads_roles: bool,
     /// The issuers that some route accepts.
     accepted: HashSet<usize>,
-    /// The key files that were read.
+    /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
+    /// What reads as a stub.
+    stubs: Vec<Box<str>>,
     /// Everything that was read, to name the policy by.
     digest: Context,
 }
 
 impl<'f> Compiler<'f> {
-    fn new(
-        name: &str,
-        text: &'f str,
-        file: &'f File,
-        files: &'f dyn Fn(&str) -> io::Result<Vec<u8>>,
-        problems: Problems,
-    ) -> Self {
+    fn new(name: &'f str, text: &str, file: &'f File, around: &'f Surroundings<'f>, problems: Problems) -> Self {
         let mut digest = Context::new(&SHA256);
         digest.update(text.as_bytes());
+        for (name, text) in problems.sources().iter().skip(1) {
+            for part in [name, text] {
+                digest.update(&part.len().to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+        }
+        for Secret(value) in &file.taken.values {
+            digest.update(&value.len().to_be_bytes());
+            digest.update(value);
+        }
         let index = |(at, name): (usize, &'f Spanned<Box<str>>)| (&*name.value, at);
         let sole = file.issuers.len() == 1;
         let is_default = |default: Option<bool>| default.unwrap_or(sole);
         let defaults = file.issuers.iter().enumerate();
         Self {
-            name: Arc::from(name),
-            text,
+            name,
             file,
-            files,
+            around,
             partial: problems.has_errors(),
             problems,
             believes: file.gateways.iter().any(|(_, gateway)| gateway.believes_address),
@@ -210,32 +217,35 @@ impl<'f> Compiler<'f> {
                 .map(|(at, _)| at)
                 .collect(),
             roles: file.roles.iter().map(|(name, _)| name).enumerate().map(index).collect(),
+            hosts: HostSets::default(),
+            used_hosts: HashSet::new(),
             asked: HashSet::new(),
+            reads_roles: false,
             accepted: HashSet::new(),
-            read: Vec::new(),
+            read: file.taken.files.clone(),
+            stubs: file.taken.stubs.clone(),
             digest,
         }
     }
 
     /// Compiles each part whatever the others came to, so that all problems are told at once.
     fn compiled(&mut self) -> Option<Compiled> {
-        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
-        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
-        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
-        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        self.sizes();
         if self.problems.is_full() {
             return None;
         }
+        self.host_sets();
         let lines = self.lines();
         let derived = self.derived();
-        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default());
-        let guards = self.guards(&lines);
-        let forbids = self.forbids();
-        let routes = self.routes(&lines);
+        let contracts = self.contracts(&lines);
+        let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
+        let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
+        let (guards, forbids) = (self.guards(&lines), self.forbids());
+        let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
-        let contract = self.contract(&lines);
-        let gateways = self.gateways();
-        let settings = self.settings();
+        let (grants, services) = (self.grants(), self.services());
+        let (gateways, settings) = (self.gateways(), self.settings());
+        let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
         if self.problems.has_errors() {
             return None;
@@ -243,46 +253,57 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
-        let sign_in = self
-            .file
-            .sign_in
-            .as_ref()
-            .map(|template| SignIn::new(&template.value, settings.public_url.as_deref().unwrap_or_default()));
+        let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
                 id: self.id(),
+                hosts: std::mem::take(&mut self.hosts),
                 table,
                 routes,
                 covers,
                 guards,
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
+                grants: grants?,
                 gateways: Gateways::new(gateways),
-                contract: contract?,
+                services,
                 relaxed: self.relaxed(),
+                carriers: issuer::carriers(&made),
                 sign_in,
+                cors: cors?,
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
-            files: std::iter::once(PathBuf::from(&*self.name)).chain(self.read.drain(..)).collect(),
+            files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
+            places: self.places(&lines),
             tests: self.file.tests.clone(),
+            endings: self.endings(),
+            stubs: std::mem::take(&mut self.stubs),
             warnings: Problems::default(),
         };
-        for issuer::Made { policy, keys } in made {
-            match keys {
-                issuer::Keys::Fixed(state) => _ = compiled.fixed.insert(Arc::clone(&policy.name), state),
-                issuer::Keys::Fed { from, allow_http, refresh } => {
-                    compiled.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
-                }
-            }
-        }
+        compiled.take_keys(made);
         Some(compiled)
     }
 
+    fn places(&self, lines: &[route::Line]) -> Vec<Place> {
+        lines.iter().map(|line| Place { file: self.problems.sources().name(line.key.file), span: line.key }).collect()
+    }
+
     fn report(&mut self, problem: Problem) {
-        self.problems.report(&self.name, problem);
+        self.problems.report(problem);
+    }
+
+    fn sizes(&mut self) {
+        self.too_many(self.file.issuers.first(), self.file.issuers.len(), MAX_ISSUERS, "issuers");
+        self.too_many(self.file.guards.first(), self.file.guards.len(), MAX_GUARDS, "guards");
+        self.too_many(self.file.deny.first(), self.file.deny.len(), MAX_FORBIDS, "forbids");
+        self.too_many(self.file.roles.first(), self.file.roles.len(), MAX_ROLES, "roles");
+        if let Some(first) = self.file.grants.first().filter(|_| self.file.grants.len() > MAX_GRANTS) {
+            let message = format!("a policy has at most {MAX_GRANTS} grants, this has {}", self.file.grants.len());
+            self.report(Problem::error("too_many", first.span, message));
+        }
     }
 
     fn too_many<T>(&mut self, first: Option<&(Spanned<Box<str>>, T)>, count: usize, most: usize, what: &str) {
@@ -294,28 +315,13 @@ impl<'f> Compiler<'f> {
 
     /// The part of a text that is wrong; all of it where it was not written as it reads.
     fn within(&self, text: &Spanned<Box<str>>, at: &Range<usize>) -> Span {
-        let whole = text.span;
-        let narrowed = || {
-            let source = self.text.get(whole.offset as usize..)?;
-            let bare = source.strip_prefix(['"', '\'']).filter(|bare| bare.starts_with(&*text.value));
-            let source = bare.or_else(|| source.starts_with(&*text.value).then_some(source))?;
-            let before = source.get(..at.start).filter(|before| !before.contains('\n'))?;
-            let quote = u32::from(bare.is_some());
-            let columns = u32::try_from(before.chars().count()).ok()?;
-            Some(Span {
-                line: whole.line,
-                column: whole.column.saturating_add(quote).saturating_add(columns),
-                offset: whole.offset.saturating_add(quote).saturating_add(u32::try_from(at.start).ok()?),
-                len: u32::try_from(at.len()).ok()?,
-            })
-        };
-        narrowed().unwrap_or(whole)
+        self.problems.sources().within(text, at)
     }
 
     /// Reads a file that the policy names, and takes note of it.
     fn key_file(&mut self, path: &Spanned<PathBuf>) -> io::Result<Vec<u8>> {
         let text = path.value.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        let bytes = (self.files)(text)?;
+        let bytes = (self.around.file)(text)?;
         self.digest.update(&bytes.len().to_be_bytes());
         self.digest.update(&bytes);
         self.read.push(path.value.clone());

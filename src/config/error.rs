@@ -4,8 +4,11 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer};
+
+use super::reference::Fillings;
+use super::source::{FileId, Sources};
 
 /// How many problems are kept; the rest are counted only.
 const MAX_KEPT: usize = 100;
@@ -15,6 +18,9 @@ const MAX_COMPARED: usize = 64;
 /// A place in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Span {
+    /// Which of the [`Sources`].
+    #[serde(skip)]
+    pub file: FileId,
     /// Counted from 1.
     pub line: u32,
     /// In characters, counted from 1.
@@ -23,6 +29,15 @@ pub struct Span {
     pub offset: u32,
     /// In bytes; may reach over line ends.
     pub len: u32,
+}
+
+/// A place, and the file that it is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name, as it was given.
+    pub file: Arc<str>,
+    /// Where in it.
+    pub span: Span,
 }
 
 /// A value and where it was written.
@@ -54,7 +69,7 @@ pub struct Problem {
     pub code: &'static str,
     /// Whether the file loads all the same.
     pub severity: Severity,
-    /// The file's name, as it was given.
+    /// The name of the file, as it was given.
     #[serde(serialize_with = "as_text")]
     pub file: Arc<str>,
     /// Where.
@@ -65,17 +80,52 @@ pub struct Problem {
     /// What would be right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cure: Option<String>,
-    /// Other places that take part in it, in the same file.
+    /// Other places that take part in it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub related: Vec<(Span, String)>,
+    pub related: Vec<Related>,
 }
 
-/// The problems of a file, in the order of their places once [`Problems::sort`] was called.
+/// Another place that takes part in a problem, be it in the same file or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// The name of its file, as it was given.
+    #[serde(serialize_with = "as_text")]
+    pub file: Arc<str>,
+    /// Where.
+    #[serde(flatten)]
+    pub span: Span,
+    /// What is there.
+    pub label: String,
+}
+
+/// The problems of a policy and the files that they are in; in the order of their places once [`Problems::sort`] was
+/// called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
+    sources: Sources,
+    /// What no message may tell.
+    hidden: Box<Fillings>,
     list: Vec<Problem>,
     errors: usize,
     untold: usize,
+}
+
+impl Span {
+    /// Where the policy file begins.
+    pub const START: Self = Self::start_of(FileId::POLICY);
+
+    /// Where a file begins.
+    #[must_use]
+    pub const fn start_of(file: FileId) -> Self {
+        Self { file, line: 1, column: 1, offset: 0, len: 0 }
+    }
+}
+
+/// `file:line`
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.span.line)
+    }
 }
 
 impl<T> Spanned<T> {
@@ -102,7 +152,7 @@ impl Severity {
 }
 
 impl Problem {
-    /// An error; the file's name is filled in by [`Problems::report`].
+    /// An error; the names of files are filled in by [`Problems::report`].
     pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -115,7 +165,7 @@ impl Problem {
         }
     }
 
-    /// A warning; the file's name is filled in by [`Problems::report`].
+    /// A warning; the names of files are filled in by [`Problems::report`].
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, span, message) }
     }
@@ -130,36 +180,56 @@ impl Problem {
     /// Points at another place that takes part in it.
     #[must_use]
     pub fn related(mut self, span: Span, label: impl Into<String>) -> Self {
-        self.related.push((span, label.into()));
+        self.related.push(Related { file: Arc::default(), span, label: label.into() });
         self
     }
 
-    /// The problem with the lines it is about, a caret and the cure. `source` is the text of the file.
+    /// The problem with the lines it is about, each from its own file, a caret and the cure.
     #[must_use]
-    pub fn render(&self, source: &str, styled: bool) -> String {
+    pub fn render(&self, sources: &Sources, styled: bool) -> String {
         let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = level.primary_title(&self.message).id(self.code);
-        let Some(excerpt) = Excerpt::of(source, self) else {
-            return format!("{self}\n");
-        };
-        let mut snippet = Snippet::source(excerpt.text)
-            .path(&*self.file)
-            .line_start(excerpt.line)
-            .annotation(AnnotationKind::Primary.span(excerpt.place(self.span)));
-        for (span, label) in &self.related {
-            snippet = snippet.annotation(AnnotationKind::Context.span(excerpt.place(*span)).label(label));
+        let mut group = level.primary_title(&self.message).id(self.code).elements(None::<Snippet<'_, Annotation<'_>>>);
+        for (at, file) in self.files().into_iter().enumerate() {
+            let places = |related: &&Related| related.span.file == file;
+            let spans: Vec<Span> = (at == 0)
+                .then_some(self.span)
+                .into_iter()
+                .chain(self.related.iter().filter(places).map(|related| related.span))
+                .collect();
+            let Some(excerpt) = Excerpt::of(sources.text(file), &spans) else {
+                return format!("{self}\n");
+            };
+            let mut snippet =
+                Snippet::source(excerpt.text).path(sources.name(file).to_string()).line_start(excerpt.line);
+            if at == 0 {
+                snippet = snippet.annotation(AnnotationKind::Primary.span(excerpt.place(self.span)));
+            }
+            for Related { span, label, .. } in self.related.iter().filter(places) {
+                snippet = snippet.annotation(AnnotationKind::Context.span(excerpt.place(*span)).label(label));
+            }
+            group = group.element(snippet);
         }
-        let mut group = title.element(snippet);
         if let Some(cure) = &self.cure {
             group = group.element(Level::HELP.message(cure));
         }
         let mut rendered = renderer.render(&[group]);
         rendered.push('\n');
         rendered
+    }
+
+    /// The files that it is about, its own first.
+    fn files(&self) -> Vec<FileId> {
+        let mut files = vec![self.span.file];
+        for related in &self.related {
+            if !files.contains(&related.span.file) {
+                files.push(related.span.file);
+            }
+        }
+        files
     }
 }
 
@@ -178,24 +248,62 @@ impl fmt::Display for Problem {
 }
 
 impl Problems {
-    /// Takes note of a problem in the file of this name.
-    pub fn report(&mut self, file: &Arc<str>, mut problem: Problem) {
-        if problem.severity == Severity::Error {
+    /// None yet, of a policy in this file.
+    #[must_use]
+    pub fn of(name: &str, text: &str) -> Self {
+        let mut problems = Self::default();
+        problems.sources.add(name, text);
+        problems
+    }
+
+    /// The files that they are in.
+    #[must_use]
+    pub const fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Takes in one more file; `None` where there are too many.
+    pub fn add_source(&mut self, name: &str, text: &str) -> Option<FileId> {
+        self.sources.add(name, text)
+    }
+
+    /// From now on, the values that were put into scalars are told by no message.
+    pub(super) fn hide(&mut self, values: Fillings) {
+        *self.hidden = values;
+    }
+
+    /// Forgets them again: no more problems follow.
+    pub(super) fn forget(&mut self) {
+        *self.hidden = Fillings::default();
+    }
+
+    /// The scalars that were made with values from outside of the policy.
+    pub(super) fn fillings(&self) -> &Fillings {
+        &self.hidden
+    }
+
+    /// Takes note of a problem in one of the files.
+    pub fn report(&mut self, mut problem: Problem) {
+        // What follows from a value that could not be had, which was told.
+        if self.hidden.is_broken(problem.span) {
+            return;
+        }
+        let is_error = problem.severity == Severity::Error;
+        // Warnings never take the place of an error, nor keep a file from loading by their number.
+        let full = if is_error { self.is_full() } else { self.warnings() >= MAX_KEPT };
+        if is_error {
             self.errors = self.errors.saturating_add(1);
         }
-        if self.is_full() {
+        if full {
             self.untold = self.untold.saturating_add(1);
             return;
         }
-        problem.file = Arc::clone(file);
+        self.hidden.hide(&mut problem);
+        problem.file = self.sources.name(problem.span.file);
+        for related in &mut problem.related {
+            related.file = self.sources.name(related.span.file);
+        }
         self.list.push(problem);
-    }
-
-    /// Takes over the problems of another file or step.
-    pub fn extend(&mut self, other: Self) {
-        self.errors = self.errors.saturating_add(other.errors);
-        self.untold = self.untold.saturating_add(other.untold);
-        self.list.extend(other.list);
     }
 
     /// Whether any of them keeps the file from loading.
@@ -204,10 +312,25 @@ impl Problems {
         self.errors > 0
     }
 
-    /// Whether further problems are counted, but no longer kept.
+    /// Whether further errors are counted, but no longer kept.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.list.len() >= MAX_KEPT
+        self.errors >= MAX_KEPT
+    }
+
+    fn warnings(&self) -> usize {
+        self.list.iter().filter(|problem| problem.severity == Severity::Warning).count()
+    }
+
+    /// Forgets the warnings that somebody has accepted.
+    pub fn accept(&mut self, mut accepted: impl FnMut(&Problem) -> bool) {
+        self.list.retain(|problem| problem.severity == Severity::Error || !accepted(problem));
+    }
+
+    /// Whether there is any problem, warnings included.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.untold == 0
     }
 
     /// How many problems there are beyond those kept.
@@ -218,7 +341,7 @@ impl Problems {
 
     /// Puts them in the order of their places.
     pub fn sort(&mut self) {
-        self.list.sort_by(|a, b| (&a.file, a.span, a.code).cmp(&(&b.file, b.span, b.code)));
+        self.list.sort_by(|a, b| (a.span, a.code).cmp(&(b.span, b.code)));
     }
 
     /// Those that were kept.
@@ -229,8 +352,8 @@ impl Problems {
 
     /// Every problem as [`Problem::render`] shows it, and how many more there are.
     #[must_use]
-    pub fn render(&self, source: &str, styled: bool) -> String {
-        let mut rendered: Vec<String> = self.list.iter().map(|problem| problem.render(source, styled)).collect();
+    pub fn render(&self, styled: bool) -> String {
+        let mut rendered: Vec<String> = self.list.iter().map(|problem| problem.render(&self.sources, styled)).collect();
         if self.untold > 0 {
             rendered.push(format!("... and {} more\n", self.untold));
         }
@@ -262,10 +385,9 @@ struct Excerpt<'a> {
 }
 
 impl<'a> Excerpt<'a> {
-    fn of(source: &'a str, problem: &Problem) -> Option<Self> {
-        let spans = || std::iter::once(problem.span).chain(problem.related.iter().map(|(span, _)| *span));
-        let first = spans().min()?;
-        let last = spans().max()?;
+    fn of(source: &'a str, spans: &[Span]) -> Option<Self> {
+        let first = spans.iter().min()?;
+        let last = spans.iter().max()?;
         let before = source.get(..first.offset as usize)?;
         let start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
         let after = source.get(last.offset as usize..)?;
@@ -343,18 +465,23 @@ mod tests {
 
     const TEXT: &str = "routes:\n  /a: public\n  /ä: role:x\n  /a: role:y\n";
 
-    fn twice() -> Problem {
-        let mut problem =
-            Problem::error("duplicate_key", Span { line: 4, column: 3, offset: 37, len: 2 }, "`/a` is here twice")
-                .cure("keep one of the two lines")
-                .related(Span { line: 2, column: 3, offset: 10, len: 2 }, "first here");
-        problem.file = "portcullis.yaml".into();
-        problem
+    fn twice() -> Problems {
+        let mut problems = Problems::of("portcullis.yaml", TEXT);
+        problems.report(
+            Problem::error(
+                "duplicate_key",
+                Span { line: 4, column: 3, offset: 37, len: 2, ..Span::START },
+                "`/a` is here twice",
+            )
+            .cure("keep one of the two lines")
+            .related(Span { line: 2, column: 3, offset: 10, len: 2, ..Span::START }, "first here"),
+        );
+        problems
     }
 
     #[test]
     fn a_problem_shows_both_lines_a_caret_and_the_cure() {
-        let shown = twice().render(TEXT, false);
+        let shown = twice().render(false);
         for part in
             ["error[duplicate_key]: `/a` is here twice", "portcullis.yaml:4:3", "2 |   /a: public", "first here"]
         {
@@ -365,8 +492,37 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_of_two_files_shows_each_place_in_its_own() {
+        let mut problems = Problems::of("root.yaml", "routes:\n  /x: public\n");
+        let team = problems.add_source("team.yaml", "# ours\n\nroutes:\n  /x: role:y\n").unwrap();
+        let place = Span { file: team, line: 4, column: 3, offset: 18, len: 2 };
+        let first = Span { line: 2, column: 3, offset: 10, len: 2, ..Span::START };
+        problems.report(Problem::error("route_clash", place, "twice").related(first, "first here").cure("keep one"));
+        let expected = "\
+error[route_clash]: twice
+ --> team.yaml:4:3
+  |
+4 |   /x: role:y
+  |   ^^
+  |
+ ::: root.yaml:2:3
+  |
+2 |   /x: public
+  |   -- first here
+  |
+  = help: keep one
+";
+        assert_eq!(problems.render(false), expected);
+        assert_eq!(problems.to_string(), "team.yaml:4:3: error[route_clash]: twice; keep one\n");
+        let json = serde_json::to_value(&problems).unwrap();
+        assert_eq!((&json[0]["file"], &json[0]["related"][0]["file"]), (&"team.yaml".into(), &"root.yaml".into()));
+        assert_eq!((&json[0]["line"], &json[0]["related"][0]["line"]), (&4.into(), &2.into()));
+        assert_eq!(json[0]["related"][0]["label"], "first here");
+    }
+
+    #[test]
     fn a_problem_is_one_line_for_tools() {
-        let mut problem = twice();
+        let mut problem = twice().as_slice()[0].clone();
         problem.message = "two\nlines".into();
         assert_eq!(
             problem.to_string(),
@@ -381,25 +537,26 @@ mod tests {
 
     #[test]
     fn a_place_outside_of_the_text_is_shown_without_a_snippet() {
-        let mut problem = twice();
-        problem.span.offset = 4_000;
-        assert!(problem.render(TEXT, false).starts_with("portcullis.yaml:4:3: error"));
+        let mut problems = Problems::of("portcullis.yaml", TEXT);
+        problems.report(Problem::error("e", Span { line: 4, column: 3, offset: 4_000, len: 2, ..Span::START }, "e"));
+        assert!(problems.render(false).starts_with("portcullis.yaml:4:3: error"));
     }
 
     #[test]
     fn problems_are_sorted_by_place_and_capped_without_forgetting_that_there_was_an_error() {
         let mut problems = Problems::default();
-        let file: Arc<str> = "x".into();
         for line in (1..=150).rev() {
-            problems.report(&file, Problem::warning("w", Span { line, ..Span::default() }, "w"));
+            problems.report(Problem::warning("w", Span { line, ..Span::default() }, "w"));
         }
-        assert!(!problems.has_errors() && problems.is_full());
-        problems.report(&file, Problem::error("e", Span::default(), "e"));
+        assert!(!problems.has_errors() && !problems.is_full(), "warnings do not keep a file from loading");
+        problems.report(Problem::error("e", Span::default(), "e"));
         problems.sort();
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 51));
-        assert_eq!(problems.as_slice()[0].span.line, 51);
-        assert!(problems.to_string().ends_with("... and 51 more\n"));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 50));
+        assert_eq!((problems.as_slice()[0].code, problems.as_slice()[1].span.line), ("e", 51));
+        assert!(problems.to_string().ends_with("... and 50 more\n"));
+        problems.accept(|problem| problem.span.line < 150);
+        assert_eq!(problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>(), ["e", "w"]);
     }
 
     #[test]

@@ -1,39 +1,59 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod browser;
 mod gateway;
+mod grant;
 mod header;
+mod include;
 mod issuer;
 mod row;
+mod service;
 mod site;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+pub use super::source::FileId;
+pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
-pub use header::{Format, Header, Metadata, Source};
-pub use issuer::{Audience, Credential, Issuer, Keys, Location, MayGrant};
+pub use grant::Grant;
+pub use header::{Format, Literal, Source, Tell, Tells};
+pub use include::{Include, MAY, Team};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
-pub use site::{Audit, DecisionKey, Endpoint, Leniency, Listen, Log};
+pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
+
+use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::lint::{LINTS, is_lint};
+use super::overlay;
+use super::reference::{Surroundings, Taken, fill};
 use super::shape::{Fields, Reader, Section};
 use super::tree::{Kind, Node, read};
 
-const TOP: Section = Section {
+pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "hosts",
+        "include",
         "headers",
         "headers_kept",
+        "response_headers",
+        "query",
         "metadata",
         "routes",
         "guards",
         "deny",
         "roles",
+        "grants",
         "gateways",
+        "services",
         "paths",
+        "lints",
         "public_url",
         "sign_in",
+        "cors",
         "listen",
         "audit",
         "log",
@@ -41,29 +61,25 @@ const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &[
-        "include",
-        "hosts",
-        "cors",
-        "grants",
-        "store",
-        "cel",
-        "when",
-        "mint",
-        "services",
-        "pdp_clients",
-        "limit",
-        "limits",
-        "keys",
-        "certificates",
-        "revocations",
-    ],
+    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
     never: &[],
 };
 const ROUTE: Section = Section {
     name: "a route",
-    accepted: &["allow", "issuers"],
-    later: &["deny", "headers", "limit", "sign_in", "audience", "cors", "credential", "max_age", "acr", "mint"],
+    accepted: &[
+        "allow",
+        "when",
+        "issuers",
+        "deny",
+        "audience",
+        "headers",
+        "response_headers",
+        "query",
+        "cors",
+        "sign_in",
+        "credential",
+    ],
+    later: &["limit", "max_age", "acr", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -73,13 +89,28 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("", TOP.accepted),
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
+    ("issuers.*.secret", issuer::SECRET.accepted),
+    ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
+    ("response_headers.*", header::HEADER.accepted),
+    ("query", header::QUERY.accepted),
+    ("query.set.*", header::PARAMETER.accepted),
     ("metadata.*", header::METADATA.accepted),
     ("routes.*", ROUTE.accepted),
+    ("routes.*.cors", browser::SHARING.accepted),
+    ("routes.*.sign_in", browser::SIGN_IN.accepted),
+    ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
+    ("grants.*", grant::GRANT.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
+    ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
+    ("sign_in", browser::SIGN_IN.accepted),
+    ("cors", browser::CORS.accepted),
+    ("cors.hosts.*", browser::SHARING.accepted),
     ("listen", site::LISTEN.accepted),
+    ("listen.grpc.*", site::GRPC.accepted),
+    ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
@@ -92,12 +123,16 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
-    /// The headers that the upstream trusts.
-    pub headers: Vec<Header>,
+    /// What is told on all routes.
+    pub tells: Tells,
+    /// Named sets of hosts.
+    pub hosts: Vec<Named<Vec<Text>>>,
+    /// What is given to the files of teams.
+    pub includes: Vec<Include>,
+    /// The files of teams.
+    pub teams: HashMap<FileId, Team>,
     /// Headers of well-known families that are not ours to remove.
     pub headers_kept: Vec<Text>,
-    /// What the gateway is told beside the headers.
-    pub metadata: Vec<Metadata>,
     /// The route table, in file order.
     pub routes: Vec<Route>,
     /// Rules that must hold as well, by pattern.
@@ -106,14 +141,24 @@ pub struct File {
     pub deny: Vec<Named<Rule>>,
     /// Roles that the policy derives, by name.
     pub roles: Vec<Named<Rule>>,
+    /// Roles that single principals are given for a time.
+    pub grants: Vec<Grant>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
+    /// Workloads by name.
+    pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
     pub paths: Vec<Spanned<Leniency>>,
+    /// The warnings that were accepted, by their codes: the names of the lines that they are about.
+    pub lints: Vec<Named<Vec<Text>>>,
+    /// The sections that were written, and where.
+    pub sections: Vec<(&'static str, Span)>,
     /// Where browsers find the site: scheme, host and port.
     pub public_url: Option<Text>,
     /// Where browsers are sent to sign in.
-    pub sign_in: Option<Text>,
+    pub sign_in: Option<SignIn>,
+    /// The pages that may read answers across origins.
+    pub cors: Option<Cors>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -121,11 +166,13 @@ pub struct File {
     /// How the log is written.
     pub log: Log,
     /// Where the key of the decision ids is found.
-    pub decision_key: Option<Spanned<DecisionKey>>,
+    pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
+    /// What was taken from outside of the file.
+    pub taken: Taken,
     /// The sections of which some entry could not be read, and so is left out.
     pub lost: Vec<&'static str>,
 }
@@ -137,8 +184,18 @@ pub struct Route {
     pub key: Text,
     /// Who may pass.
     pub rule: Rule,
+    /// What must hold as well: CEL.
+    pub when: Option<Text>,
     /// The issuers that it accepts, where it says so.
     pub issuers: Option<Vec<Text>>,
+    /// What it says to browsers.
+    pub browser: OfRoute,
+    /// What must not hold.
+    pub deny: Option<Box<Rule>>,
+    /// Whom a token must be for as well; empty where the file does not say.
+    pub audience: Vec<Text>,
+    /// What is told on it alone, beside what is told on all or in its place.
+    pub tells: Option<Box<Tells>>,
 }
 
 /// A rule as it was written.
@@ -165,26 +222,46 @@ impl Rule {
     }
 }
 
+/// Reads a policy file that refers to nothing outside of it. See [`parse_all`].
+#[must_use]
+pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
+    parse_all(name, text, &Surroundings::NONE)
+}
+
 /// Reads a policy file. There is no file where it cannot be read as YAML, or says nothing; where there is one and the
 /// problems hold errors, it is what could be made of it, for tools only.
 #[must_use]
-pub fn parse(name: &str, text: &str) -> (Option<File>, Problems) {
-    let mut reader = Reader::new(Arc::from(name));
-    let (tree, problems) = read(text);
-    let broken = tree.is_none() && !problems.is_empty();
-    for problem in problems {
-        reader.report(problem);
+pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<File>, Problems) {
+    let mut problems = Problems::of(name, text);
+    let (tree, unreadable) = read(text);
+    let broken = tree.is_none() && !unreadable.is_empty();
+    for problem in unreadable {
+        problems.report(problem);
     }
-    let root = tree.filter(|root| root.kind != Kind::Null);
+    let mut root = tree.filter(|root| root.kind != Kind::Null);
     if root.is_none() && !broken {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::error("empty_file", start, "the file says nothing").cure("it needs at least `routes:`"));
+        let problem = Problem::error("empty_file", Span::START, "the file says nothing");
+        problems.report(problem.cure("it needs at least `routes:`"));
     }
-    let file = root.and_then(|root| reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields)));
+    for (name, text) in around.later {
+        let later = overlay::tree(name, text, &mut problems);
+        if let Some(((_, later), root)) = later.zip(root.as_mut()) {
+            overlay::lay(root, later, &mut problems);
+        }
+    }
+    let taken = root.as_mut().map(|root| {
+        let (taken, fillings) = fill(root, around, &mut problems);
+        problems.hide(fillings);
+        taken
+    });
+    let mut reader = Reader::new(problems);
+    let file = root.and_then(|root| {
+        reader.fields(&root, TOP).map(|fields| file(&mut reader, &fields, taken.unwrap_or_default(), around))
+    });
     (file, reader.into_problems())
 }
 
-fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
+fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundings<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
     let names = keys(top, "issuers");
     let routes = routes(reader, top, &names);
@@ -192,16 +269,23 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut file = File {
-        headers: header::headers(reader, top),
+        tells: header::tells(reader, top),
+        hosts: named(reader, top, "hosts", |reader, _, node| {
+            Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
+        }),
         headers_kept: top.get("headers_kept").map(|node| reader.texts(node, "`headers_kept`")).unwrap_or_default(),
-        metadata: header::metadata(reader, top),
         routes,
         guards: named(reader, top, "guards", |reader, _, node| rule(reader, node)),
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
+        grants: grant::grants(reader, top),
         gateways: named(reader, top, "gateways", gateway::gateway),
+        services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
-        sign_in: site::sign_in(reader, top),
+        sign_in: browser::sign_in(reader, top),
+        cors: browser::cors(reader, top),
+        lints: named(reader, top, "lints", lint),
+        sections: top.keys().collect(),
         public_url,
         listen: site::listen(reader, top),
         audit: site::audit(reader, top),
@@ -210,9 +294,14 @@ fn file(reader: &mut Reader, top: &Fields<'_>) -> File {
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
+        taken,
+        includes: Vec::new(),
+        teams: HashMap::new(),
         lost: Vec::new(),
     };
+    header::compare(reader, &file.tells, &file.routes, &file.headers_kept);
     file.lost = reader.lost();
+    include::included(reader, top, &mut file, &names, around);
     file
 }
 
@@ -245,24 +334,69 @@ fn named<T>(
     read
 }
 
+/// The lines for which a warning is accepted.
+fn lint(reader: &mut Reader, code: &Text, node: &Node) -> Option<Vec<Text>> {
+    if !is_lint(&code.value) {
+        let cure = match nearest(&code.value, LINTS.iter().map(|(code, _)| *code)) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "the code that stands in brackets in a warning, as in warning[route_more_open]".into(),
+        };
+        let message = format!("there is no warning `{}`", super::shape::brief(&code.value));
+        reader.report(Problem::error("unknown_lint", code.span, message).cure(cure));
+        return None;
+    }
+    Some(reader.texts(node, "an entry of `lints`"))
+}
+
 fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route> {
-    let routes = named(reader, top, "routes", |reader, _, node| {
-        let Some(long) = long_form(node) else { return rule(reader, node).map(|rule| (rule, None)) };
+    let routes = named(reader, top, "routes", |reader, key, node| {
+        let Some(long) = long_form(node) else {
+            let rule = rule(reader, node)?;
+            return Some(Route {
+                key: key.clone(),
+                rule,
+                when: None,
+                issuers: None,
+                browser: OfRoute::default(),
+                deny: None,
+                audience: Vec::new(),
+                tells: None,
+            });
+        };
         let fields = reader.fields(long, ROUTE)?;
         let accepted = fields.get("issuers").map(|node| reader.texts(node, &fields.name("issuers")));
         for name in accepted.iter().flatten() {
             known_issuer(reader, name, issuers);
         }
+        let when = fields.get("when").map(|node| reader.literal(node, "`when`"));
         if !fields.has("allow") {
             reader.missing(node.span, "a route needs `allow`, the rule that says who may pass");
         }
-        Some((rule(reader, fields.get("allow")?)?, accepted))
+        let browser = browser::of_route(reader, &fields, top);
+        let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
+        let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
+        let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
+        let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
+        let rule = rule(reader, fields.get("allow")?)?;
+        // What narrows and cannot be read takes the route with it.
+        let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
+        // A condition that cannot be read is no condition less.
+        let when = when.map_or(Some(None), |when| when.map(Some))?;
+        Some(Route {
+            key: key.clone(),
+            rule,
+            when,
+            issuers: accepted,
+            browser,
+            deny,
+            audience: audience.unwrap_or_default(),
+            tells,
+        })
     });
-    if !top.has("routes") {
-        let start = Span { line: 1, column: 1, offset: 0, len: 0 };
-        reader.report(Problem::warning("no_routes", start, "there are no `routes`: every request is denied"));
+    if !top.has("routes") && !top.has("include") && top.is_policy() {
+        reader.report(Problem::warning("no_routes", Span::START, "there are no `routes`: every request is denied"));
     }
-    routes.into_iter().map(|(key, (rule, issuers))| Route { key, rule, issuers }).collect()
+    routes.into_iter().map(|(_, route)| route).collect()
 }
 
 /// A map that is not one of the rule forms.
@@ -342,6 +476,7 @@ fn alike(reader: &mut Reader, names: &[(&Text, String)], code: &'static str, mes
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference::Found;
     use super::*;
 
     /// The whole of a typical site, as the documentation shows it.
@@ -385,7 +520,7 @@ issuers:
     default: true
     may_grant: any
     require: claim:tier=gold
-    from: [bearer, 'header:X-Token', cookie:session]
+    from: [bearer, 'header:X-Token', cookie:session, 'query:access_token', 'subprotocol:bearer.']
     origins: [https://app.example.com]
     leeway: 30s
     max_token_lifetime: 24h
@@ -409,20 +544,41 @@ issuers:
     issuer: pinned
     audience: [a, b]
     may_grant: any
+  shared:
+    secret: [env:SHARED_NEW, {from: file:shared.key, encoding: hex}]
+    algorithms: [HS384]
+    issuer: shared
+    may_grant: []
+  named:
+    secret: {from: env:NAMED, kid: a, encoding: base64url}
+    issuer: named
+    may_grant: []
+include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
+hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
   X-User-ID: principal
   X-User-Roles: {from: roles, format: comma}
-  X-Tenant: {from: https://acme.com/tenant}
+  X-Tenant: {from: https://acme.com/tenant, default: none}
+  X-Plan: {value: gold}
+response_headers: {X-Served-For: sub, X-Frame-Options: {value: DENY}}
+query: {set: {tenant: claim:tenant}, remove: [debug]}
 headers_kept: [Remote-User]
 metadata: {user: sub, tier: claim:tier}
 routes:
   GET,HEAD shop.example.com/items/**: anyone
   /any: {any: [role:a, {not: role:b}]}
   \"*.example.com/all\": {all: [role:a, role:b]}
-  /long: {allow: role:a, issuers: [main, partner]}
+  /long: {allow: role:a, when: claims.level > 2, issuers: [main, partner], deny: claim:suspended=true, audience: [orders, carts], headers: {X-Route: route}, response_headers: {X-A: {value: b}}, query: {remove: a}}
+  /browser:
+    allow: role:a
+    cors: {origins: [https://app.example.com], credentials: true}
+    sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
+    credential: {from: [bearer], then: strip}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
+lints: {holds_by_absence: [/any]}
 roles: {admin: group:platform or claim:department=it}
+grants: [{principal: main/u1, role: admin, until: 2026-12-01T00:00:00Z, ticket: OPS-1}]
 gateways:
   edge: {by: unix}
   far:
@@ -430,17 +586,30 @@ gateways:
     dialect: envoy
     believes: [client_address]
     client_address: {from: xff, hops: 2}
+    max_headers: 200
+    max_header_bytes: 98304
     filtered_headers: true
+  mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
+services: {cart: spiffe://example.com/ns/shop/sa/cart, shop: [spiffe://example.com/a, spiffe://example.com/ns/shop/*]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com
 sign_in: https://login.example.com/?return_to={url}
-listen: {grpc: ['127.0.0.1:9000', 'unix:/run/portcullis.sock'], admin: '[::1]:9001'}
+cors:
+  origins: [https://app.example.com]
+  credentials: false
+  hosts: {api.example.com: {origins: ['https://*.app.example.com']}}
+listen:
+  grpc:
+    - 127.0.0.1:9000
+    - unix:/run/portcullis.sock
+    - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
+  admin: '[::1]:9001'
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, headers: {X-Tenant: null}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";
@@ -451,7 +620,13 @@ tests:
     }
 
     fn read(text: &str) -> File {
-        let (file, problems) = parse("portcullis.yaml", text);
+        let found = Found { path: "teams/a.yaml".into(), name: "teams/a.yaml".into(), place: "/teams/a.yaml".into() };
+        let around = Surroundings {
+            file: &|_| Ok(b"routes: {/team/x: public}".to_vec()),
+            list: &|_| Ok(vec![found.clone()]),
+            ..Surroundings::NONE
+        };
+        let (file, problems) = parse_all("portcullis.yaml", text, &around);
         assert_eq!(problems.to_string(), "", "{text}");
         file.unwrap()
     }
@@ -468,7 +643,7 @@ tests:
         assert_eq!((&*name.value, &*main.issuer.value), ("main", "https://id.example.com/realms/shop"));
         assert_eq!(main.leeway.as_secs(), 60);
         assert_eq!(main.from[0].value, Credential::Bearer);
-        assert_eq!(file.headers[1].source.value, Source::Roles);
+        assert_eq!(file.tells.headers[1].source.value, Source::Roles);
         assert_eq!(file.tests.len(), 4);
         assert_eq!(&*file.tests[1].ask.value.target, "/profile/u1");
         assert_eq!(file.tests[1].headers[0].1.as_deref(), Some("u1"));
@@ -486,14 +661,28 @@ tests:
         assert_eq!((issuer(0).cooldown.as_millis(), issuer(0).max_stale.as_secs()), (250, 604_800));
         assert_eq!(issuer(1).keys.jwks.as_ref().unwrap().value, Location::File("partner.json".into()));
         assert!(matches!(&issuer(2).may_grant, Some(MayGrant::Only(none)) if none.is_empty()));
-        assert_eq!(file.headers[1].format.unwrap().value, Format::Comma);
-        assert_eq!(file.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
-        assert_eq!(file.metadata[1].source.value, Source::Claim("tier".into()));
+        let secrets = &issuer(4).keys.secrets;
+        assert_eq!(secrets[0].place.value, SecretPlace::Env("SHARED_NEW".into()));
+        assert_eq!(
+            (&secrets[1].place.value, secrets[1].encoding),
+            (&SecretPlace::File("shared.key".into()), Encoding::Hex)
+        );
+        assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
+        assert_eq!(file.tells.headers[1].format.unwrap().value, Format::Comma);
+        assert_eq!(file.tells.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
+        assert_eq!(file.tells.metadata[1].source.value, Source::Claim("tier".into()));
         assert!(matches!(&file.routes[1].rule, Rule::Any(_, rules) if matches!(rules[1], Rule::Not(..))));
+        assert_eq!(file.routes[3].when.as_ref().map(|when| &*when.value), Some("claims.level > 2"));
         assert_eq!(file.routes[3].issuers.as_ref().unwrap().len(), 2);
+        assert!(matches!(file.routes[3].deny.as_deref(), Some(Rule::Text(_))));
+        assert_eq!(file.routes[3].audience.len(), 2);
+        assert_eq!(
+            (&*file.grants[0].principal.value, file.grants[0].until.value),
+            ("main/u1", crate::authz::time::Timestamp::from_secs(1_796_083_200))
+        );
         assert_eq!(file.gateways[1].1.client_address.unwrap().value, ClientAddress::ForwardedFor(2));
         assert_eq!(file.gateways[1].1.by[1].value, Peer::Network("192.0.2.7/32".parse().unwrap()));
-        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 2));
+        assert_eq!((file.paths.len(), file.listen.grpc.len()), (6, 3));
         assert_eq!((&file.audit, file.log), (&Audit::File("/var/log/audit.jsonl".into()), Log::Human));
         assert_eq!(file.token_cache.unwrap().value, 64 << 20);
         let Who::Token { issuer, roles, claims } = &file.tests[0].who.value else { panic!("anonymous") };
@@ -552,7 +741,7 @@ limit: 3
         let problems = problems.as_slice();
         assert_eq!(problems[0].cure.as_deref(), Some("did you mean `issuers`?"));
         assert_eq!(problems[1].message, "`issuers` must be a map, this is a list");
-        assert_eq!((problems[3].related[0].0.line, problems[3].related[0].0.column), (5, 3));
+        assert_eq!((problems[3].related[0].span.line, problems[3].related[0].span.column), (5, 3));
         assert!(problems[4].cure.as_deref().unwrap().contains("`routes`"));
     }
 
@@ -621,7 +810,7 @@ limit: 3
         let unknown: String = (0..60_000).map(|key| format!("issuer{key}: 1\n")).collect();
         let (_, problems) = parse("x", &unknown);
         assert!(problems.has_errors());
-        assert_eq!((problems.as_slice().len(), problems.untold()), (100, 59_901));
+        assert_eq!((problems.as_slice().len(), problems.untold()), (101, 59_900));
         let long = format!("routes:\n  /a: {}\n", "x".repeat(1_000_000));
         assert_eq!(found(&long), [(2, 7, "value_too_long")]);
         assert_eq!(found("routes:\n  /a: !!binary cm9sZTp4\n"), [(2, 7, "tag")]);

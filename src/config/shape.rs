@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use url::{Host, Url};
 
+use crate::authz::time::Timestamp;
+
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
+use super::overlay;
+use super::reference::{self, STUB_SECRET, Secret};
+use super::source::FileId;
 use super::tree::{Kind, Node};
 
 /// The longest key, name or value that has a use here, in bytes.
@@ -33,12 +37,12 @@ pub(super) type Entry<'n> = (Text, &'n Node);
 /// The values of a map with fixed keys; of a key that is there twice, the first.
 pub(super) struct Fields<'n> {
     section: Section,
+    span: Span,
     entries: Vec<(&'static str, Span, &'n Node)>,
 }
 
-/// Collects the problems of one file while it is read.
+/// Collects the problems of a policy's files while they are read.
 pub(super) struct Reader {
-    file: Arc<str>,
     problems: Problems,
     lost: Vec<&'static str>,
 }
@@ -54,9 +58,24 @@ impl<'n> Fields<'n> {
         self.entries.iter().any(|(name, ..)| *name == key)
     }
 
+    /// The keys that were written, and where.
+    pub fn keys(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        self.entries.iter().map(|(name, span, _)| (*name, *span))
+    }
+
     /// Where the key was written.
     pub fn key(&self, key: &str) -> Option<Span> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(_, span, _)| *span)
+    }
+
+    /// Where the map was written.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Whether they are the sections of the policy file.
+    pub fn is_policy(&self) -> bool {
+        self.section.name.is_empty()
     }
 
     /// The key as messages call it.
@@ -66,12 +85,24 @@ impl<'n> Fields<'n> {
 }
 
 impl Reader {
-    pub fn new(file: Arc<str>) -> Self {
-        Self { file, problems: Problems::default(), lost: Vec::new() }
+    pub fn new(problems: Problems) -> Self {
+        Self { problems, lost: Vec::new() }
     }
 
     pub fn report(&mut self, problem: Problem) {
-        self.problems.report(&self.file, problem);
+        self.problems.report(problem);
+    }
+
+    /// Takes in one more file.
+    pub fn add_source(&mut self, name: &str, text: &str) -> Option<FileId> {
+        self.problems.add_source(name, text)
+    }
+
+    /// Takes in one more file, in which no reference may stand, as a tree.
+    pub fn tree(&mut self, name: &str, text: &str) -> Option<(FileId, Node)> {
+        let (file, mut root) = overlay::tree(name, text, &mut self.problems)?;
+        reference::refuse(&mut root, &mut self.problems);
+        Some((file, root))
     }
 
     /// Takes note that some entry of a section is left out.
@@ -92,7 +123,7 @@ impl Reader {
     /// Reads a map with fixed keys; reports unknown, repeated and empty ones.
     pub fn fields<'n>(&mut self, node: &'n Node, section: Section) -> Option<Fields<'n>> {
         let what = if section.name.is_empty() { "the file" } else { section.name };
-        let mut fields = Fields { section, entries: Vec::new() };
+        let mut fields = Fields { section, span: node.span, entries: Vec::new() };
         for (key, value) in self.entries(node, what)? {
             let Some(name) = section.accepted.iter().find(|name| **name == &*key.value) else {
                 self.unknown(&key, section);
@@ -181,14 +212,32 @@ impl Reader {
         if !self.one_line(&text.value, node.span) {
             return None;
         }
-        if text.value.contains("${") {
-            self.report(
-                Problem::error("not_there_yet", node.span, "`${...}` is not there yet in this version")
-                    .cure("write the value itself"),
-            );
+        Some(text)
+    }
+
+    /// Reads a secret: nothing but one reference, after this prefix. A secret that stands in the file is an error.
+    pub fn secret(&mut self, node: &Node, what: &str, prefix: &str) -> Option<Spanned<Secret>> {
+        let text = self.text(node, what)?;
+        self.secret_of(&text, what, prefix).map(|secret| Spanned::new(secret, node.span))
+    }
+
+    /// The secret that was put into a text, see [`Reader::secret`].
+    pub fn secret_of(&mut self, text: &Text, what: &str, prefix: &str) -> Option<Secret> {
+        if !self.problems.fillings().is_secret(text.span, prefix) {
+            let message = format!("{what} is a secret, and never stands in the policy itself");
+            let cure = format!("`{prefix}${{env:NAME}}` or `{prefix}${{file:path}}`, and nothing else");
+            self.report(Problem::error("secret_in_file", text.span, message).cure(cure));
             return None;
         }
-        Some(text)
+        let stub = self.problems.fillings().is_stub(text.span);
+        let secret = text.value.strip_prefix(prefix).unwrap_or_default();
+        let secret = if stub { STUB_SECRET } else { secret.as_bytes() };
+        Some(Secret(secret.to_vec()))
+    }
+
+    /// Whether references were put into the value.
+    pub fn is_filled(&self, span: Span) -> bool {
+        self.problems.fillings().is_filled(span)
     }
 
     /// Reads a text that is not empty, of any number of lines, in which `${` has no meaning.
@@ -310,6 +359,17 @@ impl Reader {
             return None;
         }
         Some(span)
+    }
+
+    /// Reads a point in time, in UTC.
+    pub fn time(&mut self, node: &Node, what: &str) -> Option<Timestamp> {
+        let text = self.text(node, what)?;
+        let time = Timestamp::parse(&text.value);
+        if time.is_none() {
+            let message = format!("{what} must be a date with a time of day, in UTC");
+            self.report(Problem::error("bad_time", node.span, message).cure("2026-12-01T00:00:00Z"));
+        }
+        time
     }
 
     /// Reads a whole number within bounds.

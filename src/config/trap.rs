@@ -102,6 +102,7 @@ fn at_tab(text: &str, span: Span) -> Span {
         column: start.saturating_add(narrow(last.chars().count())),
         offset: span.offset.saturating_add(narrow(skipped.len())),
         len: 1,
+        ..span
     }
 }
 

@@ -8,13 +8,13 @@ use super::error::{Problem, Span};
 use super::trap;
 
 /// The largest file, in bytes.
-pub const MAX_FILE: usize = 4 << 20;
+pub const MAX_FILE: usize = 16 << 20;
 /// The longest key or value, in bytes.
 pub const MAX_SCALAR: usize = 1 << 20;
 /// How deep lists and maps may nest.
 pub const MAX_DEPTH: usize = 32;
 /// How many keys, values, lists and maps a file may have.
-pub const MAX_NODES: usize = 150_000;
+pub const MAX_NODES: usize = 500_000;
 /// How many aliases, anchors, tags and merge keys are reported one by one.
 const MAX_REFUSED: usize = 32;
 
@@ -66,9 +66,9 @@ impl Kind {
 /// # Errors
 /// Where the file is too large, or not UTF-8.
 pub fn decode(bytes: &[u8]) -> Result<&str, Box<Problem>> {
-    const HERE: Span = Span { line: 1, column: 1, offset: 0, len: 0 };
+    const HERE: Span = Span::START;
     if bytes.len() > MAX_FILE {
-        return Err(Problem::error("file_too_large", HERE, "the file is larger than 4 MiB").into());
+        return Err(Problem::error("file_too_large", HERE, "the file is larger than 16 MiB").into());
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Problem::error("not_utf8", HERE, "the file is UTF-16").cure("save it as UTF-8").into());
@@ -215,7 +215,7 @@ impl Growth<'_> {
         self.nodes = self.nodes.saturating_add(1);
         if self.nodes > MAX_NODES {
             return Err(
-                Problem::error("too_many_values", node.span, "the file has more than 150,000 keys and values").into()
+                Problem::error("too_many_values", node.span, "the file has more than 500,000 keys and values").into()
             );
         }
         match self.open.last_mut() {
@@ -274,7 +274,7 @@ impl Growth<'_> {
 /// Refuses what an editor does not show, or shows other than it is.
 fn acceptable(text: &str) -> Result<(), Box<Problem>> {
     if text.len() > MAX_FILE {
-        return Err(Problem::error("file_too_large", span_at(text, 0, 0), "the file is larger than 4 MiB").into());
+        return Err(Problem::error("file_too_large", span_at(text, 0, 0), "the file is larger than 16 MiB").into());
     }
     let unseen = |c: char| {
         (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
@@ -305,6 +305,7 @@ fn unreadable(text: &str, error: &ScanError) -> Problem {
         column: narrow(marker.col().saturating_add(1)),
         offset: narrow(offset),
         len: u32::from(offset < text.len()),
+        ..Span::START
     };
     if *error.kind() == ErrorKind::RecursionLimitExceeded {
         return too_deep(span);
@@ -323,6 +324,7 @@ fn place(span: &granit_parser::Span) -> Span {
         column: narrow(span.start.col().saturating_add(1)),
         offset: narrow(start),
         len: narrow(span.end.byte_offset().unwrap_or(start).saturating_sub(start)),
+        ..Span::START
     }
 }
 
@@ -335,6 +337,7 @@ fn span_at(text: &str, offset: usize, len: usize) -> Span {
         column: narrow(line.chars().count().saturating_add(1)),
         offset: narrow(offset),
         len: narrow(len),
+        ..Span::START
     }
 }
 
@@ -453,7 +456,7 @@ mod tests {
         assert_eq!((found(&deep(32)).len(), found(&deep(33))[0].2), (0, "too_deep"));
         let long = |length: usize| format!("a: {}\n", "x".repeat(length));
         assert_eq!((found(&long(MAX_SCALAR)).len(), found(&long(MAX_SCALAR + 1))[0].2), (0, "value_too_long"));
-        let keys: String = (0..100_000).map(|key| format!("k{key}: 1\n")).collect();
+        let keys: String = (0..250_000).map(|key| format!("k{key}: 1\n")).collect();
         assert_eq!(found(&keys)[0].2, "too_many_values");
         assert_eq!(found(&"x: y\n".repeat(MAX_FILE / 5 + 1)), [(1, 1, "file_too_large")]);
     }

@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaEncoding};
@@ -12,8 +13,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 
-use crate::authz::algorithm::Algorithm;
-use crate::authz::keys;
+use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::keys::{self, KeySet, Origin};
 
 /// A private key for one algorithm. It is never written anywhere.
 pub struct SigningKey {
@@ -25,6 +26,7 @@ enum Pair {
     Rsa(rsa::KeyPair),
     Ec(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Secret([u8; 64]),
 }
 
 impl SigningKey {
@@ -44,6 +46,11 @@ impl SigningKey {
             | Algorithm::Ps256
             | Algorithm::Ps384
             | Algorithm::Ps512 => Pair::Rsa(rsa::KeyPair::generate(rsa::KeySize::Rsa2048).expect("a new RSA key")),
+            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
+                let mut secret = [0; 64];
+                aws_lc_rs::rand::fill(&mut secret).expect("random bytes");
+                Pair::Secret(secret)
+            }
         };
         Self { algorithm, pair }
     }
@@ -62,7 +69,24 @@ impl SigningKey {
         self.algorithm
     }
 
-    /// The public key as a JWK, with `alg` and `use`.
+    /// The secret, where it is one.
+    #[must_use]
+    pub const fn secret(&self) -> Option<&[u8]> {
+        if let Pair::Secret(secret) = &self.pair { Some(secret) } else { None }
+    }
+
+    /// What verifies its tokens.
+    #[must_use]
+    pub fn key_set(&self, kid: &str) -> KeySet {
+        if let Some(secret) = self.secret() {
+            let algorithms: Algorithms = [self.algorithm].into_iter().collect();
+            return KeySet::from_secrets(&[(Some(kid.into()), secret)], algorithms).expect("a random secret");
+        }
+        let set = json!({"keys": [self.public_jwk(Some(kid))]}).to_string();
+        KeySet::from_jwks(set.as_bytes(), Origin::Local).expect("a key set").keys
+    }
+
+    /// The public key as a JWK, with `alg` and `use`. A secret has none: only its type is told.
     #[must_use]
     pub fn public_jwk(&self, kid: Option<&str>) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -85,6 +109,7 @@ impl SigningKey {
             Pair::Ed25519(pair) => {
                 json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())})
             }
+            Pair::Secret(_) => json!({"kty": "oct"}),
         };
         let members = jwk.as_object_mut().expect("an object");
         members.insert("alg".into(), self.algorithm.name().into());
@@ -101,13 +126,14 @@ impl SigningKey {
         pem("PUBLIC KEY", &self.public_der())
     }
 
-    /// The public key as a SubjectPublicKeyInfo.
+    /// The public key as a SubjectPublicKeyInfo; nothing of a secret.
     #[must_use]
     pub fn public_der(&self) -> Vec<u8> {
         let der: Result<PublicKeyX509Der<'_>, _> = match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_der(),
             Pair::Ec(pair) => pair.public_key().as_der(),
             Pair::Ed25519(pair) => pair.public_key().as_der(),
+            Pair::Secret(_) => return Vec::new(),
         };
         der.expect("a public key").as_ref().to_vec()
     }
@@ -140,6 +166,14 @@ impl SigningKey {
             }
             Pair::Ec(pair) => pair.sign(&random, message).expect("a signature").as_ref().to_vec(),
             Pair::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            Pair::Secret(secret) => {
+                let hash = match self.algorithm {
+                    Algorithm::Hs512 => hmac::HMAC_SHA512,
+                    Algorithm::Hs384 => hmac::HMAC_SHA384,
+                    _ => hmac::HMAC_SHA256,
+                };
+                hmac::sign(&hmac::Key::new(hash, secret), message).as_ref().to_vec()
+            }
         }
     }
 
@@ -169,6 +203,7 @@ impl SigningKey {
             }
             Pair::Ec(pair) => EncodingKey::from_ec_der(pair.to_pkcs8v1().expect("a private key").as_ref()),
             Pair::Ed25519(pair) => EncodingKey::from_ed_der(pair.to_pkcs8v1().expect("a private key").as_ref()),
+            Pair::Secret(secret) => EncodingKey::from_secret(secret),
         }
     }
 }
@@ -198,6 +233,9 @@ fn foreign(algorithm: Algorithm) -> Option<jsonwebtoken::Algorithm> {
         Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
         Algorithm::Es512 => return None,
         Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
+        Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
     })
 }
 

@@ -4,18 +4,22 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::mint::SigningKey;
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
 use crate::authz::decision::Decision;
-use crate::authz::gateways::{By, ClientAddress};
+use crate::authz::gateways::{By, ClientAddress, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
-use crate::authz::keys::{KeySet, Origin};
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Header, Malformed, Raw, Request};
+use crate::authz::request::{Asker, Header, Malformed, Proof, Raw, Request};
+use crate::authz::route::Found;
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
 use crate::config::Compiled;
@@ -32,6 +36,9 @@ const KID: &str = "rehearsal";
 const PREFERRED: &[Algorithm] = &[
     Algorithm::Es256,
     Algorithm::EdDsa,
+    Algorithm::Hs256,
+    Algorithm::Hs384,
+    Algorithm::Hs512,
     Algorithm::Es384,
     Algorithm::Es512,
     Algorithm::Ps256,
@@ -60,6 +67,8 @@ pub struct Call<'a> {
     pub ask: &'a Ask,
     /// The address that the caller asks from.
     pub from: Option<IpAddr>,
+    /// The service that the caller's certificate names.
+    pub service: Option<&'a str>,
     /// Whether it is a browser that asks for a page.
     pub browser: bool,
     /// Further headers, their names in lower case.
@@ -151,9 +160,9 @@ impl Rehearsal {
     ) -> Result<T, Impossible> {
         let credential = self.credential(call.who)?;
         let host = call.ask.host.as_deref().unwrap_or(&self.host);
+        let mut target = call.ask.target.to_string();
         let mut lines: Vec<(&str, String)> = vec![
             (":method", call.ask.method.to_string()),
-            (":path", call.ask.target.to_string()),
             (":authority", host.to_owned()),
             (":scheme", "https".into()),
         ];
@@ -164,21 +173,50 @@ impl Rehearsal {
             lines.push(("accept", "*/*".into()));
         }
         if let Some((issuer, token)) = &credential {
-            present(issuer, token, &mut lines);
+            present(self.place(issuer, call, host), token, &mut target, &mut lines);
         }
-        let (asker, source) = self.asker(call.from, &mut lines);
+        lines.push((":path", target.clone()));
+        let gateway = self.gateway(call);
+        let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
+        let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
         let raw = Raw {
-            asker,
+            asker: shown.asker,
+            proof: shown.proof(),
             source,
+            principal: principal.as_bytes(),
             method: call.ask.method.as_bytes(),
-            target: call.ask.target.as_bytes(),
+            target: target.as_bytes(),
             host: host.as_bytes(),
             headers: headers.collect(),
         };
         let request = self.snapshot.read(&raw);
         Ok(then(request.as_ref().map_err(|malformed| *malformed)))
+    }
+
+    /// The first place where the route that a call reaches looks for this issuer's tokens.
+    fn place<'i>(&self, issuer: &'i IssuerPolicy, call: &Call<'_>, host: &str) -> &'i Source {
+        let (method, target) = (call.ask.method.as_bytes(), call.ask.target.as_bytes());
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method,
+            target,
+            host: host.as_bytes(),
+            headers: Vec::new(),
+        };
+        let policy = self.snapshot.policy();
+        let route = self.snapshot.read(&raw).ok().and_then(|request| {
+            match policy.table.find(&request.host, request.method, &request.path) {
+                Found::Route(id, _) => policy.route(id),
+                Found::NoRoute | Found::UnknownHost => None,
+            }
+        });
+        let read = issuer.sources.iter().find(|source| route.is_none_or(|route| route.reads(source)));
+        read.or(issuer.sources.first()).unwrap_or(&Source::Bearer)
     }
 
     fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
@@ -214,40 +252,88 @@ impl Rehearsal {
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
-    /// Asks as the first gateway would that is believed about addresses, where one is told; else as the first one.
-    fn asker(&self, from: Option<IpAddr>, lines: &mut Vec<(&str, String)>) -> (Asker, Option<IpAddr>) {
+    /// The first gateway that is believed about what is told of the call; else the first one.
+    fn gateway(&self, call: &Call<'_>) -> Option<&Gateway> {
         let gateways = &self.snapshot.policy().gateways;
-        let believed = gateways.iter().find(|gateway| gateway.client_address.is_some() && from.is_some());
-        let Some(gateway) = believed.or_else(|| gateways.iter().next()) else { return (Asker::Unix, None) };
-        let asker = match gateway.by.first() {
-            Some(By::Network(network)) => Asker::Tcp(network.addr()),
-            Some(By::Unix) | None => Asker::Unix,
+        let believed = |gateway: &&Gateway| {
+            (gateway.client_address.is_some() || call.from.is_none()) && (gateway.certificate || call.service.is_none())
         };
-        match (from, gateway.client_address) {
-            (Some(from), Some(ClientAddress::Connection)) => return (asker, Some(from)),
-            (Some(from), Some(ClientAddress::ExternalAddress)) => {
-                lines.push(("x-envoy-external-address", from.to_string()));
-            }
-            (Some(from), Some(ClientAddress::Forwarded { hops })) => {
-                let proxies = usize::from(hops).saturating_sub(1);
-                let path: Vec<String> =
-                    std::iter::once(from.to_string()).chain((0..proxies).map(|_| "192.0.2.1".into())).collect();
-                lines.push(("x-forwarded-for", path.join(", ")));
-            }
-            (_, None) | (None, Some(_)) => {}
-        }
-        (asker, None)
+        gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
 }
 
-/// Puts a token where its issuer's tokens are looked for first.
-fn present<'l>(issuer: &'l IssuerPolicy, token: &str, lines: &mut Vec<(&'l str, String)>) {
-    match issuer.sources.first() {
-        Some(Source::Bearer) | None => lines.push(("authorization", format!("Bearer {token}"))),
-        Some(Source::Header(name)) => lines.push((name, token.to_owned())),
-        Some(Source::Cookie(name)) => {
+/// Says where a call comes from, as this gateway would.
+fn address(gateway: Option<&Gateway>, from: Option<IpAddr>, lines: &mut Vec<(&str, String)>) -> Option<IpAddr> {
+    let from = from?;
+    match gateway?.client_address? {
+        ClientAddress::Connection => return Some(from),
+        ClientAddress::ExternalAddress => lines.push(("x-envoy-external-address", from.to_string())),
+        ClientAddress::Forwarded { hops } => {
+            let proxies = usize::from(hops).saturating_sub(1);
+            let path: Vec<String> =
+                std::iter::once(from.to_string()).chain((0..proxies).map(|_| "192.0.2.1".into())).collect();
+            lines.push(("x-forwarded-for", path.join(", ")));
+        }
+    }
+    None
+}
+
+/// What portcullis sees of a gateway's own connection.
+struct Shown {
+    asker: Asker,
+    holder: Option<Holder>,
+    metadata: HeaderMap,
+}
+
+impl Shown {
+    /// By the first way in which this gateway is known; without a gateway, by a unix socket.
+    fn by(gateway: Option<&Gateway>) -> Self {
+        let mut shown = Self { asker: Asker::Unix, holder: None, metadata: HeaderMap::new() };
+        if let Some(by) = gateway.and_then(|gateway| gateway.by.first()) {
+            shown.show(by);
+        }
+        shown
+    }
+
+    fn show(&mut self, by: &By) {
+        match by {
+            By::Unix => self.asker = Asker::Unix,
+            By::Network(network) => self.asker = Asker::Tcp(network.addr()),
+            By::Spiffe(id) => self.holder = Some(Holder::Spiffe(id.clone())),
+            By::Dns(host) => self.holder = Some(Holder::Dns(Box::new([host.clone()]))),
+            By::Token(token) => {
+                if let Ok(value) = HeaderValue::from_bytes(token.bytes()) {
+                    self.metadata.insert("x-portcullis-token", value);
+                }
+            }
+            By::All(all) => all.iter().for_each(|by| self.show(by)),
+        }
+    }
+
+    fn proof(&self) -> Proof<'_> {
+        Proof { holder: self.holder.as_ref(), metadata: Some(&self.metadata) }
+    }
+}
+
+/// Puts a token in its place.
+fn present<'l>(place: &'l Source, token: &str, target: &mut String, lines: &mut Vec<(&'l str, String)>) {
+    match place {
+        Source::Bearer => lines.push(("authorization", format!("Bearer {token}"))),
+        Source::Header(name) => lines.push((name, token.to_owned())),
+        Source::Cookie(name) => {
             lines.push(("cookie", format!("{name}={token}")));
             lines.push(("sec-fetch-site", "same-origin".into()));
+        }
+        Source::Query(name) => {
+            target.push(if target.contains('?') { '&' } else { '?' });
+            target.push_str(&format!("{name}={token}"));
+        }
+        Source::Subprotocol(start) => {
+            let encoded = start.starts_with("base64url.").then(|| URL_SAFE_NO_PAD.encode(token));
+            let element = encoded.unwrap_or_else(|| token.to_owned());
+            lines.push(("upgrade", "websocket".into()));
+            lines.push(("connection", "Upgrade".into()));
+            lines.push(("sec-websocket-protocol", format!("app, {start}{element}")));
         }
     }
 }
@@ -327,14 +413,7 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 
 /// Keys that were fetched this very moment, so that none are asked for.
 fn state(key: &SigningKey, now: Timestamp) -> KeyState {
-    let set = json!({"keys": [key.public_jwk(Some(KID))]});
-    let keys = KeySet::from_jwks(set.to_string().as_bytes(), Origin::Local);
-    KeyState {
-        keys: keys.map(|report| report.keys).unwrap_or_default(),
-        fetched: Some(now),
-        attempted: Some(now),
-        failed: false,
-    }
+    KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), failed: false }
 }
 
 /// The host of a request that names none: the site's own, or the only one that routes name.
@@ -362,12 +441,12 @@ mod tests {
 
     fn compiled(text: &str) -> Compiled {
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        compiled.unwrap_or_else(|| panic!("{}", problems.render(text, false)))
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
     }
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {
         let from = row.from.as_ref().map(|from| from.value);
-        let call = Call { who: &row.who.value, ask: &row.ask.value, from, browser: false, headers: &[] };
+        let call = Call { who: &row.who.value, ask: &row.ask.value, from, service: None, browser: false, headers: &[] };
         match rehearsal.ask(&call) {
             Err(impossible) => impossible.to_string(),
             Ok(decision) => match decision.verdict() {

@@ -16,7 +16,7 @@ use super::jwks::Feeds;
 use crate::authz::policy::PolicyId;
 use crate::authz::time::Timestamp;
 use crate::clock;
-use crate::config::{Compiled, Problem, Problems, Settings, Span, load};
+use crate::config::{Compiled, Origin, Problem, Problems, Settings, Span};
 
 /// How long the files must lie still before they are loaded: an editor or a rollout writes more than once.
 const QUIET: Duration = Duration::from_millis(150);
@@ -55,7 +55,7 @@ pub enum Reloaded {
 
 /// A policy file that was loaded, and is watched from before it was.
 pub struct PolicyFile {
-    path: PathBuf,
+    origin: Origin,
     watched: Watched,
     changes: mpsc::Receiver<()>,
 }
@@ -65,23 +65,24 @@ impl PolicyFile {
     ///
     /// # Errors
     /// All problems of the file.
-    pub fn open(path: PathBuf) -> Result<(Self, Compiled), Problems> {
+    pub fn open(origin: impl Into<Origin>) -> Result<(Self, Compiled), Problems> {
+        let origin = origin.into();
         let (changed, changes) = mpsc::channel(1);
         let mut watched = Watched::new(changed);
-        watched.look(std::slice::from_ref(&path));
-        let mut compiled = load(&path)?;
+        watched.look(&origin.files());
+        let mut compiled = loaded(&origin)?;
         for _ in 0..ROUNDS {
             if !watched.look(&compiled.files) {
                 break;
             }
-            compiled = load(&path)?;
+            compiled = loaded(&origin)?;
         }
-        Ok((Self { path, watched, changes }, compiled))
+        Ok((Self { origin, watched, changes }, compiled))
     }
 
     /// Publishes what was loaded, then follows the file: when it changes, at `SIGHUP`, and when asked to.
     pub async fn follow(self, compiled: Compiled, feeds: Feeds) -> Reloads {
-        let Self { path, watched, changes } = self;
+        let Self { origin, watched, changes } = self;
         let hangup = signal(SignalKind::hangup());
         if let Err(error) = &hangup {
             tracing::warn!("SIGHUP cannot be listened for: {error}");
@@ -89,7 +90,7 @@ impl PolicyFile {
         let (requests, requested) = mpsc::channel(1);
         let (told, status) = watch::channel(ReloadStatus::default());
         let started = compiled.settings.clone();
-        let mut follower = Follower { path, watched, feeds, started, status: told, refused: None };
+        let mut follower = Follower { origin, watched, feeds, started, status: told, refused: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
         Reloads { requests, status }
@@ -118,8 +119,13 @@ impl Reloads {
     }
 }
 
+/// Loads the files, and warns of what has ended meanwhile.
+fn loaded(origin: &Origin) -> Result<Compiled, Problems> {
+    origin.load().map(|compiled| compiled.warned_at(clock::now()))
+}
+
 struct Follower {
-    path: PathBuf,
+    origin: Origin,
     watched: Watched,
     feeds: Feeds,
     /// What holds until a restart.
@@ -187,12 +193,12 @@ impl Follower {
     }
 
     async fn load(&self) -> Result<Compiled, Problems> {
-        let path = self.path.clone();
-        let name = path.display().to_string();
-        tokio::task::spawn_blocking(move || load(&path)).await.unwrap_or_else(|_| {
-            let mut problems = Problems::default();
+        let origin = self.origin.clone();
+        let name = origin.name();
+        tokio::task::spawn_blocking(move || loaded(&origin)).await.unwrap_or_else(|_| {
+            let mut problems = Problems::of(&name, "");
             let message = "the file could not be compiled: this is an error of ours";
-            problems.report(&name.into(), Problem::error("internal_error", Span::default(), message));
+            problems.report(Problem::error("internal_error", Span::START, message));
             Err(problems)
         })
     }
@@ -326,7 +332,9 @@ impl Watched {
     fn look(&mut self, files: &[PathBuf]) -> bool {
         let folders = files.iter().flat_map(|file| {
             let placed = fs::canonicalize(file).ok();
-            [Some(folder(file)), placed.as_deref().map(folder)].into_iter().flatten()
+            // A folder is there for the files that may come into it.
+            let own = placed.as_ref().filter(|placed| placed.is_dir()).cloned();
+            [Some(folder(file)), placed.as_deref().map(folder), own].into_iter().flatten()
         });
         self.watch(folders.collect());
         let seen: Vec<_> = files.iter().map(|file| (file.clone(), Stamp::of(file))).collect();
@@ -412,7 +420,7 @@ mod tests {
     }
 
     impl Site {
-        async fn start(file: PathBuf) -> Self {
+        async fn start(file: impl Into<Origin>) -> Self {
             let (live, publisher, asked) = Live::new();
             let feeds = Feeds::start(publisher, asked, Fetcher::new());
             let (file, compiled) = PolicyFile::open(file).unwrap_or_else(|problems| panic!("{problems}"));
@@ -442,6 +450,44 @@ mod tests {
     }
 
     const WITH_KEYS: &str = "routes:\n  GET /a: signed-in\nissuers:\n  main: {jwks: 'file:keys.json', issuer: 'https://id.example.com', audience: shop-api}\n";
+
+    #[tokio::test]
+    async fn files_laid_over_and_files_of_values_are_followed() {
+        let folder = Folder::new();
+        folder.write("p.yaml", "routes:\n  web:/a: public\nhosts: {web: [a.com]}\n");
+        folder.write("host", "b.com\n");
+        folder.write("prod.yaml", "hosts: {web: ['${file:host}']}\n");
+        let site = Site::start(vec![folder.at("p.yaml"), folder.at("prod.yaml")]).await;
+        let first = site.status().policy;
+        folder.write("host", "c.com\n");
+        site.until(|status| status.good == 2).await;
+        let second = site.status().policy;
+        assert_ne!(first, second, "the value is in the policy's id");
+        folder.write("prod.yaml", "hosts: {web: [d.com]}\n");
+        site.until(|status| status.good == 3).await;
+        assert_ne!(second, site.status().policy);
+        folder.write("prod.yaml", "routes: {}\n");
+        site.until(|status| status.bad == 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_new_file_of_a_team_is_seen() {
+        let folder = Folder::new();
+        fs::create_dir(folder.at("teams")).unwrap();
+        folder.write("p.yaml", "include: [{files: teams/*.yaml, at: [/t/**], may: [public]}]\n");
+        folder.write("teams/b.yaml", "routes: {GET /t/b: public}\n");
+        let site = Site::start(folder.at("p.yaml")).await;
+        assert_eq!(site.route(), "GET /t/b");
+        folder.write("teams/a.yaml", "routes: {GET /t/a: public}\n");
+        site.until(|status| status.good >= 2).await;
+        assert_eq!(site.route(), "GET /t/a");
+        folder.write("teams/a.yaml", "routes: {GET /x: public}\n");
+        site.until(|status| status.bad >= 1).await;
+        assert_eq!(site.route(), "GET /t/a", "a team that strays changes nothing");
+        fs::remove_file(folder.at("teams/a.yaml")).unwrap();
+        site.until(|status| !status.failed).await;
+        assert_eq!(site.route(), "GET /t/b");
+    }
 
     #[tokio::test]
     async fn a_changed_file_is_published() {

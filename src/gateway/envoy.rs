@@ -14,13 +14,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::authorizer::{Answered, Authorizer};
-use crate::authz::decision::{Datum, Decision, Denial, Verdict};
+use crate::authz::accept::Form;
+use crate::authz::cors::Listed;
+use crate::authz::decision::{Decision, Denial, Own, Verdict};
 use crate::authz::header::Told;
+use crate::authz::json::Json;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Malformed, Raw};
+use crate::authz::request::{Asker, Malformed, Proof, Raw};
 
 use pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, QueryParameter};
 use pb::envoy::service::auth::v3::check_response::HttpResponse;
 use pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use pb::envoy::r#type::v3::HttpStatus;
@@ -72,10 +75,11 @@ const UNAUTHENTICATED: i32 = 16;
 pub async fn check(
     authorizer: &Authorizer,
     asker: Asker,
+    proof: Proof<'_>,
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
-    caught(answer(authorizer, asker, message, deadline))
+    caught(answer(authorizer, asker, proof, message, deadline))
         .await
         .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
 }
@@ -83,6 +87,7 @@ pub async fn check(
 async fn answer(
     authorizer: &Authorizer,
     asker: Asker,
+    proof: Proof<'_>,
     message: Result<Bytes, Malformed>,
     deadline: Option<Duration>,
 ) -> Bytes {
@@ -90,7 +95,7 @@ async fn answer(
         .as_ref()
         .map_err(|malformed| *malformed)
         .and_then(|message| catch(|| wire::read(message)).and_then(Result::ok).ok_or(UNREADABLE));
-    let asked = check.and_then(|check| raw(check, asker));
+    let asked = check.and_then(|check| raw(check, asker, proof));
     let answered = authorizer.check(asked, deadline).await;
     catch(|| encode(&answered))
         .unwrap_or_else(|| encode(&Answered { decision: Decision::denied(Reason::InternalError), id: None }))
@@ -113,20 +118,22 @@ fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// The HTTP request of a check.
-fn raw(check: Check<'_>, asker: Asker) -> Result<Raw<'_>, Malformed> {
-    let Check { attributes, http, source, method, path: target, host, headers, .. } = check;
+fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, Malformed> {
+    let Check { attributes, http, source, principal, method, path: target, host, headers, .. } = check;
     match (attributes, http) {
         (false, _) => Err(UNREADABLE),
         (true, false) => Err(Malformed(Reason::RequestMissing)),
-        (true, true) => Ok(Raw { asker, source, method, target, host, headers }),
+        (true, true) => Ok(Raw { asker, proof, source, principal, method, target, host, headers }),
     }
 }
 
 fn encode(answered: &Answered) -> Bytes {
     match answered.decision.verdict() {
         // The same caller is told the same each time: the answer is made once, and shared.
-        Verdict::Allow(grant) if grant.aliases().is_empty() => grant.told().encoded(|told| frame(&allow(told, &[]))),
-        Verdict::Allow(grant) => frame(&allow(grant.told(), grant.aliases())),
+        Verdict::Allow(grant) => match grant.own() {
+            None => grant.told().encoded(|told| frame(&allow(told, &Own::default()))),
+            Some(own) => frame(&allow(grant.told(), own)),
+        },
         Verdict::Deny(denial) => frame(&deny(denial, answered)),
     }
 }
@@ -146,11 +153,21 @@ fn frame(response: &CheckResponse) -> Bytes {
 /// `CheckResponse { status: { code: 7 } }` in its frame, which Envoy answers with a bare 403.
 const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
 
-fn allow(told: &Told, aliases: &[Bytes]) -> CheckResponse {
+fn allow(told: &Told, own: &Own) -> CheckResponse {
+    let headers = |told: &[(Bytes, Bytes)], own: &[(Bytes, Bytes)], stripped: &[(Bytes, Bytes)]| {
+        let all = told.iter().chain(own).chain(stripped);
+        all.map(|(name, value)| overwrite(name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    let stripped = &own.stripped;
+    let query = told.query().iter().chain(&own.query);
     let ok = OkHttpResponse {
-        headers: told.set().iter().map(|(name, value)| overwrite(name.clone(), value.clone())).collect(),
-        headers_to_remove: [told.unset(), aliases].concat(),
-        ..OkHttpResponse::default()
+        headers: headers(told.set(), &own.set, &stripped.set),
+        headers_to_remove: [told.unset(), &own.aliases, &stripped.remove].concat(),
+        response_headers_to_add: headers(told.responses(), &own.responses, &[]),
+        query_parameters_to_set: query
+            .map(|(key, value)| QueryParameter { key: key.clone(), value: value.clone() })
+            .collect(),
+        query_parameters_to_remove: [&*own.query_removed, &stripped.query].concat(),
     };
     let fields: std::collections::BTreeMap<_, _> =
         told.metadata().iter().map(|(name, datum)| (lossy(name), value(datum))).collect();
@@ -171,13 +188,17 @@ fn overwrite(name: Bytes, value: Bytes) -> HeaderValueOption {
     }
 }
 
-fn value(datum: &Datum) -> prost_types::Value {
+fn value(datum: &Json) -> prost_types::Value {
     use prost_types::value::Kind;
     let kind = match datum {
-        Datum::Text(text) => Kind::StringValue(lossy(text)),
-        Datum::List(members) => {
-            let text = |member: &Bytes| prost_types::Value { kind: Some(Kind::StringValue(lossy(member))) };
-            Kind::ListValue(prost_types::ListValue { values: members.iter().map(text).collect() })
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Json::Text(text) => Kind::StringValue(text.to_string()),
+        Json::List(items) => Kind::ListValue(prost_types::ListValue { values: items.iter().map(value).collect() }),
+        Json::Object(object) => {
+            let fields = object.iter().map(|(name, member)| (name.to_owned(), value(member)));
+            Kind::StructValue(prost_types::Struct { fields: fields.collect() })
         }
     };
     prost_types::Value { kind: Some(kind) }
@@ -190,7 +211,7 @@ fn lossy(text: &Bytes) -> String {
 fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
     let status = denial.status();
     let id = answered.id.map(|id| id.to_string()).unwrap_or_default();
-    let mut headers = Vec::with_capacity(5);
+    let mut headers = Vec::with_capacity(9);
     let mut header =
         |name: &'static str, value: Bytes| headers.push(overwrite(Bytes::from_static(name.as_bytes()), value));
     let body = if denial.is_grpc() {
@@ -198,10 +219,26 @@ fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
         header("grpc-status", Bytes::from_static(grpc_status(status).as_bytes()));
         format!("{} Decision {id}", sentence(status))
     } else {
-        header("content-type", Bytes::from_static(b"application/problem+json"));
+        let (kind, body) = match denial.form() {
+            Form::Problem => ("application/problem+json", problem(status, &id)),
+            Form::Html => ("text/html; charset=utf-8", page(status, &id)),
+            Form::Text => ("text/plain; charset=utf-8", format!("{}\nDecision {id}\n", sentence(status))),
+        };
+        header("content-type", Bytes::from_static(kind.as_bytes()));
         header("x-content-type-options", Bytes::from_static(b"nosniff"));
-        problem(status, &id)
+        if denial.form() == Form::Html {
+            header("content-security-policy", Bytes::from_static(NOTHING_RUNS.as_bytes()));
+        }
+        body
     };
+    if let Some(Listed { origin, credentials }) = denial.reader() {
+        header("access-control-allow-origin", Bytes::copy_from_slice(origin.as_bytes()));
+        if *credentials {
+            header("access-control-allow-credentials", Bytes::from_static(b"true"));
+        }
+        header("access-control-expose-headers", Bytes::from_static(b"WWW-Authenticate"));
+        header("vary", Bytes::from_static(b"Origin"));
+    }
     header("cache-control", Bytes::from_static(b"no-store"));
     if let Some(location) = denial.location() {
         header("location", Bytes::copy_from_slice(location.as_bytes()));
@@ -223,6 +260,18 @@ fn problem(status: u16, id: &str) -> String {
     let (title, detail) = (title(status), sentence(status));
     format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}","decision":"{id}"}}"#)
 }
+
+/// A page without scripts, styles or anything of the request's.
+fn page(status: u16, id: &str) -> String {
+    let (title, detail) = (title(status), sentence(status));
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{status} {title}</title></head>\n<body><h1>{status} {title}</h1>\
+         <p>{detail}</p><p>Decision <code>{id}</code></p></body></html>\n"
+    )
+}
+
+const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const fn title(status: u16) -> &'static str {
     match status {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Observed;
 use crate::authz::decision::RuleRef;
 use crate::authz::decision_id::DecisionId;
+use crate::authz::grant::Grant;
 use crate::authz::identity::Principal;
 use crate::authz::policy::Policy;
 use crate::authz::reason::Reason;
@@ -41,6 +42,8 @@ pub struct Line {
     id: Option<DecisionId>,
     policy: Option<Arc<Policy>>,
     principal: Option<Principal>,
+    /// The grants in force, of which there are nearly always none.
+    grants: Box<[Grant]>,
     route: Option<RouteId>,
     rule: Option<RuleRef>,
     reason: Option<Reason>,
@@ -147,6 +150,7 @@ impl Line {
             id,
             policy: policy.cloned(),
             principal: basis.caller.acting().map(|identity| identity.principal().clone()),
+            grants: basis.caller.acting().map(|identity| identity.grants().into()).unwrap_or_default(),
             route: basis.route,
             rule: basis.rule,
             reason: basis.reason,
@@ -161,6 +165,7 @@ impl Line {
         let policy = self.policy.as_deref()?;
         let (list, place) = match rule {
             RuleRef::Route(id) => return policy.route(id).map(|route| &*route.text),
+            RuleRef::RouteForbid(id) => return policy.route(id)?.deny.as_ref().map(|deny| &*deny.text),
             RuleRef::Guard(place) => (&policy.guards, place),
             RuleRef::Forbid(place) => (&policy.forbids, place),
         };
@@ -193,6 +198,15 @@ impl Line {
                 }
             }
             None => to.extend_from_slice(b"null"),
+        }
+        if !self.grants.is_empty() {
+            to.extend_from_slice(b",\"grants\":");
+            for (at, grant) in self.grants.iter().enumerate() {
+                to.push(if at == 0 { b'[' } else { b',' });
+                let ticket = grant.ticket.as_ref().map(|ticket| format!(" {ticket}")).unwrap_or_default();
+                string(to, format!("{}{ticket}", grant.role).as_bytes());
+            }
+            to.push(b']');
         }
         member(to, "method", filled(self.text.get(..method_ends)));
         member(to, "host", filled(self.text.get(method_ends..host_ends)));
@@ -264,30 +278,17 @@ impl Clock {
     }
 }
 
-/// `2026-11-21T09:30:00.123Z` (RFC 3339), by the civil-from-days algorithm of the proleptic Gregorian calendar.
+/// `2026-11-21T09:30:00.123Z` (RFC 3339).
 #[must_use]
-#[expect(clippy::arithmetic_side_effects, reason = "an i64 of milliseconds is far from overflowing in days and years")]
 pub fn rfc3339(at: Timestamp) -> String {
-    let millis = at.as_millis();
-    let (days, rest) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second, milli) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    at.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::authz::decision::Decision;
-    use crate::authz::request::{Asker, Header, Raw};
+    use crate::authz::request::{Asker, Header, Proof, Raw};
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
@@ -328,6 +329,17 @@ mod tests {
                 id: None,
                 policy: None,
                 principal,
+                grants: if secs == 8 {
+                    let until = Timestamp::from_secs(9);
+                    let grant = |role: &str, ticket: Option<&str>| Grant {
+                        role: role.into(),
+                        until,
+                        ticket: ticket.map(Into::into),
+                    };
+                    Box::new([grant("admin", Some("OPS-1\"")), grant("x", None)])
+                } else {
+                    Box::default()
+                },
                 route: None,
                 rule: None,
                 reason: None,
@@ -341,6 +353,8 @@ mod tests {
             let line: serde_json::Value = serde_json::from_slice(&written).unwrap();
             assert_eq!(line["time"], rfc3339(Timestamp::from_millis(secs * 1_000 + 5)));
             assert_eq!(line["caller"], format!("main/{subject}"));
+            let grants = if secs == 8 { serde_json::json!(["admin OPS-1\"", "x"]) } else { serde_json::Value::Null };
+            assert_eq!(line.get("grants").cloned().unwrap_or_default(), grants);
             assert_eq!(
                 (&line["method"], &line["host"], &line["verdict"]),
                 (&"GET".into(), &"h".into(), &"allow".into())
@@ -371,7 +385,16 @@ mod tests {
         let (audit, writer) = Audit::start(sink.clone()).unwrap();
         let headers = vec![Header { name: b"x-request-id", value: b"a\r\n{\"forged\":1}\x1b[2J\xff" }];
         let host = vec![b'h'; 10_000];
-        let raw = Raw { asker: Asker::Unix, source: None, method: b"GET\n", target: b"/", host: &host, headers };
+        let raw = Raw {
+            asker: Asker::Unix,
+            proof: Proof::default(),
+            source: None,
+            principal: b"",
+            method: b"GET\n",
+            target: b"/",
+            host: &host,
+            headers,
+        };
         let decision = Decision::denied(Reason::HostMalformed);
         let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
         for _ in 0..3 {

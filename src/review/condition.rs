@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::fact::{Fact, Standing, standings};
 use crate::authz::gateways::Gateways;
-use crate::authz::identity::Truth;
-use crate::authz::issuer::{IssuerPolicy, MayGrant};
+use crate::authz::grant::Grants;
+use crate::authz::identity::{Truth, WORKLOADS};
+use crate::authz::issuer::IssuerPolicy;
 use crate::authz::rule::{Expr, Test, Word};
 
 /// How many standings of the facts are tried.
@@ -31,10 +32,23 @@ pub(super) enum Formula {
 /// Whom a formula is about.
 #[derive(Clone, Copy)]
 pub(super) struct About<'p> {
-    /// Who issued the caller's token; nobody is signed in where there is none.
-    pub issuer: Option<&'p IssuerPolicy>,
+    /// Who calls.
+    pub whom: Whom<'p>,
     /// Who may ask.
     pub gateways: &'p Gateways,
+    /// Who is given roles.
+    pub grants: Option<&'p Grants>,
+}
+
+/// Who calls.
+#[derive(Clone, Copy)]
+pub(super) enum Whom<'p> {
+    /// Nobody who is signed in, and whether it is looked at through which service the request came.
+    Nobody { services: bool },
+    /// Who has a token of this issuer.
+    User(&'p IssuerPolicy),
+    /// A service that calls by itself, and the roles that the policy derives; `None` where they are not known.
+    Service(&'p str, Option<&'p [(std::sync::Arc<str>, Expr)]>),
 }
 
 /// What must hold, and what must not, for a request to pass.
@@ -77,12 +91,54 @@ impl<'p> About<'p> {
     }
 
     fn word(self, word: &Word, captured: &dyn Fn(&str) -> Option<String>) -> Formula {
-        if let Word::Network(network) = word {
-            let trust = self.gateways.iter().map(|gateway| format!("{gateway:?}")).collect();
-            return Formula::Fact(Fact::Network { trust, network: *network });
-        }
         let no = Formula::Known(Truth::False);
-        let Some(issuer) = self.issuer else { return no };
+        match (word, self.whom) {
+            (Word::Network(network), _) => Formula::Fact(Fact::Network { trust: self.trust(), network: *network }),
+            (Word::Service(_), Whom::Nobody { services: false }) => no,
+            (Word::Service(name), Whom::Service(own, _)) => Formula::Known((**name == *own).into()),
+            (Word::Service(_) | Word::Key(_) | Word::Actor(_), _) => Formula::Fact(Fact::Other(word.to_string())),
+            (_, Whom::Nobody { .. }) => no,
+            (_, Whom::User(issuer)) => self.of_user(issuer, word, captured),
+            (_, Whom::Service(_, derived)) => self.of_service(derived, word, captured),
+        }
+    }
+
+    /// Who is believed about addresses, in order.
+    pub fn trust(self) -> String {
+        self.gateways.iter().map(|gateway| format!("{:?} {:?};", gateway.by, gateway.client_address)).collect()
+    }
+
+    /// A service has no claims, and no roles but derived ones.
+    fn of_service(
+        self,
+        derived: Option<&[(std::sync::Arc<str>, Expr)]>,
+        word: &Word,
+        captured: &dyn Fn(&str) -> Option<String>,
+    ) -> Formula {
+        match word {
+            Word::SignedIn => Formula::Known(Truth::True),
+            Word::Issuer(name) => Formula::Known((**name == *WORKLOADS).into()),
+            Word::Owner(name) => match captured(name).filter(|value| !value.is_empty()) {
+                Some(value) => Formula::Fact(Fact::Other(format!("the workload {value}"))),
+                None => Formula::Known(Truth::False),
+            },
+            Word::Role(name) => match derived.map(|derived| derived.iter().find(|(role, _)| **role == **name)) {
+                None => Formula::Fact(Fact::Other(word.to_string())),
+                Some(Some((_, rule))) => self.formula(rule, &|_| None),
+                Some(None) => Formula::Known(Truth::False),
+            },
+            Word::Group(_)
+            | Word::Scope(_)
+            | Word::Claim { .. }
+            | Word::Network(_)
+            | Word::Service(_)
+            | Word::Key(_)
+            | Word::Actor(_) => Formula::Known(Truth::False),
+        }
+    }
+
+    fn of_user(self, issuer: &IssuerPolicy, word: &Word, captured: &dyn Fn(&str) -> Option<String>) -> Formula {
+        let no = Formula::Known(Truth::False);
         let claim = |path: &str, value: Option<String>| Formula::Fact(Fact::Claim { path: path.into(), value });
         let captured = |name: &str| captured(name).filter(|value| !value.is_empty());
         match word {
@@ -109,13 +165,15 @@ impl<'p> About<'p> {
 
     /// A role that the policy derives is what it is made of; others are what the token lists.
     fn role(self, issuer: &IssuerPolicy, name: &str) -> Formula {
-        let granted = match &issuer.may_grant {
-            MayGrant::Any => true,
-            MayGrant::Only(patterns) => patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => name.starts_with(start),
-                None => name == &**pattern,
-            }),
-        };
+        let own = self.own_role(issuer, name);
+        if self.grants.is_some_and(|grants| grants.has_role(&issuer.name, name)) {
+            return Formula::Any(vec![own, Formula::Fact(Fact::Other(format!("a grant of role:{name}")))]);
+        }
+        own
+    }
+
+    fn own_role(self, issuer: &IssuerPolicy, name: &str) -> Formula {
+        let granted = issuer.may_grant.covers(name);
         match issuer.derived.iter().find(|(derived, _)| &**derived == name) {
             Some(_) if !granted => Formula::Known(Truth::False),
             Some((_, rule)) => self.formula(rule, &|_| None),

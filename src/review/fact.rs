@@ -15,6 +15,8 @@ pub(super) enum Fact {
     Claim { path: String, value: Option<String> },
     /// The caller's address, believed so, is in this network.
     Network { trust: String, network: IpNet },
+    /// A condition of a route is met; what it reads is made of this.
+    When { made_of: String, text: String },
     /// Anything else.
     Other(String),
 }
@@ -32,6 +34,7 @@ impl std::fmt::Display for Fact {
             Self::Claim { path, value: Some(value) } => write!(f, "claim:{path}={value}"),
             Self::Claim { path, value: None } => write!(f, "claim:{path}?"),
             Self::Network { network, .. } => write!(f, "network:{network}"),
+            Self::When { text, .. } => write!(f, "`{text}`"),
         }
     }
 }
@@ -68,7 +71,9 @@ fn groups(facts: &[Fact], most: usize) -> Option<Vec<Ways>> {
             Fact::Claim { path, value: Some(_) } => claims.entry(path).or_default().1.push(at),
             Fact::Claim { path, value: None } => claims.entry(path).or_default().0 = Some(at),
             Fact::Network { trust, network } => networks.entry(trust).or_default().push((at, *network)),
-            Fact::Other(_) => groups.push(vec![vec![], vec![(at, Truth::True)], vec![(at, Truth::Unknown)]]),
+            Fact::When { .. } | Fact::Other(_) => {
+                groups.push(vec![vec![], vec![(at, Truth::True)], vec![(at, Truth::Unknown)]])
+            }
         }
     }
     for members in lists.values() {

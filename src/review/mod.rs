@@ -1,5 +1,6 @@
 //! Two policies side by side: who gains and who loses which routes, without any traffic.
 
+mod believed;
 mod condition;
 mod fact;
 pub mod openapi;
@@ -7,6 +8,7 @@ mod route;
 mod shape;
 mod site;
 mod space;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,14 +130,16 @@ pub struct Comparison {
 /// Compares two policies.
 #[must_use]
 pub fn compare(old: &Compiled, new: &Compiled) -> Comparison {
-    let site = site::changes(old, new);
+    let mut site = site::changes(old, new);
     let (old, new) = (&*old.policy, &*new.policy);
     let keys = |policy: &Policy| policy.routes.iter().map(|route| route.key.to_string()).collect::<BTreeSet<_>>();
     let (before, after) = (keys(old), keys(new));
-    let shapes = [old, new].into_iter().flat_map(shapes).collect::<Vec<_>>();
+    let shapes: Vec<Shape> = [old, new].into_iter().flat_map(shapes).collect();
     let spots = space::spots(&shapes);
     let too_large = spots.is_none();
-    let routes = routes(old, new, &spots.unwrap_or_default());
+    let mut told = told::Told::default();
+    let routes = routes(old, new, &spots.unwrap_or_default(), &mut told);
+    site.extend(told.changes());
     let verdicts = routes.iter().map(|change| change.verdict).chain(site.iter().map(|change| change.verdict));
     let verdict = verdicts.fold(if too_large { Verdict::Changed } else { Verdict::Same }, Verdict::and);
     Comparison {
@@ -149,8 +153,8 @@ pub fn compare(old: &Compiled, new: &Compiled) -> Comparison {
 }
 
 fn shapes(policy: &Policy) -> impl Iterator<Item = Shape> {
-    let routes = policy.routes.iter().filter_map(|route| Shape::read(&route.key));
-    routes.chain(policy.guards.iter().filter_map(|guard| Shape::read(&guard.name)))
+    let routes = policy.routes.iter().map(|route| &route.key);
+    routes.chain(policy.guards.iter().map(|guard| &guard.name)).flat_map(|key| Shape::all(policy, key))
 }
 
 /// What there is of something in the old policy and in the new one.
@@ -164,7 +168,7 @@ struct Found {
     sides: Option<Pair<Side>>,
 }
 
-fn routes(old: &Policy, new: &Policy, spots: &[Spot]) -> Vec<RouteChange> {
+fn routes(old: &Policy, new: &Policy, spots: &[Spot], told: &mut told::Told) -> Vec<RouteChange> {
     // Plain spellings and short paths first, so that the plainest is the witness.
     let mut spots: Vec<&Spot> = spots.iter().collect();
     spots.sort_by_key(|spot| (spot.odd, spot.path.len(), spot.method != "GET", *spot));
@@ -174,6 +178,9 @@ fn routes(old: &Policy, new: &Policy, spots: &[Spot]) -> Vec<RouteChange> {
         let reach = (Reach::of(old, spot), Reach::of(new, spot));
         if reach == (None, None) {
             continue;
+        }
+        if let (Some(one), Some(two)) = (route::route((old, reach.0.as_ref())), route::route((new, reach.1.as_ref()))) {
+            told.note(&spot.host, (old, one), (new, two));
         }
         let place = |reached: &Option<Reached>| reached.as_ref().map(|reached| reached.route);
         let entry = found.entry((place(&reach.1), place(&reach.0))).or_default();

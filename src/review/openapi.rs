@@ -88,7 +88,7 @@ pub fn examine(policy: &Policy, host: Option<&str>, description: &Value) -> Resu
             let servers = [operation, item, description].into_iter().find_map(|of| of.get("servers"));
             let reached = reached(policy, &hosts, servers, &method.to_uppercase(), path);
             let security = operation.get("security").or_else(|| description.get("security"));
-            let told = told(&reached, security);
+            let told = told(policy, &reached, security);
             coverage.findings.extend(told.map(|(finding, route)| Operation {
                 finding,
                 method: method.to_uppercase(),
@@ -114,11 +114,12 @@ fn hosts(policy: &Policy, host: Option<&str>) -> Vec<String> {
     if let Some(host) = host {
         return vec![host.to_owned()];
     }
-    let exact = |route: &Route| match Shape::read(&route.key)?.host {
+    let exact = |shape: Shape| match shape.host {
         Host::Exact(name) => Some(name),
         Host::Any | Host::One(_) | Host::Many(_) => None,
     };
-    let mut hosts: Vec<String> = policy.routes.iter().filter_map(exact).collect();
+    let shapes = policy.routes.iter().flat_map(|route| Shape::all(policy, &route.key));
+    let mut hosts: Vec<String> = shapes.filter_map(exact).collect();
     hosts.push("localhost".into());
     hosts.sort();
     hosts.dedup();
@@ -190,7 +191,11 @@ fn concrete(template: &str) -> String {
     path
 }
 
-fn told(reached: &[Option<Reached<'_>>], security: Option<&Value>) -> Option<(Finding, Option<String>)> {
+fn told(
+    policy: &Policy,
+    reached: &[Option<Reached<'_>>],
+    security: Option<&Value>,
+) -> Option<(Finding, Option<String>)> {
     let key = |route: &Route| Some(route.key.to_string());
     if reached.is_empty() || reached.iter().any(Option::is_none) {
         return Some((Finding::Uncovered, None));
@@ -209,7 +214,7 @@ fn told(reached: &[Option<Reached<'_>>], security: Option<&Value>) -> Option<(Fi
     {
         return Some((Finding::ClosedButPublic, key(route)));
     }
-    let catch_all = routes().find(|(route, _)| Shape::read(&route.key).is_some_and(|shape| shape.is_catch_all()));
+    let catch_all = routes().find(|(route, _)| policy.pattern(&route.key).is_some_and(|key| key.is_open_ended()));
     catch_all.map(|(route, _)| (Finding::CatchAll, key(route)))
 }
 
@@ -223,7 +228,7 @@ mod tests {
     fn findings(routes: &str, description: &Value) -> Vec<String> {
         let text = format!("issuers: {{main: {{url: https://id.test, audience: shop, roles: roles}}}}\n{routes}");
         let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-        let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(&text, false)));
+        let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(false)));
         let coverage = examine(&compiled.policy, None, description).unwrap();
         coverage.findings.iter().map(|one| format!("{:?} {} {}", one.finding, one.method, one.path)).collect()
     }

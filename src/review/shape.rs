@@ -1,5 +1,7 @@
 //! Route keys and guards' patterns as shapes, read from their canonical text, for walking the space of requests.
 
+use crate::authz::policy::Policy;
+
 /// What a key matches.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
@@ -36,6 +38,14 @@ pub(super) enum Segment {
 }
 
 impl Shape {
+    /// What a key of this policy is for: of a set of hosts, one for each of them.
+    pub fn all(policy: &Policy, key: &str) -> Vec<Self> {
+        let Some(pattern) = policy.pattern(key) else { return Vec::new() };
+        let methods: Vec<String> = pattern.methods().map(str::to_owned).collect();
+        let shapes = pattern.shape_keys();
+        shapes.iter().filter_map(|key| Some(Self { methods: methods.clone(), ..Self::read(key)? })).collect()
+    }
+
     /// Reads a key as [`Pattern`](crate::authz::route::Pattern) prints it.
     pub fn read(key: &str) -> Option<Self> {
         let (before, path) = key.split_at_checked(key.find('/')?)?;
@@ -60,11 +70,6 @@ impl Shape {
                 host.strip_suffix(&**suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
             }
         }
-    }
-
-    /// Whether it is for everything below its place: it ends in `**`.
-    pub fn is_catch_all(&self) -> bool {
-        matches!(self.segments.last(), Some(Segment::Rest))
     }
 }
 
@@ -103,7 +108,7 @@ mod tests {
         let segments = [Segment::Literal("a b".into()), Segment::One, Segment::Prefix("Get".into())];
         assert_eq!(shape.segments, segments);
         let all = Shape::read("*.shop.test/{rest**}").unwrap();
-        assert!(all.is_catch_all() && all.is_for_host("a.b.shop.test") && !all.is_for_host("shop.test"));
+        assert!(all.segments == [Segment::Rest] && all.is_for_host("a.b.shop.test") && !all.is_for_host("shop.test"));
         assert!(Shape::read("/").unwrap().segments.is_empty());
     }
 }

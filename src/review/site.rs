@@ -1,14 +1,17 @@
 //! What differs outside of the routes: issuers, gateways, paths, headers, and what else a policy says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use super::condition::{self, About, Condition};
-use super::{SiteChange, Verdict};
-use crate::authz::gateways::Gateway;
+use super::condition::{self, About, Condition, Whom};
+use super::{SiteChange, Verdict, believed, route, told};
+use crate::authz::algorithm::Algorithm;
+use crate::authz::cors::Sharing;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
 use crate::authz::policy::Policy;
 use crate::authz::request::Relaxed;
+use crate::authz::token::{Audience, TokenRules, TokenTypes};
 use crate::config::{Compiled, KeySource};
 
 /// All of them, section by section.
@@ -17,9 +20,12 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     issuers(old, new, &mut changes);
     let (before, after) = (&*old.policy, &*new.policy);
     roles(before, after, &mut changes);
-    gateways(before, after, &mut changes);
+    believed::gateways(before, after, &mut changes);
+    believed::services(before, after, &mut changes);
+    believed::grants(before, after, &mut changes);
     paths(before.relaxed, after.relaxed, &mut changes);
     headers(before, after, &mut changes);
+    cors(before, after, &mut changes);
     let mut told = |section, one: String, two: String| {
         if one != two {
             let text = format!("{one} → {two}; nobody gains or loses a route by it");
@@ -48,6 +54,10 @@ fn issuers(old: &Compiled, new: &Compiled, changes: &mut Vec<SiteChange>) {
         tokens(earlier, issuer, &mut found);
         grants(earlier, issuer, &mut found);
         let (one, two) = (keys(old, &issuer.name), keys(new, &issuer.name));
+        let digest = |of: &Compiled| of.fixed.get(&*issuer.name).map(|state| state.keys.digest());
+        if one == two && digest(old) != digest(new) {
+            found.push((Verdict::Changed, "its keys are others".into()));
+        }
         if one != two {
             found.push((Verdict::Changed, format!("its keys come from elsewhere: {one} → {two}")));
         }
@@ -65,7 +75,12 @@ fn issuers(old: &Compiled, new: &Compiled, changes: &mut Vec<SiteChange>) {
 fn keys(of: &Compiled, name: &str) -> String {
     if let Some(state) = of.fixed.get(name) {
         let digest = state.keys.digest();
-        return format!("{} in a file ({})", super::site::count(state.keys.len()), hex(&digest));
+        let issuer = of.policy.issuers.iter().find(|issuer| &*issuer.name == name);
+        // Of a shared secret nothing is shown, be it only a hash.
+        return match issuer.is_some_and(|issuer| issuer.tokens.algorithms.iter().any(Algorithm::is_symmetric)) {
+            true => "a shared secret".into(),
+            false => format!("{} in a file ({})", count(state.keys.len()), hex(&digest)),
+        };
     }
     of.feeds.iter().find(|feed| &*feed.issuer.name == name).map_or_else(String::new, |feed| match &feed.from {
         KeySource::Discovery(url) => format!("discovery at {url}"),
@@ -82,7 +97,7 @@ fn hex(digest: &[u8]) -> String {
 }
 
 /// Compares a set: what is new widens.
-fn set<T: Ord + Debug>(what: &str, old: BTreeSet<T>, new: BTreeSet<T>, found: &mut Vec<(Verdict, String)>) {
+pub(super) fn set<T: Ord + Debug>(what: &str, old: BTreeSet<T>, new: BTreeSet<T>, found: &mut Vec<(Verdict, String)>) {
     let shown =
         |items: Vec<&T>| items.iter().map(|item| format!("{item:?}").replace('"', "")).collect::<Vec<_>>().join(", ");
     let more: Vec<&T> = new.difference(&old).collect();
@@ -98,7 +113,7 @@ fn set<T: Ord + Debug>(what: &str, old: BTreeSet<T>, new: BTreeSet<T>, found: &m
 }
 
 /// Compares a limit: what is larger widens.
-fn limit<T: PartialOrd + Debug>(what: &str, old: T, new: T, found: &mut Vec<(Verdict, String)>) {
+pub(super) fn limit<T: PartialOrd + Debug>(what: &str, old: T, new: T, found: &mut Vec<(Verdict, String)>) {
     if old != new {
         let verdict = if new > old { Verdict::Widened } else { Verdict::Narrowed };
         found.push((verdict, format!("{what}: {old:?} → {new:?}")));
@@ -114,6 +129,7 @@ fn differs<T: PartialEq + Debug>(what: &str, old: &T, new: &T, found: &mut Vec<(
 
 /// Which tokens are good.
 fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, String)>) {
+    all_is_compared(new);
     let (before, after) = (&old.tokens, &new.tokens);
     differs("`iss`", &before.issuer, &after.issuer, found);
     differs("the claim of the audience", &before.audience.claim.to_string(), &after.audience.claim.to_string(), found);
@@ -132,7 +148,7 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
         let text = format!("`max_token_lifetime`: {:?} → {:?}", before.max_lifetime, after.max_lifetime);
         found.push((verdict, text.replace("Some(", "").replace(')', "").replace("None", "none")));
     }
-    let sources = |issuer: &IssuerPolicy| issuer.sources.iter().map(|source| format!("{source:?}")).collect();
+    let sources = |issuer: &IssuerPolicy| issuer.sources.iter().map(route::place).collect();
     set("`from`", sources(old), sources(new), found);
     let origins = |issuer: &IssuerPolicy| issuer.origins.iter().cloned().collect();
     set("`origins`", origins(old), origins(new), found);
@@ -140,6 +156,36 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     let foreign = |issuer: &IssuerPolicy| issuer.foreign_prefixes.iter().cloned().collect();
     // What is refused: less of it widens.
     set("subjects that begin otherwise than with", foreign(new), foreign(old), found);
+}
+
+/// Takes an issuer apart, so that a new field of it does not compile until it is compared here.
+fn all_is_compared(issuer: &IssuerPolicy) {
+    let IssuerPolicy {
+        name: _,
+        tokens,
+        sources: _,
+        origins: _,
+        roles: _,
+        groups: _,
+        scopes: _,
+        missing_is_empty: _,
+        may_grant: _,
+        require: _,
+        // By `roles`, once for all issuers.
+        derived: _,
+        subject_prefix: _,
+        foreign_prefixes: _,
+        // By where its keys come from.
+        fed: _,
+        // How often keys are asked for, what is remembered, and of what it is made: nobody gains or loses by these.
+        cooldown: _,
+        memory: _,
+        contracts: _,
+        digest: _,
+        max_stale: _,
+    } = issuer;
+    let TokenRules { issuer: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } = tokens;
+    let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
 }
 
 /// What its tokens may say.
@@ -169,9 +215,9 @@ fn grants(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
 /// How what an issuer's tokens must meet differs.
 fn implied(old: &IssuerPolicy, new: &IssuerPolicy) -> Verdict {
     let gateways = Default::default();
-    let condition = |issuer: &IssuerPolicy| {
-        let about = About { issuer: Some(issuer), gateways: &gateways };
-        Condition { must: issuer.require.iter().map(|rule| about.formula(rule, &|_| None)).collect(), never: vec![] }
+    let condition = |issuer: &IssuerPolicy| Condition {
+        must: route::required(issuer, &gateways).into_iter().collect(),
+        never: vec![],
     };
     verdict(&condition(old), &condition(new))
 }
@@ -211,46 +257,10 @@ fn role_verdict(old: &Policy, new: &Policy, name: &str) -> Verdict {
         crate::authz::rule::Expr::Word(crate::authz::rule::WordId(0), crate::authz::rule::Word::Role(name.into()));
     let pairs = new.issuers.iter().filter_map(|two| Some((old.issuers.iter().find(|one| one.name == two.name)?, two)));
     let condition = |policy: &Policy, issuer: &IssuerPolicy| {
-        let about = About { issuer: Some(issuer), gateways: &policy.gateways };
+        let about = About { whom: Whom::User(issuer), gateways: &policy.gateways, grants: None };
         Condition { must: vec![about.formula(&word, &|_| None)], never: vec![] }
     };
     pairs.map(|(one, two)| verdict(&condition(old, one), &condition(new, two))).fold(Verdict::Same, Verdict::and)
-}
-
-/// Who is believed: what is gone is believed no more, unless another entry then knows the same peer.
-fn gateways(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) {
-    let shown = |policy: &Policy| policy.gateways.iter().map(|gateway| format!("{gateway:?}")).collect::<Vec<_>>();
-    let (before, after) = (shown(old), shown(new));
-    if before == after {
-        return;
-    }
-    let only_fewer = before.starts_with(&after);
-    let find = |policy: &Policy, name: &str| policy.gateways.iter().find(|one| &*one.name == name).map(told);
-    let names: BTreeSet<&str> = old.gateways.iter().chain(new.gateways.iter()).map(|gateway| &*gateway.name).collect();
-    let mut add = |name: &str, text: &str| {
-        let verdict = if only_fewer { Verdict::Narrowed } else { Verdict::Changed };
-        changes.push(SiteChange { section: "gateways", name: name.to_owned(), verdict, text: text.to_owned() });
-    };
-    let mut any = false;
-    for name in names {
-        match (find(old, name), find(new, name)) {
-            (Some(one), Some(two)) if one == two => continue,
-            (Some(one), Some(two)) => add(name, &format!("{one} → {two}")),
-            (None, Some(two)) => add(name, &format!("a new gateway: {two}")),
-            _ => add(name, "the gateway is gone"),
-        }
-        any = true;
-    }
-    if !any {
-        add("", "the order of the entries is another, and the first that knows a peer counts");
-    }
-}
-
-fn told(gateway: &Gateway) -> String {
-    let Gateway { name: _, by, client_address, filtered_headers } = gateway;
-    let address = client_address.as_ref().map_or("nothing".into(), |address| format!("{address:?}"));
-    let filtered = if *filtered_headers { ", and may leave headers out" } else { "" };
-    format!("by {by:?}, believed about the address: {address}{filtered}")
 }
 
 fn paths(old: Relaxed, new: Relaxed, changes: &mut Vec<SiteChange>) {
@@ -278,44 +288,59 @@ fn paths(old: Relaxed, new: Relaxed, changes: &mut Vec<SiteChange>) {
     }
 }
 
-/// What upstreams are told, and what callers may tell them.
+/// What callers may tell upstreams; what upstreams are told is compared route by route.
 fn headers(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) {
-    let managed = |policy: &Policy| -> Vec<(String, String)> {
-        let shown = |one: &crate::authz::header::Managed| {
-            (String::from_utf8_lossy(&one.name).into_owned(), format!("{:?}, {:?}", one.source, one.format))
-        };
-        policy.contract.managed().iter().map(shown).collect()
+    let names = |policy: &Policy| policy.routes.first().map(|route| Arc::clone(&route.contract));
+    let managed = |policy: &Policy| -> BTreeSet<String> {
+        names(policy).iter().flat_map(|one| one.names().managed().iter().map(told::text)).collect()
     };
-    let (before, after) = (managed(old), managed(new));
     let mut add = |section, name: &str, verdict, text: String| {
         changes.push(SiteChange { section, name: name.to_owned(), verdict, text });
     };
-    let names: BTreeSet<&String> = before.iter().chain(&after).map(|(name, _)| name).collect();
-    for name in names {
-        let find = |of: &[(String, String)]| of.iter().find(|(here, _)| here == name).map(|(_, told)| told.clone());
-        match (find(&before), find(&after)) {
-            (None, Some(_)) => {
-                add("headers", name, Verdict::Narrowed, "is told now; the caller's own is removed".into())
-            }
-            (Some(_), None) => {
-                add("headers", name, Verdict::Widened, "is told no more; the caller's own may pass".into());
-            }
-            (Some(one), Some(two)) if one != two => {
-                add("headers", name, Verdict::Changed, format!("tells {two}, not {one}"))
-            }
-            _ => {}
-        }
+    let (before, after) = (managed(old), managed(new));
+    for name in after.difference(&before) {
+        add("headers", name, Verdict::Narrowed, "is told now; the caller's own is removed".into());
     }
+    for name in before.difference(&after) {
+        add("headers", name, Verdict::Widened, "is told no more; the caller's own may pass".into());
+    }
+    let kept = |policy: &Policy| -> BTreeSet<String> {
+        let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        names(policy).iter().flat_map(|one| one.names().kept().map(shown).collect::<Vec<_>>()).collect()
+    };
     let mut found = Vec::new();
-    let names =
-        |policy: &Policy| policy.contract.kept().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    set("what the caller may send", names(old), names(new), &mut found);
-    for (verdict, text) in found.drain(..) {
+    set("what the caller may send", kept(old), kept(new), &mut found);
+    for (verdict, text) in found {
         add("headers_kept", "", verdict, text);
     }
-    let metadata =
-        |policy: &Policy| policy.contract.metadata().iter().map(|datum| format!("{datum:?}")).collect::<Vec<_>>();
-    if metadata(old) != metadata(new) {
-        add("metadata", "", Verdict::Changed, format!("{:?} → {:?}", metadata(old), metadata(new)).replace('"', ""));
+}
+
+/// Whose pages may read answers, by hosts; routes that say it themselves are compared one by one.
+fn cors(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) {
+    let mut add = |name: &str, verdict, text: String| {
+        changes.push(SiteChange { section: "cors", name: name.to_owned(), verdict, text });
+    };
+    match (&old.cors, &new.cors) {
+        (None, Some(_)) => add("", Verdict::Changed, "preflights are answered by it now, on all routes".into()),
+        (Some(_), None) => add("", Verdict::Changed, "preflights go the way of other requests now".into()),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let all = |policy: &Policy| -> BTreeMap<String, Sharing> {
+        let hosts = policy.cors.iter().flat_map(|cors| cors.iter());
+        hosts.map(|(host, sharing)| (host.to_owned(), sharing.clone())).collect()
+    };
+    let (before, after) = (all(old), all(new));
+    let hosts: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for host in hosts {
+        let mut found = Vec::new();
+        told::sharing("cors", before.get(host), after.get(host), &mut found);
+        // Where other hosts are named, what is for a host comes from another entry.
+        let same_hosts = before.keys().eq(after.keys()) || before.is_empty() || after.is_empty();
+        for (_, verdict, text) in found {
+            add(host, if same_hosts { verdict } else { Verdict::Changed }, text);
+        }
+        if before.contains_key(host) != after.contains_key(host) && !same_hosts {
+            add(host, Verdict::Changed, "the hosts that are named are others".into());
+        }
     }
 }

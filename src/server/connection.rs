@@ -14,16 +14,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::Socket;
-use super::grpc::{self, Health};
-use crate::authorizer::Authorizer;
-use crate::authz::request::Asker;
+use super::grpc::{self, Answering};
+use crate::authz::certificate::Holder;
 
 /// How every HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a peer may take to begin. Neither hyper nor tonic closes a silent connection.
 const PREFACE_TIME: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// How large a stream's headers may be. Envoy hands on what its tracer propagates, and so a caller's `tracestate` of as
 /// many bytes as a request may have (60 KiB by default). A stream that is refused for it is an RPC error.
 const MAX_HEADERS: u32 = 128 * 1024;
@@ -35,22 +37,29 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Serves a connection until the peer closes it, its age is over, or all are told to stop.
 pub(super) async fn serve(
     socket: Socket,
-    asker: Asker,
-    authorizer: Arc<Authorizer>,
-    health: Health,
-    stop: watch::Receiver<bool>,
+    mut answering: Answering,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     match socket {
-        Socket::Tcp(stream) => run(TcpStream::from_std(stream)?, asker, authorizer, health, stop).await,
-        Socket::Unix(stream) => run(UnixStream::from_std(stream)?, asker, authorizer, health, stop).await,
+        Socket::Tcp(stream, None) => run(TcpStream::from_std(stream)?, answering, stop).await,
+        Socket::Tcp(stream, Some(tls)) => {
+            let handshake = TlsAcceptor::from(tls).accept(TcpStream::from_std(stream)?);
+            let begun = tokio::select! {
+                begun = tokio::time::timeout(HANDSHAKE_TIME, handshake) => begun,
+                _ = stop.wait_for(|stopped| *stopped) => return Ok(()),
+            };
+            let stream = begun??;
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            answering.holder = shown.map(|certificate| Arc::new(Holder::of(certificate)));
+            run(stream, answering, stop).await
+        }
+        Socket::Unix(stream) => run(UnixStream::from_std(stream)?, answering, stop).await,
     }
 }
 
 async fn run(
     mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    asker: Asker,
-    authorizer: Arc<Authorizer>,
-    health: Health,
+    answering: Answering,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut preface = [0; PREFACE.len()];
@@ -63,7 +72,7 @@ async fn run(
         return Err(io::Error::from(io::ErrorKind::InvalidData).into());
     }
     let service = service_fn(move |request| {
-        let answer = grpc::answer(request, asker, Arc::clone(&authorizer), health.clone());
+        let answer = grpc::answer(request, answering.clone());
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(builder().serve_connection(TokioIo::new(Begun { sent: 0, io }), service));
@@ -173,9 +182,12 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tonic_health::server::{HealthReporter, HealthService};
 
+    use super::super::grpc::Health;
+    use super::super::purse::{Purse, Treasury};
     use super::*;
-    use crate::authorizer::Sealer;
+    use crate::authorizer::{Authorizer, Sealer};
     use crate::authz::decision_id::SealingKey;
+    use crate::authz::request::Asker;
     use crate::gateway::envoy;
     use crate::live::Live;
     use crate::observe::Recorder;
@@ -246,7 +258,10 @@ mod tests {
         let authorizer = Authorizer::new(live, Recorder::new(Audit::off(), Metrics::default().core()), sealer);
         let health = Health::new(HealthService::from_health_reporter(HealthReporter::new()));
         let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(async move { run(io, Asker::Unix, Arc::new(authorizer), health, stopped).await });
+        let purse = Purse::new(&Treasury::default());
+        let authorizer = Arc::new(authorizer);
+        let answering = Answering { authorizer, health, asker: Asker::Unix, holder: None, purse };
+        tokio::spawn(async move { run(io, answering, stopped).await });
         peer.write_all(&sent).await.unwrap();
         loop {
             let mut head = [0; 9];

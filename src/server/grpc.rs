@@ -1,7 +1,8 @@
 //! Unary gRPC over one HTTP/2 stream, for the one method that we answer; health checks go to tonic's service.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,9 +16,11 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 use tower::Service;
 
+use super::purse::{Charge, Purse};
 use crate::authorizer::Authorizer;
+use crate::authz::certificate::Holder;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Malformed};
+use crate::authz::request::{Asker, Malformed, Proof};
 use crate::gateway::envoy;
 
 /// The largest message, above what any gateway's `max_request_bytes` lets through.
@@ -30,21 +33,31 @@ pub type Health = HealthServer<HealthService>;
 
 const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
 
+/// Who answers the streams of one connection, and whom.
+#[derive(Clone)]
+pub(super) struct Answering {
+    pub authorizer: Arc<Authorizer>,
+    pub health: Health,
+    pub asker: Asker,
+    /// Whom the peer's certificate names, where it showed one.
+    pub holder: Option<Arc<Holder>>,
+    pub purse: Arc<Purse>,
+}
+
 /// Answers one stream.
-pub(super) async fn answer(
-    request: Request<Incoming>,
-    asker: Asker,
-    authorizer: Arc<Authorizer>,
-    mut health: Health,
-) -> Response<Reply> {
+pub(super) async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Reply> {
+    let Answering { authorizer, mut health, asker, holder, purse } = answering;
     let path = request.uri().path();
     if path == envoy::CHECK && request.method() == Method::POST {
-        let deadline = request.headers().get("grpc-timeout").and_then(timeout);
-        let message = match tokio::time::timeout(ARRIVAL, message(request.into_body())).await {
+        let (head, body) = request.into_parts();
+        let deadline = head.headers.get("grpc-timeout").and_then(timeout);
+        let mut charge = Charge::new(purse);
+        let message = match tokio::time::timeout(ARRIVAL, message(body, &head.headers, &mut charge)).await {
             Ok(message) => message,
             Err(_) => Err(UNREADABLE),
         };
-        return reply(Reply::Message(envoy::check(&authorizer, asker, message, deadline).await));
+        let proof = Proof { holder: holder.as_deref(), metadata: Some(&head.headers) };
+        return reply(Reply::Message(envoy::check(&authorizer, asker, proof, message, deadline).await));
     }
     let other = if path.starts_with("/grpc.health.v1.Health/") {
         let Ok(response) = health.call(request).await.map_err(|never: Infallible| never);
@@ -61,23 +74,52 @@ fn reply(body: Reply) -> Response<Reply> {
     response
 }
 
-/// The one message of a unary call. Usually it comes in one piece, which then is not copied.
-async fn message(mut body: Incoming) -> Result<Bytes, Malformed> {
+/// The one message of a unary call. Usually it comes in one piece, which then is not copied, and is charged to nobody.
+async fn message(mut body: Incoming, metadata: &HeaderMap, charge: &mut Charge) -> Result<Bytes, Malformed> {
+    let mut frame = {
+        let mut waiting = pin!(body.frame());
+        let first = poll_fn(|context| match waiting.as_mut().poll(context) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        match first.await {
+            Some(frame) => frame,
+            None => {
+                keep(charge, weight(metadata))?;
+                waiting.await
+            }
+        }
+    };
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| UNREADABLE)?.into_data() else { continue };
-        if whole.len().saturating_add(pieces.len()).saturating_add(piece.len()) > MAX_MESSAGE.saturating_add(5) {
-            return Err(UNREADABLE);
+    while let Some(came) = frame {
+        if let Ok(piece) = came.map_err(|_| UNREADABLE)?.into_data() {
+            if whole.len().saturating_add(pieces.len()).saturating_add(piece.len()) > MAX_MESSAGE.saturating_add(5) {
+                return Err(UNREADABLE);
+            }
+            if !body.is_end_stream() || !pieces.is_empty() {
+                keep(charge, piece.len())?;
+            }
+            if whole.is_empty() && pieces.is_empty() {
+                whole = piece;
+            } else {
+                pieces.put(std::mem::take(&mut whole));
+                pieces.put(piece);
+            }
         }
-        if whole.is_empty() && pieces.is_empty() {
-            whole = piece;
-        } else {
-            pieces.put(std::mem::take(&mut whole));
-            pieces.put(piece);
-        }
+        frame = body.frame().await;
     }
     unframe(if pieces.is_empty() { whole } else { pieces.freeze() })
+}
+
+fn keep(charge: &mut Charge, bytes: usize) -> Result<(), Malformed> {
+    if charge.more(bytes) { Ok(()) } else { Err(Malformed(Reason::Overloaded)) }
+}
+
+/// Roughly how many bytes the metadata of a call take.
+fn weight(metadata: &HeaderMap) -> usize {
+    let line = |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len().saturating_add(value.len());
+    metadata.iter().map(line).fold(1_024, usize::saturating_add)
 }
 
 /// Takes the message out of its frame: uncompressed, and the only one.

@@ -3,6 +3,8 @@
 
 mod connection;
 mod grpc;
+mod purse;
+pub mod tls;
 
 use std::future::Future;
 use std::io;
@@ -13,11 +15,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
 use crate::authorizer::Authorizer;
 use crate::authz::request::Asker;
+
+use grpc::Answering;
+use purse::{Purse, Treasury};
+use tls::{Tls, TlsFault, TlsFiles};
 
 pub use grpc::Health;
 
@@ -31,6 +38,8 @@ const WAITING: usize = 256;
 pub enum Endpoint {
     /// A TCP address; port 0 lets the system choose.
     Tcp(SocketAddr),
+    /// The same, with TLS.
+    Tls(SocketAddr, TlsFiles),
     /// The path of a unix socket.
     Unix(PathBuf),
 }
@@ -53,6 +62,7 @@ impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Tls(address, _) => write!(f, "{address} (TLS)"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -60,10 +70,21 @@ impl std::fmt::Display for Endpoint {
 
 /// An open listener.
 pub enum Listener {
-    /// For TCP.
-    Tcp(TcpListener),
+    /// For TCP, perhaps with TLS.
+    Tcp(TcpListener, Option<Arc<Tls>>),
     /// For a unix socket, whose file is removed when it closes.
     Unix(UnixListener, SocketFile),
+}
+
+/// Why an endpoint cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum Unopened {
+    /// What the system says.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What is wrong with the files of its TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
 }
 
 /// The file of a unix socket.
@@ -75,11 +96,29 @@ impl Drop for SocketFile {
     }
 }
 
+impl std::fmt::Display for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self, self.address()) {
+            (Self::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
+            (Self::Tcp(_, None), Some(address)) => address.fmt(f),
+            (Self::Tcp(_, Some(_)), Some(address)) => write!(f, "{address} (TLS)"),
+            (Self::Tcp(..), None) => f.write_str("a TCP address"),
+        }
+    }
+}
+
 impl Listener {
     /// Opens an endpoint. The file of a unix socket that nothing listens on any more is replaced.
-    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Where the system refuses, or the files of its TLS cannot be used.
+    pub async fn open(endpoint: &Endpoint) -> Result<Self, Unopened> {
         match endpoint {
-            Endpoint::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Endpoint::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?, None)),
+            Endpoint::Tls(address, files) => {
+                let tls = Tls::open(files.clone())?;
+                Ok(Self::Tcp(TcpListener::bind(address).await?, Some(Arc::new(tls))))
+            }
             Endpoint::Unix(path) => {
                 remove_dead(path).await?;
                 Ok(Self::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
@@ -91,17 +130,27 @@ impl Listener {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Tcp(listener, _) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// What it serves TLS with, where it does.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        match self {
+            Self::Tcp(_, tls) => tls.as_ref(),
             Self::Unix(..) => None,
         }
     }
 
     async fn accept(&self) -> io::Result<(Socket, Asker)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Socket::Tcp(stream.into_std()?), Asker::Tcp(peer.ip().to_canonical())))
+                let tls = tls.as_ref().map(|tls| tls.current());
+                Ok((Socket::Tcp(stream.into_std()?, tls), Asker::Tcp(peer.ip().to_canonical())))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
@@ -125,7 +174,7 @@ async fn remove_dead(path: &Path) -> io::Result<()> {
 
 /// An accepted connection that belongs to no runtime yet.
 enum Socket {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, Option<Arc<ServerConfig>>),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -172,8 +221,12 @@ impl Cores {
         authorizer: impl Fn() -> Authorizer + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let cores =
-            (0..count.max(1)).map(|place| Core::start(place, health.clone(), authorizer.clone(), stopped.clone()));
+        let kept = Treasury::default();
+        let start = |place| {
+            let site = Site { health: health.clone(), kept: kept.clone(), stop: stopped.clone() };
+            Core::start(place, site, authorizer.clone())
+        };
+        let cores = (0..count.max(1)).map(start);
         Ok(Self { cores: cores.collect::<io::Result<_>>()?, stop })
     }
 
@@ -223,34 +276,40 @@ fn hand_over(cores: &[(mpsc::Sender<Accepted>, Arc<AtomicUsize>)], socket: Socke
 }
 
 impl Core {
-    fn start(
-        place: usize,
-        health: Health,
-        authorizer: impl Fn() -> Authorizer + Send + 'static,
-        stopped: watch::Receiver<bool>,
-    ) -> io::Result<Self> {
+    fn start(place: usize, site: Site, authorizer: impl Fn() -> Authorizer + Send + 'static) -> io::Result<Self> {
         let (send, accepted) = mpsc::channel(WAITING);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("core-{place}")).spawn(move || {
-            runtime.block_on(adopt(accepted, Arc::new(authorizer()), health, stopped));
+            runtime.block_on(adopt(accepted, Arc::new(authorizer()), site));
         })?;
         Ok(Self { send, open: Arc::default(), thread })
     }
 }
 
-/// Serves connections as they come, until told to stop; then waits for the last one to end.
-async fn adopt(
-    mut accepted: mpsc::Receiver<Accepted>,
-    authorizer: Arc<Authorizer>,
+/// What the connections of a core share beside its authorizer.
+#[derive(Clone)]
+struct Site {
     health: Health,
-    mut stopped: watch::Receiver<bool>,
-) {
+    kept: Treasury,
+    stop: watch::Receiver<bool>,
+}
+
+/// Serves connections as they come, until told to stop; then waits for the last one to end.
+async fn adopt(mut accepted: mpsc::Receiver<Accepted>, authorizer: Arc<Authorizer>, mut site: Site) {
     let mut connections = tokio::task::JoinSet::new();
-    let stop = stopped.clone();
+    let shared = site.clone();
     loop {
         tokio::select! {
             Some(Accepted { socket, asker, open }) = accepted.recv() => {
-                let served = connection::serve(socket, asker, Arc::clone(&authorizer), health.clone(), stop.clone());
+                let purse = Purse::new(&shared.kept);
+                let answering = Answering {
+                    authorizer: Arc::clone(&authorizer),
+                    health: shared.health.clone(),
+                    asker,
+                    holder: None,
+                    purse,
+                };
+                let served = connection::serve(socket, answering, shared.stop.clone());
                 connections.spawn(async move {
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection ended badly");
@@ -259,7 +318,7 @@ async fn adopt(
                 });
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            _ = site.stop.wait_for(|stopped| *stopped) => break,
         }
     }
     while connections.join_next().await.is_some() {}

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use portcullis::authz::certificate::{Holder, SpiffeId};
 use portcullis::authz::credential::Source;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::Asker;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::doors::{self, Answer, Asked, Http, Lines};
+use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
 use crate::site::{Keys, Recipe, Site};
 
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
+    (Reason::Overloaded, "a case comes alone: tls.rs"),
     (Reason::NotReady, "a case has a policy: semantics.rs"),
     (Reason::InternalError, "there is no such failure that we know of; what a panic becomes: semantics.rs"),
 ];
@@ -34,7 +36,7 @@ struct Table {
     /// The host of cases that name none.
     #[serde(default)]
     host: Option<String>,
-    /// Who asks in cases that do not say: `unix`, or an address.
+    /// Who asks in cases that do not say: `unix`, an address, a SPIFFE ID, `dns:name` or `token:text`; or some of these.
     #[serde(default)]
     gateway: Option<String>,
     cases: Vec<Case>,
@@ -54,7 +56,7 @@ struct Case {
     /// The claims of a second token, `{other}` in `headers`.
     #[serde(default)]
     other: Option<Map<String, Value>>,
-    /// Where the token is carried: `bearer`, `header:name`, `cookie:name`, or `none` where `headers` holds `{token}`.
+    /// Where the token is carried: `bearer`, `header:name`, `cookie:name`, or `none` where `headers` or `ask` hold `{token}`.
     #[serde(default)]
     carry: Option<String>,
     /// `METHOD target`; `connection` where there is no HTTP request.
@@ -73,6 +75,9 @@ struct Case {
     /// The peer of the gateway's own connection.
     #[serde(default)]
     from: Option<String>,
+    /// Whom the certificate of that peer names, as the gateway says.
+    #[serde(default)]
+    principal: String,
     #[serde(default)]
     gateway: Option<String>,
     expect: String,
@@ -88,10 +93,25 @@ struct Case {
     /// Headers that pass as the caller sent them.
     #[serde(default)]
     untouched: Vec<String>,
+    /// Headers of the response to the caller; null where none of that name is set.
+    #[serde(default)]
+    response: BTreeMap<String, Option<String>>,
+    /// Parameters of the query that are set; null where none of that name is.
+    #[serde(default)]
+    query: BTreeMap<String, Option<String>>,
+    /// All parameters of the query that are removed, as they were spelt.
+    #[serde(default)]
+    query_removed: Option<BTreeSet<String>>,
     #[serde(default)]
     location: Option<String>,
     #[serde(default)]
     challenge: Option<String>,
+    /// How the body of a denial is written: `problem`, `html` or `text`.
+    #[serde(default)]
+    form: Option<String>,
+    /// The origin whose page may read a denial, `none`, or nothing said; `credentials` after it.
+    #[serde(default)]
+    reader: Option<String>,
 }
 
 fn tables() -> Vec<(String, Table)> {
@@ -108,22 +128,35 @@ fn tables() -> Vec<(String, Table)> {
     files.iter().map(|path| read(path)).collect()
 }
 
-fn asker(text: Option<&str>) -> Asker {
-    match text {
-        None | Some("unix") => Asker::Unix,
-        Some(address) => Asker::Tcp(address.parse().unwrap()),
+/// Who asks, as it is written: what is known of the gateway's connection, separated by spaces.
+fn asker(text: Option<&str>) -> (Asker, Beside) {
+    let (mut asker, mut beside) = (Asker::Unix, Beside::default());
+    for word in text.unwrap_or("unix").split(' ') {
+        match word.split_once(':') {
+            None if word == "unix" => asker = Asker::Unix,
+            Some(("spiffe", _)) => beside.holder = SpiffeId::parse(word.as_bytes()).map(Holder::Spiffe),
+            Some(("dns", host)) => beside.holder = Some(Holder::Dns(Box::new([host.into()]))),
+            Some(("token", token)) => _ = beside.metadata.insert("x-portcullis-token", token.parse().unwrap()),
+            _ => asker = Asker::Tcp(word.parse().unwrap()),
+        }
     }
+    (asker, beside)
 }
 
 /// The request of a case, as Envoy would describe it.
 fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
-    let asker = asker(case.gateway.as_deref().or(table.gateway.as_deref()));
+    let (asker, mut beside) = asker(case.gateway.as_deref().or(table.gateway.as_deref()));
+    beside.principal.clone_from(&case.principal);
     let source = case.from.as_deref().map(|address| address.parse().unwrap());
     if case.ask == "connection" {
-        return Asked { asker, source, http: None };
+        return Asked { asker, beside, source, http: None };
     }
     let (method, target) = case.ask.split_once(' ').unwrap();
     let host = case.host.as_deref().or(table.host.as_deref()).unwrap_or("shop.test");
+    let token = token(site, case);
+    let other = case.other.as_ref().map(|claims| site.token(claims, &Recipe::default())).unwrap_or_default();
+    let filled = |text: &str| text.replace("{token}", token.as_deref().unwrap_or_default()).replace("{other}", &other);
+    let target = &*filled(target);
     let mut lines: Vec<(String, String)> = Vec::new();
     if !case.filtered {
         lines.push((":method".into(), method.into()));
@@ -132,18 +165,16 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
         // Envoy knows no path of a CONNECT.
         lines.extend((method != "CONNECT").then(|| (":path".into(), target.into())));
     }
-    let token = token(site, case);
-    let other = case.other.as_ref().map(|claims| site.token(claims, &Recipe::default())).unwrap_or_default();
     if let Some(token) = &token {
         lines.extend(carried(site, case, token));
     }
     for (name, value) in pairs(&case.headers) {
-        let value = value.replace("{token}", token.as_deref().unwrap_or_default()).replace("{other}", &other);
-        lines.push((name.to_ascii_lowercase(), value));
+        lines.push((name.to_ascii_lowercase(), filled(&value)));
     }
     lines.extend((0..case.filler).map(|at| (format!("x-filler-{at}"), "a".into())));
     let target = if method == "CONNECT" { "" } else { target };
-    Asked { asker, source, http: Some(Http { method: method.into(), target: target.into(), host: host.into(), lines }) }
+    let http = Some(Http { method: method.into(), target: target.into(), host: host.into(), lines });
+    Asked { asker, beside, source, http }
 }
 
 fn token(site: &Site, case: &Case) -> Option<String> {
@@ -162,6 +193,7 @@ fn carried(site: &Site, case: &Case, token: &str) -> Option<(String, String)> {
         Source::Bearer => "bearer".into(),
         Source::Header(name) => format!("header:{name}"),
         Source::Cookie(name) => format!("cookie:{name}"),
+        Source::Query(_) | Source::Subprotocol(_) => "none".into(),
     });
     match place.split_once(':') {
         None if place == "bearer" => Some(("authorization".into(), format!("Bearer {token}"))),
@@ -184,9 +216,32 @@ fn pairs(headers: &Value) -> Vec<(&str, String)> {
 
 /// What is wrong with an answer, if anything is.
 fn compare(case: &Case, expect: &str, answer: &Answer) -> Result<(), String> {
+    if let Answer::Deny { form, reader, .. } = answer {
+        let expected = case.reader.as_deref().filter(|reader| *reader != "none");
+        if case.reader.is_some() && reader.as_deref() != expected {
+            return Err(format!("{reader:?} may read it"));
+        }
+        if case.form.as_ref().is_some_and(|expected| form != expected) {
+            return Err(format!("it is written as {form}"));
+        }
+    }
     let words: Vec<&str> = expect.split(' ').collect();
     match (words.as_slice(), answer) {
-        (["allow"], Answer::Allow { set, removed }) => {
+        (["allow"], Answer::Allow { set, removed, responses, query, query_removed }) => {
+            for (name, expected) in &case.response {
+                let got = responses.get(&name.to_ascii_lowercase());
+                if got != expected.as_ref() {
+                    return Err(format!("{name} of the response is {got:?}, not {expected:?}"));
+                }
+            }
+            for (name, expected) in &case.query {
+                if query.get(name) != expected.as_ref() {
+                    return Err(format!("the parameter {name} is {:?}, not {expected:?}", query.get(name)));
+                }
+            }
+            if let Some(expected) = case.query_removed.as_ref().filter(|expected| *expected != query_removed) {
+                return Err(format!("the parameters {query_removed:?} are removed, not {expected:?}"));
+            }
             for (name, expected) in &case.upstream {
                 let name = name.to_ascii_lowercase();
                 if set.get(&name) != expected.as_ref() {

@@ -8,9 +8,12 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::service::auth::v3 as auth;
+use http::HeaderMap;
+use portcullis::authz::accept::Form;
+use portcullis::authz::certificate::Holder;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
 use portcullis::authz::reason::Reason;
-use portcullis::authz::request::{Asker, Header, Malformed, Raw};
+use portcullis::authz::request::{Asker, Header, Malformed, Proof, Raw};
 use portcullis::authz::rule::{Scene, Words};
 use portcullis::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step, Witness};
 use portcullis::authz::time::Timestamp;
@@ -24,9 +27,27 @@ use crate::site::Site;
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub asker: Asker,
+    pub beside: Beside,
     pub source: Option<IpAddr>,
     /// `None` where it is about a connection, not an HTTP request.
     pub http: Option<Http>,
+}
+
+/// What is known beside addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Whom the certificate of the gateway names.
+    pub holder: Option<Holder>,
+    /// The metadata of the gateway's call.
+    pub metadata: HeaderMap,
+    /// Whom the certificate of the caller names, as the gateway says.
+    pub principal: String,
+}
+
+impl Asked {
+    fn proof(&self) -> Proof<'_> {
+        Proof { holder: self.beside.holder.as_ref(), metadata: Some(&self.beside.metadata) }
+    }
 }
 
 /// The HTTP request that it is about.
@@ -42,8 +63,25 @@ pub struct Http {
 /// An answer, whichever door it came through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Allow { set: BTreeMap<String, String>, removed: BTreeSet<String> },
-    Deny { status: u16, reason: Reason, challenge: Option<String>, location: Option<String>, grpc: bool },
+    Allow {
+        set: BTreeMap<String, String>,
+        removed: BTreeSet<String>,
+        responses: BTreeMap<String, String>,
+        query: BTreeMap<String, String>,
+        /// Query parameters that are removed.
+        query_removed: BTreeSet<String>,
+    },
+    Deny {
+        status: u16,
+        reason: Reason,
+        challenge: Option<String>,
+        location: Option<String>,
+        grpc: bool,
+        /// `problem`, `html` or `text`; empty for gRPC.
+        form: String,
+        /// The origin whose page may read it, and `credentials` after it where it may send cookies.
+        reader: Option<String>,
+    },
 }
 
 /// How Envoy writes header lines.
@@ -82,7 +120,9 @@ pub fn watched(site: &Site, asked: &Asked) -> Answer {
 pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut impl Witness) -> Decision {
     let raw = asked.http.as_ref().map(|http| Raw {
         asker: asked.asker,
+        proof: asked.proof(),
         source: asked.source,
+        principal: asked.beside.principal.as_bytes(),
         method: http.method.as_bytes(),
         target: http.target.as_bytes(),
         host: http.host.as_bytes(),
@@ -107,8 +147,11 @@ pub fn of_decision(decision: &Decision) -> Answer {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     match decision.verdict() {
         Verdict::Allow(grant) => Answer::Allow {
-            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
+            set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
             removed: grant.remove().map(text).collect(),
+            responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
+            query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
+            query_removed: grant.query_removed().map(text).collect(),
         },
         Verdict::Deny(denial) => {
             assert_eq!(decision.basis().reason, Some(denial.reason()));
@@ -118,9 +161,20 @@ pub fn of_decision(decision: &Decision) -> Answer {
                 challenge: denial.challenge().filter(|_| denial.location().is_none()).map(Into::into),
                 location: denial.location().map(Into::into),
                 grpc: denial.is_grpc(),
+                form: match denial.form() {
+                    _ if denial.is_grpc() => String::new(),
+                    Form::Problem => "problem".into(),
+                    Form::Html => "html".into(),
+                    Form::Text => "text".into(),
+                },
+                reader: denial.reader().map(|page| reader(&page.origin, page.credentials)),
             }
         }
     }
+}
+
+fn reader(origin: &str, credentials: bool) -> String {
+    if credentials { format!("{origin} credentials") } else { origin.to_owned() }
 }
 
 /// The check as Envoy encodes it.
@@ -156,7 +210,11 @@ pub fn encoded(asked: &Asked, lines: Lines) -> Vec<u8> {
     });
     auth::CheckRequest {
         attributes: Some(auth::AttributeContext {
-            source: Some(auth::attribute_context::Peer { address, ..Default::default() }),
+            source: Some(auth::attribute_context::Peer {
+                address,
+                principal: asked.beside.principal.clone(),
+                ..Default::default()
+            }),
             request: http.map(|http| auth::attribute_context::Request { time: None, http: Some(http) }),
             metadata_context: Some(core::Metadata::default()),
             route_metadata_context: Some(core::Metadata::default()),
@@ -169,7 +227,7 @@ pub fn encoded(asked: &Asked, lines: Lines) -> Vec<u8> {
 /// Through the encoded door.
 pub async fn through_envoy(site: &Site, asked: &Asked, lines: Lines) -> Answer {
     let message = Bytes::from(encoded(asked, lines));
-    let frame = envoy::check(&site.authorizer, asked.asker, Ok(message), None).await;
+    let frame = envoy::check(&site.authorizer, asked.asker, asked.proof(), Ok(message), None).await;
     read(site, &frame)
 }
 
@@ -194,11 +252,25 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
                 assert!(!set.contains_key(name), "{name} is set and removed");
                 assert!(!name.starts_with(':') && name != "host", "{name} is removed");
             }
-            assert!(ok.response_headers_to_add.is_empty() && ok.query_parameters_to_set.is_empty());
+            let responses = headers(&ok.response_headers_to_add);
+            let mut query = BTreeMap::new();
+            for parameter in ok.query_parameters_to_set {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                assert!(parameter.value.bytes().all(plain), "Envoy refuses it: {}", parameter.value);
+                assert!(
+                    !ok.query_parameters_to_remove.contains(&parameter.key),
+                    "{} is set and removed",
+                    parameter.key
+                );
+                assert_eq!(query.insert(parameter.key, parameter.value), None, "a parameter twice");
+            }
             let count = ok.headers_to_remove.len();
             let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
             assert_eq!(removed.len(), count, "a name is removed twice");
-            Answer::Allow { set, removed }
+            let count = ok.query_parameters_to_remove.len();
+            let query_removed: BTreeSet<String> = ok.query_parameters_to_remove.into_iter().collect();
+            assert_eq!(query_removed.len(), count, "a parameter is removed twice");
+            Answer::Allow { set, removed, responses, query, query_removed }
         }
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
             assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");
@@ -206,18 +278,36 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
             let headers = headers(&denied.headers);
             assert_eq!(headers["cache-control"], "no-store");
             let grpc = headers.contains_key("grpc-status");
-            if !grpc {
-                assert_eq!(headers["x-content-type-options"], "nosniff");
-                assert_eq!(headers["content-type"], "application/problem+json");
+            let form = match headers.get("content-type").map(|kind| &**kind) {
+                None => "",
+                Some("application/problem+json") => "problem",
+                Some("text/html; charset=utf-8") => "html",
+                Some("text/plain; charset=utf-8") => "text",
+                Some(other) => panic!("{other}"),
+            };
+            assert_eq!(form.is_empty(), grpc);
+            assert_eq!(headers.get("x-content-type-options").map(|value| &**value), (!grpc).then_some("nosniff"));
+            assert_eq!(headers.contains_key("content-security-policy"), form == "html");
+            if form == "problem" {
                 let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
                 assert_eq!(body["status"], status);
             }
+            let origin = headers.get("access-control-allow-origin");
+            for (name, value) in [("vary", "Origin"), ("access-control-expose-headers", "WWW-Authenticate")]
+                .map(|(n, v)| (n, v.to_owned()))
+            {
+                assert_eq!(headers.get(name), origin.map(|_| &value), "{name}");
+            }
+            let credentials = headers.get("access-control-allow-credentials");
+            assert!(credentials.is_none_or(|value| value == "true" && origin.is_some()));
             Answer::Deny {
                 status: status.try_into().unwrap(),
                 reason: told(site, &denied.body),
                 challenge: headers.get("www-authenticate").cloned(),
                 location: headers.get("location").cloned(),
                 grpc,
+                form: form.to_owned(),
+                reader: origin.map(|origin| reader(origin, credentials.is_some())),
             }
         }
         auth::check_response::HttpResponse::ErrorResponse(_) => panic!("an error lets pass where Envoy fails open"),
@@ -248,8 +338,11 @@ fn headers(options: &[core::HeaderValueOption]) -> BTreeMap<String, String> {
 
 /// The reason that the decision id in a body tells whoever has its key.
 fn told(site: &Site, body: &str) -> Reason {
-    let id = serde_json::from_str::<serde_json::Value>(body)
-        .map(|body| body["decision"].as_str().unwrap().to_owned())
-        .unwrap_or_else(|_| body.rsplit(' ').next().unwrap().to_owned());
+    let id = match body.split_once("<code>") {
+        Some((_, rest)) => rest.split_once("</code>").unwrap().0.to_owned(),
+        None => serde_json::from_str::<serde_json::Value>(body)
+            .map(|body| body["decision"].as_str().unwrap().to_owned())
+            .unwrap_or_else(|_| body.trim_end().rsplit(' ').next().unwrap().to_owned()),
+    };
     site.sealing.open(&id).unwrap().reason.unwrap()
 }

@@ -55,8 +55,13 @@ impl Portcullis {
     }
 
     pub async fn behind(issuer: Issuer) -> Self {
+        Self::with(issuer, POLICY).await
+    }
+
+    /// With a policy in which `ISSUER` stands for the issuer's URL.
+    pub async fn with(issuer: Issuer, policy: &str) -> Self {
         let dir = TempDir::new();
-        let policy = dir.file("portcullis.yaml", POLICY.replace("ISSUER", issuer.url()));
+        let policy = dir.file("portcullis.yaml", policy.replace("ISSUER", issuer.url()));
         let (file, compiled) = PolicyFile::open(policy).unwrap();
         let listen = vec![Endpoint::Tcp(ANY_PORT)];
         let overrides = Overrides { listen, admin: Some(ANY_PORT), cores: Some(1), ..Overrides::default() };
@@ -92,7 +97,10 @@ pub struct Site {
 
 impl Site {
     pub async fn start(program: &Path, template: &str) -> Self {
-        let portcullis = Portcullis::start().await;
+        Self::of(Portcullis::start().await, program, template).await
+    }
+
+    pub async fn of(portcullis: Portcullis, program: &Path, template: &str) -> Self {
         let upstream = Upstream::start(ANY_PORT).await.unwrap();
         let envoy = start_envoy_with(program, template, portcullis.running.grpc[0], upstream.address()).await;
         Self { envoy, upstream, portcullis }

@@ -9,19 +9,26 @@
 )]
 
 mod architecture;
+mod browsers;
 mod cases;
 mod dev;
 mod docs;
 mod doors;
 mod edge;
 mod envoy;
+mod envoy_check;
 mod envoy_smoke;
 mod outage;
 mod properties;
+mod reference;
 mod reload;
 mod review;
 mod schema;
 mod semantics;
 mod site;
+mod spa;
 mod support;
+mod teams;
+mod told;
+mod trust;
 mod wire;

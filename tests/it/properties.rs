@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portcullis::authz::decision::Verdict;
 use portcullis::authz::reason::Reason;
-use portcullis::authz::request::{Asker, Raw, Relaxed, Request};
+use portcullis::authz::request::{Asker, Proof, Raw, Relaxed, Request};
 use portcullis::authz::rule::Rule;
 use portcullis::authz::time::Timestamp;
 use portcullis::clock;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
-use crate::doors::{self, Answer, Asked, Http, Lines};
+use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
 use crate::site::{Recipe, Site};
 use crate::wire::{PROBE, captures};
 
@@ -173,7 +173,7 @@ impl Question {
         lines.extend(self.alias.map(|name| (name.to_owned(), "attacker".to_owned())));
         let http = Http { method: self.method.into(), target: self.target.clone(), host: "shop.test".into(), lines };
         let source = self.address.map(|address| address.parse::<IpAddr>().unwrap());
-        Asked { asker: Asker::Unix, source, http: Some(http) }
+        Asked { asker: Asker::Unix, beside: Beside::default(), source, http: Some(http) }
     }
 }
 
@@ -221,7 +221,7 @@ proptest! {
                 let snapshot = site.snapshot();
                 let decision = doors::decide(&snapshot, &asked, clock::now(), &mut ());
                 let Verdict::Allow(grant) = decision.verdict() else { continue };
-                let told = grant.set().iter().find(|(name, _)| name == "x-user-id").map(|(_, value)| value.clone());
+                let told = grant.set().find(|(name, _)| name == "x-user-id").map(|(_, value)| value.clone());
                 let route = snapshot.policy().route(decision.basis().route.unwrap()).unwrap();
                 match (&route.rule, &decision.basis().caller.user) {
                     (Rule::Public, user) => prop_assert!(user.is_none() && told.is_none()),
@@ -339,7 +339,16 @@ proptest! {
 
 fn path(target: &str, relaxed: Relaxed) -> Option<String> {
     let (method, host) = (&b"GET"[..], &b"h"[..]);
-    let raw = Raw { asker: Asker::Unix, source: None, method, target: target.as_bytes(), host, headers: Vec::new() };
+    let raw = Raw {
+        asker: Asker::Unix,
+        proof: Proof::default(),
+        source: None,
+        principal: b"",
+        method,
+        target: target.as_bytes(),
+        host,
+        headers: Vec::new(),
+    };
     Request::read(&raw, relaxed).ok().map(|request| request.path.into_owned())
 }
 
@@ -351,7 +360,8 @@ fn answered(bytes: Vec<u8>) -> Answer {
     }
     RUNTIME.with(|runtime| {
         SITE.with(|site| {
-            let frame = runtime.block_on(envoy::check(&site.authorizer, Asker::Unix, Ok(bytes.into()), None));
+            let frame =
+                runtime.block_on(envoy::check(&site.authorizer, Asker::Unix, Proof::default(), Ok(bytes.into()), None));
             doors::read(site, &frame)
         })
     })
@@ -402,7 +412,7 @@ fn a_clock_that_is_set_back_finds_no_token_that_it_would_not_have_verified() {
     ];
     let lines = lines.map(|(name, value)| (name.to_owned(), value)).into();
     let http = Http { method: "GET".into(), target: "/me".into(), host: "shop.test".into(), lines };
-    let asked = Asked { asker: Asker::Unix, source: None, http: Some(http) };
+    let asked = Asked { asker: Asker::Unix, beside: Beside::default(), source: None, http: Some(http) };
     let at = |now: Timestamp| doors::of_decision(&doors::decide(&site.snapshot(), &asked, now, &mut ()));
     let now = clock::now();
     assert!(matches!(at(now), Answer::Allow { .. }));

@@ -80,29 +80,59 @@ fn settings() -> impl Strategy<Value = (&'static str, &'static str)> {
     prop_oneof![6 => same, 1 => other]
 }
 
-type Pair = (Vec<Line>, [Vec<Line>; 3], (&'static str, &'static str), (u8, u8));
+/// What a route asks beside its rule, in both policies; most often the same.
+fn beside() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let one = || {
+        select(vec![
+            "",
+            ", deny: 'role:guest'",
+            ", deny: 'role:guest or claim:level?'",
+            ", audience: api",
+            ", audience: [api, other]",
+            ", audience: other",
+            ", when: 'request.method == \"GET\"'",
+            ", when: '\"guest\" in caller.roles'",
+        ])
+    };
+    prop_oneof![3 => Just(("", "")), 1 => one().prop_map(|one| (one, one)), 2 => (one(), one())]
+}
+
+type Pair = (Vec<Line>, [Vec<Line>; 3], (&'static str, &'static str), (u8, u8), Vec<(&'static str, &'static str)>);
 
 fn pair() -> impl Strategy<Value = Pair> {
     let issuers = prop_oneof![6 => (0..3_u8).prop_map(|one| (one, one)), 1 => (0..3_u8, 0..3_u8)];
-    (routes(), rest(), settings(), issuers)
+    (routes(), rest(), settings(), issuers, prop::collection::vec(beside(), 5))
 }
 
 /// The two policies of a pair.
-fn written((routes, rest, settings, issuers): &Pair) -> [String; 2] {
+fn written((routes, rest, settings, issuers, beside): &Pair) -> [String; 2] {
     [0, 1].map(|which| {
+        let [guards, forbids, roles] = rest;
+        // A long form does not say what `public` cannot have.
+        let beside = |at: usize, rule: &str| match beside[at] {
+            (old, new) if !rule.contains("public") => if which == 0 { old } else { new },
+            _ => "",
+        };
         let section = |name: &str, lines: &[Line]| {
             let mut seen = BTreeSet::new();
             let lines = lines.iter().filter(|(key, ..)| seen.insert(*key));
-            let rules = lines.filter_map(|(key, old, new)| Some((key, if which == 0 { old } else { new }.as_ref()?)));
+            let rules = lines
+                .enumerate()
+                .filter_map(|(at, (key, old, new))| Some((at, key, if which == 0 { old } else { new }.as_ref()?)));
             // `public` and `anyone` stand alone.
             let alone = |rule: &str| {
                 let word = ["public", "anyone"].into_iter().find(|word| rule.contains(word));
                 word.map_or(rule.to_owned(), str::to_owned)
             };
-            let lines: String = rules.map(|(key, rule)| format!("  {key:?}: {}\n", alone(rule))).collect();
+            let line = |(at, key, rule): (usize, &str, &String)| match beside(at, rule) {
+                more if name == "routes" && !more.is_empty() => {
+                    format!("  {key:?}: {{allow: {:?}{more}}}\n", alone(rule))
+                }
+                _ => format!("  {key:?}: {}\n", alone(rule)),
+            };
+            let lines: String = rules.map(|(at, key, rule)| line((at, key, rule))).collect();
             if lines.is_empty() { String::new() } else { format!("{name}:\n{lines}") }
         };
-        let [guards, forbids, roles] = rest;
         let issuer = match if which == 0 { issuers.0 } else { issuers.1 } {
             0 => "may_grant: any",
             1 => "may_grant: [guest], missing: empty",

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use portcullis::authz::reason::Reason;
-use portcullis::authz::request::{Asker, Malformed};
+use portcullis::authz::request::{Asker, Malformed, Proof};
 use portcullis::config::compile::compile;
 use portcullis::gateway::envoy::{self, pb};
 use prost::Message as _;
 use serde_json::{Map, json};
 
-use crate::doors::{self, Answer, Asked, Http, Lines};
+use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
 use crate::site::{Keys, Recipe, Site};
 
 const POLICY: &str = r#"
@@ -41,7 +41,7 @@ fn ask(method: &str, target: &str, lines: &[(&str, &str)]) -> Asked {
     let pseudo = [(":method", method), (":path", target), (":authority", "shop.test"), (":scheme", "https")];
     let lines = pseudo.iter().chain(lines).map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let http = Http { method: method.into(), target: target.into(), host: "shop.test".into(), lines };
-    Asked { asker: Asker::Unix, source: None, http: Some(http) }
+    Asked { asker: Asker::Unix, beside: Beside::default(), source: None, http: Some(http) }
 }
 
 fn bearer(site: &Site) -> String {
@@ -50,7 +50,7 @@ fn bearer(site: &Site) -> String {
 }
 
 async fn frame(site: &Site, message: impl Into<Bytes>) -> Bytes {
-    envoy::check(&site.authorizer, Asker::Unix, Ok(message.into()), None).await
+    envoy::check(&site.authorizer, Asker::Unix, Proof::default(), Ok(message.into()), None).await
 }
 
 async fn response(site: &Site, asked: &Asked) -> auth::CheckResponse {
@@ -100,7 +100,7 @@ async fn rule_01_a_denial_is_a_value_and_never_an_error() {
     }
     // A message over the cap, or one that never came whole.
     let malformed = Err(Malformed(Reason::CheckUnreadable));
-    let frame = envoy::check(&site.authorizer, Asker::Unix, malformed, None).await;
+    let frame = envoy::check(&site.authorizer, Asker::Unix, Proof::default(), malformed, None).await;
     assert_eq!(status(&doors::read(&site, &frame)), unreadable);
 }
 
@@ -388,7 +388,7 @@ async fn rule_16_without_time_left_nothing_is_waited_for() {
     let token = bearer(&site);
     let message = Bytes::from(doors::encoded(&ask("GET", "/me", &[("authorization", &token)]), Lines::Joined));
     for deadline in [Some(Duration::ZERO), Some(Duration::from_millis(1)), Some(Duration::from_millis(60)), None] {
-        let frame = envoy::check(&site.authorizer, Asker::Unix, Ok(message.clone()), deadline).await;
+        let frame = envoy::check(&site.authorizer, Asker::Unix, Proof::default(), Ok(message.clone()), deadline).await;
         assert_eq!(status(&doors::read(&site, &frame)), (503, "keys_unavailable"), "{deadline:?}");
     }
 }

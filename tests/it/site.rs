@@ -69,7 +69,7 @@ pub struct Recipe {
 impl Site {
     /// Compiles a policy, which must have no errors, and makes keys for its issuers that fetch theirs.
     pub fn open(policy: &str, keys: &BTreeMap<String, Keys>) -> Self {
-        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(policy, false)))
+        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
     }
 
     /// The same for a policy that may have errors.
@@ -79,8 +79,9 @@ impl Site {
         let compiled = compiled.ok_or(problems)?;
         let mut states: HashMap<Arc<str>, KeyState> = compiled.fixed;
         let mut signers = BTreeMap::new();
-        for issuer in compiled.policy.issuers.iter().filter(|issuer| issuer.fed) {
-            let signer = SigningKey::generate(Algorithm::Es256);
+        let symmetric = |issuer: &IssuerPolicy| issuer.tokens.algorithms.iter().find(|alg| alg.is_symmetric());
+        for issuer in compiled.policy.issuers.iter().filter(|issuer| issuer.fed || symmetric(issuer).is_some()) {
+            let signer = SigningKey::generate(symmetric(issuer).unwrap_or(Algorithm::Es256));
             let condition = keys.get(&*issuer.name).copied().unwrap_or_default();
             states.insert(Arc::clone(&issuer.name), state(issuer, &signer, condition));
             signers.insert(issuer.name.to_string(), signer);
@@ -104,7 +105,9 @@ impl Site {
     /// Forgets every token that was verified, by an issuer's keys coming anew with a key more.
     pub fn forget(&self) {
         for issuer in self.snapshot().issuers() {
-            let Some(signer) = self.signers.get(&*issuer.policy().name) else { continue };
+            let Some(signer) = self.signers.get(&*issuer.policy().name).filter(|key| key.secret().is_none()) else {
+                continue;
+            };
             let more = SigningKey::generate(Algorithm::EdDsa).public_jwk(Some("more"));
             let keys = key_set(&[signer.public_jwk(Some(KID)), more]);
             self.publisher.publish_keys(issuer.policy(), KeyState { keys, ..issuer.state().clone() });
@@ -143,16 +146,16 @@ impl Site {
                 _ => _ = written.insert(name.clone(), value),
             }
         }
+        let signer = recipe.signed_by.as_deref().unwrap_or(&issuer.name);
+        let signer = self.signers.get(signer).unwrap_or_else(|| panic!("nobody signs for {signer}"));
         let mut header = Map::from_iter([
-            ("alg".to_owned(), json!("ES256")),
+            ("alg".to_owned(), json!(signer.algorithm().name())),
             ("typ".to_owned(), json!("JWT")),
             ("kid".to_owned(), json!(KID)),
         ]);
         for (name, value) in &recipe.header {
             if value.is_null() { _ = header.remove(name) } else { _ = header.insert(name.clone(), value.clone()) }
         }
-        let signer = recipe.signed_by.as_deref().unwrap_or(&issuer.name);
-        let signer = self.signers.get(signer).unwrap_or_else(|| panic!("nobody signs for {signer}"));
         let claims = recipe.claims_text.clone().unwrap_or_else(|| Value::Object(written).to_string());
         let mut token = signer.sign(&Value::Object(header).to_string(), &claims);
         if let Some(signature) = &recipe.signature {
@@ -171,7 +174,7 @@ fn key_set(keys: &[Value]) -> KeySet {
 
 fn state(issuer: &IssuerPolicy, signer: &SigningKey, condition: Keys) -> KeyState {
     let now = clock::now();
-    let keys = key_set(&[signer.public_jwk(Some(KID))]);
+    let keys = signer.key_set(KID);
     let too_long = i64::try_from(issuer.max_stale.as_millis()).unwrap() + 60_000;
     match condition {
         Keys::Fresh => KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false },

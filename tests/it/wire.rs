@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::service::auth::v3 as auth;
 use envoy_types::pb::envoy::r#type::v3 as types;
 use envoy_types::pb::google::protobuf::{self, Any, BoolValue, Struct, Timestamp};
 use envoy_types::pb::google::rpc::Status;
-use portcullis::authz::request::Asker;
+use portcullis::authz::request::{Asker, Proof};
 use portcullis::gateway::envoy::{self, pb};
 use prost::Message as _;
 
@@ -349,10 +349,10 @@ async fn what_envoy_sent_is_decided_rightly() {
     let captures = captures();
     assert!(captures.keys().eq(expected.keys()), "{:?}", captures.keys());
     for (name, bytes) in captures {
-        let frame = envoy::check(&site.authorizer, Asker::Unix, Ok(bytes.into()), None).await;
+        let frame = envoy::check(&site.authorizer, Asker::Unix, Proof::default(), Ok(bytes.into()), None).await;
         let answer = match doors::read(&site, &frame) {
             Answer::Deny { status, reason, .. } => format!("{status} {}", reason.code()),
-            Answer::Allow { set, removed } => {
+            Answer::Allow { set, removed, .. } => {
                 let user = set.get("x-user-id").map_or("nobody", |user| user);
                 let told = [("x-user-roles", r#"["dev","ops"]"#), ("x-user-email", "alice@probe.test")];
                 for (header, value) in told {

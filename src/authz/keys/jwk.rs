@@ -48,7 +48,7 @@ faults! {
     KidDuplicate = "kid_duplicate";
     /// It is a symmetric key in a set that others can read.
     SymmetricPublished = "symmetric_published";
-    /// It is a symmetric key, with which no token is verified.
+    /// It is a symmetric key, and those stand in no set: `secret` says where one is.
     SymmetricUnsupported = "symmetric_unsupported";
     /// It holds private parts, so others may have it: replace it.
     PrivateParts = "private_parts";

@@ -127,7 +127,8 @@ impl Material {
         let serves = algorithms
             .iter()
             .map(|algorithm| {
-                let parsed = ParsedPublicKey::new(scheme(algorithm), &content).map_err(|_| fault)?;
+                let parsed = ParsedPublicKey::new(scheme(algorithm).ok_or(KeyFault::AlgorithmMismatch)?, &content)
+                    .map_err(|_| fault)?;
                 let verifier: Box<dyn Verify> = Box::new(PublicKey(parsed));
                 Ok((algorithm, verifier))
             })
@@ -144,8 +145,9 @@ impl Verify for PublicKey {
     }
 }
 
-fn scheme(algorithm: Algorithm) -> &'static dyn VerificationAlgorithm {
-    match algorithm {
+/// How a public key of this algorithm verifies; secrets are no public keys.
+fn scheme(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    Some(match algorithm {
         Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
         Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
         Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
@@ -156,7 +158,8 @@ fn scheme(algorithm: Algorithm) -> &'static dyn VerificationAlgorithm {
         Algorithm::Es384 => &signature::ECDSA_P384_SHA384_FIXED,
         Algorithm::Es512 => &signature::ECDSA_P521_SHA512_FIXED,
         Algorithm::EdDsa => &signature::ED25519,
-    }
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => return None,
+    })
 }
 
 fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyFault> {

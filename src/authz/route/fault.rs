@@ -31,9 +31,9 @@ pub enum PatternFault {
     /// A host with a port.
     #[error("a host is written without a port: every port matches")]
     Port,
-    /// `name:/path`.
-    #[error("named host sets (`api:/orders`) are not there yet; write the host itself, as in `api.example.com/orders`")]
-    NamedHostsNotYet,
+    /// `name:/path` of a set that is not there.
+    #[error("there is no such set of hosts; sets are named under `hosts:`, and a key has no scheme")]
+    UnknownHosts,
     /// Not a host name.
     #[error(
         "not a host name; its labels are letters, digits, `-` and `_`, at most 63 each and 253 in all, as in `api.example.com` (other scripts as `xn--…`)"

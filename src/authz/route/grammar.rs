@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::fault::{PatternError, PatternFault};
-use super::{Host, MAX_CAPTURES, MAX_SEGMENTS, Methods, Pattern, Segment, fold};
+use super::{Host, HostSets, MAX_CAPTURES, MAX_SEGMENTS, Methods, Pattern, Segment, fold};
 
 type Read<T> = Result<T, PatternError>;
 
@@ -42,7 +42,7 @@ impl<'t> Piece<'t> {
     }
 }
 
-pub(super) fn pattern(text: &str) -> Read<Pattern> {
+pub(super) fn pattern(text: &str, sets: &HostSets) -> Read<Pattern> {
     let whole = Piece { text, start: 0 };
     let Some(slash) = text.find('/') else {
         return whole.fault(PatternFault::NoPath);
@@ -55,7 +55,7 @@ pub(super) fn pattern(text: &str) -> Read<Pattern> {
             (Some(self::methods(methods)?), rest.split_at(1).1)
         }
     };
-    let host = if host.text.is_empty() { None } else { Some(self::host(host)?) };
+    let host = if host.text.is_empty() { None } else { Some(self::host(host, sets)?) };
     let pattern = Pattern { methods, host, segments: segments(path)? };
     let names: Vec<&str> = pattern.captures().collect();
     if names.len() > MAX_CAPTURES {
@@ -87,15 +87,20 @@ fn methods(piece: Piece<'_>) -> Read<Methods> {
     Ok(Methods::new(methods))
 }
 
-fn host(piece: Piece<'_>) -> Read<Host> {
+/// A host or a host pattern by itself.
+pub(super) fn single_host(text: &str) -> Read<Host> {
+    host(Piece { text, start: 0 }, &HostSets::default())
+}
+
+fn host(piece: Piece<'_>, sets: &HostSets) -> Read<Host> {
     let text = piece.text;
     if text.starts_with('[') {
         return address(piece);
     }
     if let Some(colon) = text.find(':') {
-        let (_, port) = piece.split_at(colon);
+        let (name, port) = piece.split_at(colon);
         return match port.text {
-            ":" => piece.fault(PatternFault::NamedHostsNotYet),
+            ":" => sets.host(name.text).map_or_else(|| piece.fault(PatternFault::UnknownHosts), Ok),
             _ if port.text.chars().skip(1).all(|c| c.is_ascii_digit()) => port.fault(PatternFault::Port),
             _ => piece.fault(PatternFault::BadHost),
         };
@@ -132,9 +137,9 @@ fn address(piece: Piece<'_>) -> Read<Host> {
     if port.text.starts_with(':') {
         return port.fault(PatternFault::Port);
     }
-    let inner = literal.text.trim_matches(['[', ']']);
-    match inner.parse::<Ipv6Addr>() {
-        Ok(address) if port.text.is_empty() => Ok(Host::Exact(format!("[{address}]").into())),
+    let inner = literal.text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::parse::<Ipv6Addr>);
+    match inner {
+        Some(Ok(address)) if port.text.is_empty() => Ok(Host::Exact(format!("[{address}]").into())),
         _ => piece.fault(PatternFault::BadAddress),
     }
 }
@@ -267,6 +272,7 @@ impl fmt::Display for Pattern {
             Some(Host::Exact(name)) => f.write_str(name)?,
             Some(Host::One { name, suffix }) => write!(f, "{{{name}}}.{suffix}")?,
             Some(Host::Many { suffix }) => write!(f, "*.{suffix}")?,
+            Some(Host::Set { name, .. }) => write!(f, "{name}:")?,
         }
         if self.segments.is_empty() {
             return f.write_str("/");
@@ -401,8 +407,8 @@ mod tests {
     fn hosts_are_names_addresses_or_one_leading_pattern_and_have_no_port() {
         assert_eq!(wrong("a.com:443/x"), (":443".into(), PatternFault::Port));
         assert_eq!(wrong("[::1]:80/x"), (":80".into(), PatternFault::Port));
-        assert_eq!(wrong("GET api:/x"), ("api:".into(), PatternFault::NamedHostsNotYet));
-        assert_eq!(wrong("https://a.com/x"), ("https:".into(), PatternFault::NamedHostsNotYet));
+        assert_eq!(wrong("GET api:/x"), ("api:".into(), PatternFault::UnknownHosts));
+        assert_eq!(wrong("https://a.com/x"), ("https:".into(), PatternFault::UnknownHosts));
         assert_eq!(wrong("a.com:b/x").1, PatternFault::BadHost);
         for host in ["a..com", "a.com.", ".com", "-a.com", "a-.com", "a@b.com", "b\u{fc}cher.de", "a,b"] {
             assert_eq!(wrong(&format!("{host}/x")).1, PatternFault::BadHost, "{host}");
@@ -414,7 +420,7 @@ mod tests {
             assert!(matches!(fault, PatternFault::BadHostPattern | PatternFault::BadAddress), "{host} {fault:?}");
         }
         assert_eq!(wrong("{1}.com/x").1, PatternFault::BadCapture);
-        for host in ["1.2.3", "256.1.1.1", "a.1", "[::1", "[x]", "[::1]a"] {
+        for host in ["1.2.3", "256.1.1.1", "a.1", "[::1", "[::1[]", "[[::1]", "[x]", "[::1]a"] {
             assert_eq!(wrong(&format!("{host}/x")).1, PatternFault::BadAddress, "{host}");
         }
     }

@@ -46,13 +46,13 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Site {
     strict: Node,
-    /// The same keys read loosely.
-    loose: Node,
+    /// The same keys read loosely, where that changes any key of the table.
+    loose: Option<Node>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: Map<Self>,
+    literals: Map<Box<Self>>,
     prefixes: Map<Leaf>,
     /// How long the prefixes are, longer ones first, each length once.
     lengths: Vec<usize>,
@@ -81,24 +81,34 @@ impl Table {
         let mut table = Self::default();
         let mut clashes = Vec::new();
         let mut seen: HashSet<Arc<Slots>> = HashSet::new();
+        let routes: Vec<(RouteId, Pattern)> = routes.into_iter().collect();
+        table.folds = routes.iter().any(|(_, pattern)| *fold::segments(&pattern.segments) != *pattern.segments);
         for (id, pattern) in routes {
             let slots = shared(&mut seen, Slots::of(&pattern));
-            let entry = Entry { methods: pattern.methods, id, slots };
-            let site = match pattern.host {
-                None => table.any.get_or_insert_default(),
-                Some(Host::Exact(name)) => table.exact.entry(name).or_default(),
-                Some(Host::One { suffix, .. }) => table.one.entry(suffix).or_default(),
-                Some(Host::Many { suffix }) => table.many.entry(suffix).or_default(),
-            };
-            let folded = fold::segments(&pattern.segments);
-            table.folds |= *folded != *pattern.segments;
-            let leaf = site.strict.leaf(&pattern.segments);
-            let meeting = leaf.0.iter().filter(|earlier| earlier.clashes(&entry));
-            clashes.extend(meeting.map(|earlier| Clash { first: earlier.id, second: id }));
-            leaf.0.push(entry.clone());
-            site.loose.leaf(&folded).0.push(entry);
+            let folded = table.folds.then(|| fold::segments(&pattern.segments));
+            for host in pattern.hosts() {
+                let entry = Entry { methods: pattern.methods.clone(), id, slots: Arc::clone(&slots) };
+                let site = table.site(host);
+                let leaf = site.strict.leaf(&pattern.segments);
+                let meeting = leaf.0.iter().filter(|earlier| earlier.clashes(&entry));
+                clashes.extend(meeting.map(|earlier| Clash { first: earlier.id, second: id }));
+                if let Some(folded) = &folded {
+                    site.loose.get_or_insert_default().leaf(folded).add(entry.clone());
+                }
+                leaf.add(entry);
+            }
         }
         if clashes.is_empty() { Ok(table) } else { Err(clashes) }
+    }
+
+    /// The site of one host or host pattern, made where there is none.
+    fn site(&mut self, host: Option<&Host>) -> &mut Site {
+        match host {
+            None | Some(Host::Set { .. }) => self.any.get_or_insert_default(),
+            Some(Host::Exact(name)) => self.exact.entry(name.clone()).or_default(),
+            Some(Host::One { suffix, .. }) => self.one.entry(suffix.clone()).or_default(),
+            Some(Host::Many { suffix }) => self.many.entry(suffix.clone()).or_default(),
+        }
     }
 
     /// What a request reaches: its host as [`Pattern`] writes hosts, its path decoded, with a leading slash and
@@ -119,17 +129,19 @@ impl Table {
     }
 
     /// Whether a path that reached this route, or none, reaches another one when it is read loosely: without regard
-    /// to case, without dots and spaces at the end of a segment, and cut at the first `?` or `#`.
+    /// to case (unless case counts), without dots and spaces at the end of a segment, and cut at the first `?` or `#`.
     #[must_use]
-    pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>) -> bool {
-        if method == "CONNECT" || !(self.folds || fold::may_change(path)) {
+    pub fn variant_of(&self, host: &str, method: &str, path: &str, found: Option<RouteId>, case_counts: bool) -> bool {
+        if method == "CONNECT" || !((self.folds && !case_counts) || fold::may_change(path)) {
             return false;
         }
-        fold::readings(path).any(|reading| {
+        fold::readings(path, !case_counts).any(|reading| {
             let folded = fold::path(path, reading);
             let Some(body) = body(&folded) else { return false };
-            let reached =
-                self.sites(host).find_map(|site| site.loose.search(Some(body), &|leaf| leaf.covering(method)));
+            let reached = self.sites(host).find_map(|site| {
+                let node = if case_counts { &site.strict } else { site.loose() };
+                node.search(Some(body), &|leaf| leaf.covering(method))
+            });
             match (found, reached) {
                 (None, None) => false,
                 (None, Some(_)) | (Some(_), None) => true,
@@ -157,6 +169,12 @@ fn shared(seen: &mut HashSet<Arc<Slots>>, slots: Slots) -> Arc<Slots> {
     let slots = Arc::new(slots);
     seen.insert(Arc::clone(&slots));
     slots
+}
+
+impl Site {
+    fn loose(&self) -> &Node {
+        self.loose.as_ref().unwrap_or(&self.strict)
+    }
 }
 
 impl Node {
@@ -198,6 +216,12 @@ impl Node {
 }
 
 impl Leaf {
+    /// A table has many leaves of one key: none of them keeps room for more.
+    fn add(&mut self, entry: Entry) {
+        self.0.reserve_exact(1);
+        self.0.push(entry);
+    }
+
     /// The key for this method: one that names it, one that names GET for HEAD, or one that names none.
     fn pick(&self, method: &str) -> Option<&Entry> {
         let naming = |method: &str| self.0.iter().find(|entry| entry.methods.as_ref().is_some_and(|m| m.has(method)));
@@ -257,7 +281,7 @@ mod tests {
             Found::Route(id, _) => Some(id),
             Found::NoRoute | Found::UnknownHost => None,
         };
-        table.variant_of("a.com", "GET", path, found)
+        table.variant_of("a.com", "GET", path, found, false)
     }
 
     #[test]
@@ -280,6 +304,17 @@ mod tests {
         assert_eq!(reach(&keys, "GET a.com/a/b/c"), "/a/**");
         assert_eq!(reach(&keys, "GET a.com/z/b/c"), "/{x}/{y}/c x=z y=b");
         assert_eq!(reach(&keys, "GET a.com/z/b/d"), "no route");
+    }
+
+    #[test]
+    fn where_case_counts_a_dot_at_the_end_is_still_a_variant() {
+        let table = table(&["/Admin/**", "/**"]);
+        let varies = |path| {
+            let Found::Route(id, _) = table.find("a.com", "GET", path) else { panic!("{path}") };
+            table.variant_of("a.com", "GET", path, Some(id), true)
+        };
+        assert!(!varies("/ADMIN/x") && !varies("/Admin/x"));
+        assert!(varies("/Admin./x") && varies("/Admin?/x"));
     }
 
     #[test]
@@ -418,9 +453,9 @@ mod tests {
     #[test]
     fn a_variant_is_one_of_the_same_host_and_method() {
         let table = table(&["/**", "b.com/admin", "POST /admin"]);
-        assert!(!table.variant_of("a.com", "GET", "/ADMIN", Some(RouteId(0))));
-        assert!(table.variant_of("b.com", "GET", "/ADMIN", Some(RouteId(0))));
-        assert!(table.variant_of("a.com", "POST", "/ADMIN", Some(RouteId(0))));
+        assert!(!table.variant_of("a.com", "GET", "/ADMIN", Some(RouteId(0)), false));
+        assert!(table.variant_of("b.com", "GET", "/ADMIN", Some(RouteId(0)), false));
+        assert!(table.variant_of("a.com", "POST", "/ADMIN", Some(RouteId(0)), false));
     }
 
     // From here on: a reference that scores every key, written over their text.
@@ -611,7 +646,7 @@ mod tests {
                     let reached = loosely(&keys, host, method, path);
                     expected.map_or(!reached.is_empty(), |at| !reached.contains(&at))
                 });
-                prop_assert_eq!(table.variant_of(host, method, path, found), varies, "{:?} {} {}{}", &keys, method, host, path);
+                prop_assert_eq!(table.variant_of(host, method, path, found, false), varies, "{:?} {} {}{}", &keys, method, host, path);
             }
         }
 

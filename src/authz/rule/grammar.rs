@@ -427,7 +427,7 @@ fn nearest(text: &str, words: &[&'static str]) -> Option<&'static str> {
 }
 
 /// Levenshtein's distance.
-fn distance(left: &str, right: &str) -> usize {
+pub(in crate::authz) fn distance(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
     for (line, a) in left.chars().take(32).enumerate() {
         let mut before = line.saturating_add(1);

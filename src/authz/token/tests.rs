@@ -84,7 +84,8 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 fn a_good_token_of_every_algorithm_is_verified() {
     for algorithm in Algorithm::ALL.iter().copied() {
         let key = SigningKey::shared(algorithm);
-        let keys = key_set(&[key.public_jwk(Some("k"))]);
+        let keys = key.key_set("k");
+        let rules = || TokenRules { algorithms: [algorithm].into_iter().collect(), ..rules() };
         let claims: Value = serde_json::from_str(&claims(&[("nbf", "1799999990")])).unwrap();
         let token = Unverified::read(key.token(Some("k"), &claims).as_bytes()).unwrap();
         assert_eq!((token.issuer(), token.kid(), token.algorithm()), (Some("https://idp.test"), Some("k"), algorithm));
@@ -157,16 +158,43 @@ fn a_public_key_used_as_a_mac_secret_forges_nothing() {
     ] {
         let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
         let mac = encode(aws_lc_rs::hmac::sign(&secret, message.as_bytes()));
-        let token = format!("{message}.{mac}");
-        assert_eq!(Unverified::read(token.as_bytes()).unwrap_err(), Reason::AlgorithmRefused);
+        let token = Unverified::read(format!("{message}.{mac}").as_bytes()).unwrap();
+        let keys = key_set(std::slice::from_ref(&jwk));
+        let refused = token.verify(&keys, &rules(), Timestamp::from_secs(NOW)).unwrap_err();
+        assert_eq!(refused, Refused::Deny(Reason::AlgorithmRefused));
+        // Were the issuer's rules wrong, there would still be no such key.
+        let token = Unverified::read(format!("{message}.{mac}").as_bytes()).unwrap();
+        let careless = TokenRules { algorithms: Algorithm::ALL.iter().copied().collect(), ..rules() };
+        let refused = token.verify(&keys, &careless, Timestamp::from_secs(NOW)).unwrap_err();
+        assert_eq!(refused, Refused::Deny(Reason::AlgorithmRefused));
         // The same under an algorithm that is known.
         let message = format!("{}.{}", encode(r#"{"alg":"RS256","kid":"k"}"#), encode(claims(&[])));
         let mac = encode(aws_lc_rs::hmac::sign(&secret, message.as_bytes()));
         let token = Unverified::read(format!("{message}.{mac}").as_bytes()).unwrap();
-        let refused =
-            token.verify(&key_set(std::slice::from_ref(&jwk)), &rules(), Timestamp::from_secs(NOW)).unwrap_err();
+        let refused = token.verify(&keys, &rules(), Timestamp::from_secs(NOW)).unwrap_err();
         assert_eq!(refused, Refused::Deny(Reason::SignatureInvalid));
     }
+}
+
+// J02, J03
+#[test]
+fn a_secret_verifies_only_the_algorithms_that_its_issuer_says() {
+    let key = SigningKey::shared(Algorithm::Hs256);
+    let rules = TokenRules { algorithms: [Algorithm::Hs256].into_iter().collect(), ..rules() };
+    let verify = |header: &str, keys: &KeySet| {
+        let token = Unverified::read(key.sign(header, &claims(&[])).as_bytes()).unwrap();
+        token.verify(keys, &rules, Timestamp::from_secs(NOW)).err()
+    };
+    let keys = key.key_set("k");
+    assert_eq!(verify(r#"{"alg":"HS256","kid":"k"}"#, &keys), None);
+    assert_eq!(verify(r#"{"alg":"HS256"}"#, &keys), None);
+    assert_eq!(verify(r#"{"alg":"HS256","kid":"other"}"#, &keys), Some(Refused::KeyUnknown));
+    for alg in ["HS384", "HS512", "ES256", "RS256", "EdDSA"] {
+        let header = format!(r#"{{"alg":"{alg}","kid":"k"}}"#);
+        assert_eq!(verify(&header, &keys), Some(Refused::Deny(Reason::AlgorithmRefused)), "{alg}");
+    }
+    let other = SigningKey::generate(Algorithm::Hs256).key_set("k");
+    assert_eq!(verify(r#"{"alg":"HS256","kid":"k"}"#, &other), Some(Refused::Deny(Reason::SignatureInvalid)));
 }
 
 // J03

@@ -83,6 +83,12 @@ pub(super) struct Told {
     pub removed: Vec<String>,
     /// How many more names are removed from every request.
     pub also_removed: usize,
+    /// Headers of the response to the caller.
+    pub responses: Vec<(String, String)>,
+    /// Parameters of the query that are set.
+    pub query: Vec<(String, String)>,
+    /// Parameters of the query that the upstream does not get, as they were spelt.
+    pub query_removed: Vec<String>,
     pub metadata: Vec<(String, Value)>,
 }
 

@@ -10,9 +10,12 @@ use super::miss::{nearest, told};
 use super::scene::Sight;
 use super::token::{Decoded, presented};
 use super::{near, token};
-use crate::authz::decision::{Datum, Decision, Grant, RuleRef, Verdict};
+use crate::authz::condition::{self, Condition, Part};
+use crate::authz::credential::query::without;
+use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
+use crate::authz::json::Json;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
@@ -73,7 +76,7 @@ pub(super) fn explain(
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));
-    let address = request.ok().and_then(|request| policy.gateways.client_address(request));
+    let address = request.ok().and_then(|request| policy.gateways.of(request)?.client_address(request));
     let telling =
         Telling { snapshot, policy, request: request.ok(), route, address, now, decision: &decision, watched };
     Ok(Explanation {
@@ -85,7 +88,7 @@ pub(super) fn explain(
             method: request.method.to_owned(),
             host: request.host.to_string(),
             path: request.path.to_string(),
-            query: request.query.map(str::to_owned),
+            query: request.query.map(|query| without(query, policy.carriers.queries()).into_owned()),
             address,
         }),
         gates: telling.gates(),
@@ -122,9 +125,11 @@ impl Telling<'_> {
             None => Reached::Passed,
             Some(_) if self.request.is_none() => Reached::Read,
             Some(Reason::HeadersFiltered) => Reached::Read,
-            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant) => Reached::Route,
+            Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant | Reason::PreflightRefused) => {
+                Reached::Route
+            }
             Some(_) if basis.rule.is_none() => Reached::Identity,
-            Some(Reason::HeaderValueRefused) => Reached::Headers,
+            Some(Reason::HeaderValueRefused | Reason::QueryAmbiguous | Reason::HeadersTooLarge) => Reached::Headers,
             Some(_) => Reached::Policy,
         }
     }
@@ -182,6 +187,10 @@ impl Telling<'_> {
     }
 
     fn identity(&self) -> (String, Vec<Detail>, Vec<Asking>) {
+        let cors = self.policy.cors.as_ref();
+        if cors.and_then(|_| self.request?.preflight()).is_some() {
+            return ("it is a preflight: no credential is read, and none passes".to_owned(), Vec::new(), Vec::new());
+        }
         if self.route.is_some_and(|route| matches!(route.rule, Rule::Public)) {
             return ("the route is public: no credential is read".to_owned(), Vec::new(), Vec::new());
         }
@@ -193,6 +202,10 @@ impl Telling<'_> {
             if !roles.is_empty() {
                 details.push(Detail::new("roles", roles.join(", ")));
             }
+            for grant in identity.grants() {
+                let ticket = grant.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
+                details.push(Detail::new("granted", format!("{} until {}{ticket}", grant.role, rfc3339(grant.until))));
+            }
             return (format!("{}, by {source}", identity.principal()), details, Vec::new());
         }
         let Some(reason) = self.decision.basis().reason.filter(|_| self.reached() == Reached::Identity) else {
@@ -203,7 +216,7 @@ impl Telling<'_> {
             );
         };
         details.extend(token.as_ref().map(|token| Detail::new("found", token.source.as_str())));
-        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted()));
+        let fault = token.as_ref().and_then(|token| token.fault(reason, &self.accepted(), self.route));
         details.extend(fault.map(|fault| Detail::new("fault", fault)));
         if reason == Reason::CredentialMissing {
             let sources = self.accepted().into_iter().flat_map(|issuer| issuer.policy().sources.iter());
@@ -225,6 +238,7 @@ impl Telling<'_> {
                 let route = self.policy.route(id)?;
                 return Some(("route", &route.key, route.rule.expr()?));
             }
+            RuleRef::RouteForbid(id) => ("forbid", &**self.policy.route(id)?.deny.as_ref()?),
             RuleRef::Guard(at) => ("guard", self.policy.guards.get(usize::try_from(at).ok()?)?),
             RuleRef::Forbid(at) => ("forbid", self.policy.forbids.get(usize::try_from(at).ok()?)?),
         };
@@ -259,6 +273,7 @@ impl Telling<'_> {
                 words: words.collect(),
             });
         }
+        rules.extend(self.condition().map(|(condition, parts)| self.asked(condition, &parts)));
         let says = match self.route.map(|route| &route.rule) {
             _ if self.reached() == Reached::Policy => String::new(),
             Some(Rule::Public) => "the route's rule is public".to_owned(),
@@ -266,6 +281,53 @@ impl Telling<'_> {
             Some(Rule::Where(_)) | None => "every rule holds".to_owned(),
         };
         (says, Vec::new(), rules)
+    }
+
+    /// The route's condition and its parts, where every rule before it passed.
+    fn condition(&self) -> Option<(&Condition, Vec<Part<'_>>)> {
+        let (route, request) = (self.route?, self.request?);
+        let condition = route.condition.as_deref()?;
+        let passed = |seen: &Seen| {
+            let rule = self.rule(seen.rule).map(|(_, _, rule)| rule.suppose(&|at, _| seen.words.truth(at)));
+            rule == Some(target(seen.rule))
+        };
+        if self.decision.basis().rule != Some(RuleRef::Route(route.id)) || !self.watched.0.iter().all(passed) {
+            return None;
+        }
+        let Found::Route(_, captures) = self.policy.table.find(&request.host, request.method, &request.path) else {
+            return None;
+        };
+        let who = Scene { caller: &self.decision.basis().caller, captures: &captures, address: self.address };
+        Some((condition, condition.tell(&condition::Scene { request, who, now: self.now })))
+    }
+
+    fn asked(&self, condition: &Condition, parts: &[Part<'_>]) -> Asking {
+        let passed = !matches!(
+            self.decision.basis().reason,
+            Some(Reason::ConditionUnmet | Reason::ConditionFailed | Reason::CredentialMissing)
+        );
+        let answers = parts.iter().map(|part| Answer {
+            word: one_line(part.text),
+            answer: match part.told {
+                Ok(true) => "hit",
+                Ok(false) => "missed",
+                Err(_) => "unknown",
+            },
+            compared: compared(part),
+        });
+        let unmet = parts.iter().any(|part| part.told == Ok(false));
+        Asking {
+            kind: "condition",
+            name: self.route.map(|route| route.key.to_string()).unwrap_or_default(),
+            rule: one_line(condition.text()),
+            holds: match passed {
+                true => "true",
+                false if unmet => "false",
+                false => "unknown",
+            },
+            passed,
+            words: answers.collect(),
+        }
     }
 
     fn verdict(&self) -> Told {
@@ -290,10 +352,13 @@ impl Telling<'_> {
         Told {
             allowed: true,
             status: 200,
-            set: grant.set().iter().map(|(name, value)| (text(name), text(value))).collect(),
-            replaced: grant.set().iter().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
+            set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
+            replaced: grant.set().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
             removed: removed.into_iter().map(|name| text(name)).collect(),
             also_removed: rest.len(),
+            responses: grant.responses().map(|(name, value)| (text(name), text(value))).collect(),
+            query: grant.query().map(|(name, value)| (text(name), text(value))).collect(),
+            query_removed: grant.query_removed().map(|name| text(name)).collect(),
             metadata: grant.metadata().iter().map(|(name, datum)| (text(name), written(datum))).collect(),
             ..Told::default()
         }
@@ -302,6 +367,10 @@ impl Telling<'_> {
     /// What would have passed the gate that did not.
     fn nearest(&self) -> Vec<String> {
         match self.reached() {
+            Reached::Policy if let Some((_, parts)) = self.condition() => {
+                let near: Vec<String> = parts.iter().filter(|part| part.told != Ok(true)).map(near_part).collect();
+                vec![near.join(", and ")]
+            }
             Reached::Policy => match self.watched.0.last() {
                 Some(seen) => self.nearest_of(seen),
                 None => Vec::new(),
@@ -319,7 +388,7 @@ impl Telling<'_> {
         match seen.rule {
             RuleRef::Route(_) => near.collect(),
             RuleRef::Guard(_) => near.map(|near| format!("this guard {near}")).collect(),
-            RuleRef::Forbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
+            RuleRef::Forbid(_) | RuleRef::RouteForbid(_) => near.map(|near| format!("this forbid {near}")).collect(),
         }
     }
 
@@ -352,18 +421,40 @@ impl Telling<'_> {
     }
 }
 
+/// What a part of a condition read, and why it could not be told.
+fn compared(part: &Part<'_>) -> String {
+    let mut compared: Vec<String> = part.read.iter().map(|(what, is)| format!("{what}: {is}")).collect();
+    if let Err(failure) = &part.told {
+        let why = failure.to_string();
+        compared.retain(|read| !read.ends_with(&why));
+        compared.insert(0, why);
+    }
+    compared.join(", ")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn near_part(part: &Part<'_>) -> String {
+    format!("if `{}` were true; {}", one_line(part.text), compared(part))
+}
+
 /// What a rule must come to.
 fn target(rule: RuleRef) -> Truth {
     match rule {
-        RuleRef::Forbid(_) => Truth::False,
+        RuleRef::Forbid(_) | RuleRef::RouteForbid(_) => Truth::False,
         RuleRef::Guard(_) | RuleRef::Route(_) => Truth::True,
     }
 }
 
-fn written(datum: &Datum) -> Value {
-    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+fn written(datum: &Json) -> Value {
     match datum {
-        Datum::Text(value) => text(value),
-        Datum::List(members) => members.iter().map(|member| text(member)).collect(),
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => Value::from(number.clone()),
+        Json::Text(text) => Value::from(&**text),
+        Json::List(items) => items.iter().map(written).collect(),
+        Json::Object(object) => object.iter().map(|(name, value)| (name.to_owned(), written(value))).collect(),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::explanation::Detail;
 use crate::authz::policy::Policy;
 use crate::authz::request::Request;
-use crate::authz::route::{Found, Pattern};
+use crate::authz::route::Found;
 
 /// How many near routes are told.
 const MOST: usize = 3;
@@ -22,7 +22,7 @@ pub(super) fn routes(policy: &Policy, request: &Request<'_>) -> Vec<Detail> {
 
 /// The keys that the same host and path reach by another method.
 fn other_methods(policy: &Policy, request: &Request<'_>) -> Vec<String> {
-    let patterns = policy.routes.iter().filter_map(|route| Pattern::parse(&route.key).ok());
+    let patterns = policy.routes.iter().filter_map(|route| policy.pattern(&route.key));
     let methods: BTreeSet<String> =
         patterns.flat_map(|pattern| pattern.methods().map(str::to_owned).collect::<Vec<_>>()).collect();
     let reached: BTreeSet<_> = methods

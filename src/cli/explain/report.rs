@@ -101,6 +101,15 @@ impl Page {
                 let more = format!("  removes   {} more names, none of which the caller sent", told.also_removed);
                 self.line(Ink::Faint, &more);
             }
+            for (name, value) in &told.query {
+                self.line(Ink::None, &format!("  query     {name}={value}"));
+            }
+            for name in &told.query_removed {
+                self.line(Ink::None, &format!("  query     without {name}, which the caller sent"));
+            }
+            for (name, value) in &told.responses {
+                self.line(Ink::None, &format!("  answers   {name}: {value}"));
+            }
             for (name, value) in &told.metadata {
                 self.line(Ink::None, &format!("  metadata  {name}: {}", plain(value)));
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::authz::identity::{Caller, ClaimPath, Identity, Listed, Reading, Truth};
+use crate::authz::identity::{Caller, ClaimPath, Identity, Listed, Reading, Standing, Truth};
 use crate::authz::issuer::IssuerPolicy;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::rule::{Test, Word};
@@ -42,6 +42,9 @@ impl<'a> Sight<'a> {
                 None => "the address is not known: no gateway that is believed tells it (try --from)".to_owned(),
             };
         }
+        if let Word::Service(_) = word {
+            return self.workload();
+        }
         let Some(identity) = self.identity() else { return "nobody is signed in".to_owned() };
         match word {
             Word::SignedIn => format!("it is {}", identity.principal()),
@@ -57,10 +60,20 @@ impl<'a> Sight<'a> {
             Word::Owner(name) => {
                 format!("sub is {}, {{{name}}} is {}", identity.principal().subject, quoted(self.capture(name)))
             }
-            Word::Network(_) => String::new(),
-            Word::Service(_) => "no workload is known".to_owned(),
+            Word::Network(_) | Word::Service(_) => String::new(),
             Word::Key(_) => "no API key is known".to_owned(),
             Word::Actor(_) => "nobody can tell yet who acts for another".to_owned(),
+        }
+    }
+
+    fn workload(&self) -> String {
+        match (&self.caller.workload, self.caller.standing) {
+            (Some(workload), _) => {
+                let service = workload.service().map(|service| &**service).unwrap_or_default();
+                format!("the caller's certificate is that of {service}: {}", workload.principal().subject)
+            }
+            (None, Standing::Untold) => "no gateway that is believed names the caller's certificate".to_owned(),
+            (None, Standing::Acts | Standing::Carries) => "the caller's certificate is that of no service".to_owned(),
         }
     }
 

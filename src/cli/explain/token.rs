@@ -11,6 +11,7 @@ use super::explanation::Detail;
 use super::moment::span;
 use crate::authz::credential::{self, Source};
 use crate::authz::issuer::{Issuer, IssuerPolicy};
+use crate::authz::policy::Route;
 use crate::authz::reason::Reason;
 use crate::authz::request::Request;
 use crate::authz::time::Timestamp;
@@ -34,8 +35,10 @@ pub(super) fn presented<'s>(request: &Request<'_>, sources: impl Iterator<Item =
         Source::Bearer => "a bearer token".to_owned(),
         Source::Header(name) => format!("a token in the header {name}"),
         Source::Cookie(name) => format!("a token in the cookie {name}"),
+        Source::Query(name) => format!("a token in the query parameter {name}"),
+        Source::Subprotocol(start) => format!("a token in the subprotocol {start}…"),
     };
-    Some(Decoded { source, ..Decoded::of(presented.token) })
+    Some(Decoded { source, ..Decoded::of(&presented.token) })
 }
 
 impl Decoded {
@@ -97,7 +100,7 @@ impl Decoded {
     }
 
     /// The very point that a check found fault with, and what the policy has there.
-    pub fn fault(&self, reason: Reason, accepted: &[&Arc<Issuer>]) -> Option<String> {
+    pub fn fault(&self, reason: Reason, accepted: &[&Arc<Issuer>], route: Option<&Route>) -> Option<String> {
         let shown = |value: Option<&Value>| value.map_or("missing".to_owned(), plain);
         let iss = self.claim("iss").and_then(Value::as_str);
         let issuer = accepted.iter().find(|issuer| Some(&*issuer.policy().tokens.issuer) == iss);
@@ -110,12 +113,14 @@ impl Decoded {
             }
             Reason::AudienceRefused => {
                 let audience = &policy?.tokens.audience;
+                let own = route.map(|route| route.audience.join(" or ")).filter(|own| !own.is_empty());
+                let own = own.map(|own| format!(", and for this route {own}")).unwrap_or_default();
                 let path = audience.claim.to_string();
                 let is = self.claims.as_ref().and_then(|(claims, _)| {
                     let whole = claims.get(&path);
                     whole.or_else(|| path.split('.').try_fold(claims, |value, part| value.get(part)))
                 });
-                format!("the token's {path} is {}; it must be {}", shown(is), audience.any_of.join(" or "))
+                format!("the token's {path} is {}; it must be {}{own}", shown(is), audience.any_of.join(" or "))
             }
             Reason::AlgorithmRefused => {
                 let algorithms = policy.map(|policy| policy.tokens.algorithms.iter().map(|alg| alg.name()));
@@ -174,5 +179,7 @@ pub(super) fn looked_for(source: &Source) -> String {
         Source::Bearer => "authorization: Bearer".to_owned(),
         Source::Header(name) => format!("the header {name}"),
         Source::Cookie(name) => format!("the cookie {name}"),
+        Source::Query(name) => format!("the query parameter {name}"),
+        Source::Subprotocol(start) => format!("the subprotocol {start}… of an upgrade"),
     }
 }

@@ -60,7 +60,10 @@ fn opened(policy: &Policy, told: &Told) -> Opened {
         this_policy: policy.id.to_string(),
         route: route.map(|id| route_of(id).map_or_else(|| place(id.0, "route"), |route| route.key.to_string())),
         rule: rule.map(|rule| match rule {
-            RuleRef::Route(id) => route_of(id).map_or_else(|| place(id.0, "route"), |route| route.rule.to_string()),
+            RuleRef::Route(id) => route_of(id).map_or_else(|| place(id.0, "route"), |route| route.text.to_string()),
+            RuleRef::RouteForbid(id) => route_of(id)
+                .and_then(|route| route.deny.as_ref())
+                .map_or_else(|| place(id.0, "route"), |deny| format!("forbid {}: {}", deny.name, deny.rule)),
             RuleRef::Guard(at) => named(&policy.guards, at, "guard").unwrap_or_else(|| place(at, "guard")),
             RuleRef::Forbid(at) => named(&policy.forbids, at, "forbid").unwrap_or_else(|| place(at, "forbid")),
         }),
@@ -68,7 +71,8 @@ fn opened(policy: &Policy, told: &Told) -> Opened {
         status: reason.map_or(200, |reason| reason.status()),
         reason: reason.map(|reason| reason.code()),
         meaning: reason.map(|reason| reason.meaning()),
-        may_redirect: policy.sign_in.is_some() && reason.is_some_and(|reason| reason.status() == 401),
+        may_redirect: policy.sign_in(route.and_then(route_of)).is_some()
+            && reason.is_some_and(|reason| reason.status() == 401),
     }
 }
 

@@ -9,7 +9,7 @@ fn decides(policy: &str, rows: &str) -> Imported {
     let imported = imported("mesh.yaml", policy, &Workload::default()).unwrap_or_else(|why| panic!("{why}\n{policy}"));
     let text = format!("{}public_url: https://shop.test\ntests:\n{rows}", imported.text);
     let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
-    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(&text, false)));
+    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(false)));
     let report = report(&compiled);
     assert!(report.failed == 0 && !compiled.tests.is_empty(), "{}\n{text}", report.text);
     imported

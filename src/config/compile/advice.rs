@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::config::error::Problem;
-use crate::config::file::Source;
+use crate::config::file::{self, Source};
 
 impl Compiler<'_> {
     /// Warns of what is never used. Says nothing where parts of the file could not be read: they may use it.
@@ -10,6 +10,7 @@ impl Compiler<'_> {
         if self.problems.has_errors() {
             return;
         }
+        self.unused_hosts();
         for (at, (name, _)) in self.file.issuers.iter().enumerate() {
             if !self.accepted.contains(&at) {
                 let message = format!("no route accepts the issuer `{}`", name.value);
@@ -17,9 +18,7 @@ impl Compiler<'_> {
                 self.report(Problem::warning("issuer_unused", name.span, message).cure(cure));
             }
         }
-        let sources = self.file.headers.iter().map(|header| &header.source);
-        let mut sources = sources.chain(self.file.metadata.iter().map(|datum| &datum.source));
-        if sources.any(|source| source.value == Source::Roles) {
+        if self.reads_roles || self.tells_roles() {
             return;
         }
         for (name, _) in &self.file.roles {
@@ -28,5 +27,12 @@ impl Compiler<'_> {
                 self.report(Problem::warning("role_unused", name.span, message));
             }
         }
+    }
+
+    /// Whether some header or datum tells all roles.
+    pub(super) fn tells_roles(&self) -> bool {
+        let own = self.file.routes.iter().filter_map(|route| route.tells.as_deref());
+        let mut tells = std::iter::once(&self.file.tells).chain(own).flat_map(file::Tells::all);
+        tells.any(|tell| tell.source.value == Source::Roles)
     }
 }

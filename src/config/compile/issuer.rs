@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::rule::Stand;
 use super::{Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
 use crate::authz::credential::Source;
+use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
@@ -17,6 +20,7 @@ use crate::authz::rule::Expr;
 use crate::authz::token::{Audience, TokenRules, TokenTypes};
 use crate::config::error::{Problem, Span, Spanned};
 use crate::config::file;
+use crate::config::reference::STUB_SECRET;
 
 /// How many bytes of verified tokens are remembered where the file does not say.
 const MEMORY: u64 = 192 << 20;
@@ -35,13 +39,18 @@ pub(super) enum Keys {
     Fed { from: KeySource, allow_http: bool, refresh: Duration },
 }
 
+/// Where credentials of these issuers may stand.
+pub(super) fn carriers(made: &[Made]) -> Carriers {
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
+}
+
 impl Compiler<'_> {
     /// All issuers; `None` where one cannot be made.
-    pub(super) fn made_issuers(&mut self, derived: &[(Arc<str>, Expr)]) -> Option<Vec<Made>> {
+    pub(super) fn made_issuers(&mut self, derived: &[(Arc<str>, Expr)], contracts: usize) -> Option<Vec<Made>> {
         self.prefixes();
         let issuers = self.file.issuers.iter().enumerate();
         let made: Vec<Option<Made>> =
-            issuers.map(|(at, (name, issuer))| self.made(at, name, issuer, derived)).collect();
+            issuers.map(|(at, (name, issuer))| self.made((at, contracts), name, issuer, derived)).collect();
         made.into_iter().collect()
     }
 
@@ -72,7 +81,7 @@ impl Compiler<'_> {
 
     fn made(
         &mut self,
-        at: usize,
+        (at, contracts): (usize, usize),
         name: &Spanned<Box<str>>,
         issuer: &file::Issuer,
         derived: &[(Arc<str>, Expr)],
@@ -126,9 +135,12 @@ impl Compiler<'_> {
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
             memory: self.memory(),
+            contracts: 0,
             digest: [0; 32],
         };
         policy.digest = hash(&policy, &keys);
+        // Not a part of what it is told by: a header more changes no identity.
+        policy.contracts = contracts;
         Some(Made { policy: Arc::new(policy), keys })
     }
 
@@ -177,7 +189,10 @@ impl Compiler<'_> {
 
     fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms) -> Option<Keys> {
         let fed = |from| Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh };
-        let file::Keys { url, jwks, pem } = &issuer.keys;
+        let file::Keys { url, jwks, pem, secrets } = &issuer.keys;
+        if !secrets.is_empty() {
+            return self.secrets(secrets, algorithms);
+        }
         if let (Some(jwks), Some(pem)) = (jwks, pem) {
             let message = "an issuer has its keys in one place: `jwks` or `pem`";
             self.report(Problem::error("keys_twice", pem.span, message).related(jwks.span, "the other"));
@@ -214,6 +229,63 @@ impl Compiler<'_> {
                 None
             }
         }
+    }
+
+    /// Shared secrets. They are no part of what the policy is named by: a name that is in every line of the audit trail
+    /// tells nothing of a secret.
+    fn secrets(&mut self, secrets: &[file::Secret], algorithms: Algorithms) -> Option<Keys> {
+        let found: Vec<Option<Vec<u8>>> = secrets.iter().map(|secret| self.secret(secret)).collect();
+        let found: Vec<Vec<u8>> = found.into_iter().collect::<Option<_>>()?;
+        let named = secrets.iter().map(|secret| secret.kid.as_ref().map(|kid| kid.value.clone()));
+        let pairs: Vec<(Option<Box<str>>, &[u8])> = named.zip(found.iter().map(|secret| &**secret)).collect();
+        match KeySet::from_secrets(&pairs, algorithms) {
+            Ok(keys) => Some(fixed(keys)),
+            Err((at, fault)) => {
+                let span = secrets.get(at).map(|secret| secret.place.span).unwrap_or_default();
+                self.report(super::rule::worded("weak_secret", span, &fault.to_string()));
+                None
+            }
+        }
+    }
+
+    fn secret(&mut self, secret: &file::Secret) -> Option<Vec<u8>> {
+        let span = secret.place.span;
+        if self.problems.fillings().is_stub(span) {
+            return Some(STUB_SECRET.to_vec());
+        }
+        let read = match &secret.place.value {
+            file::SecretPlace::File(path) => {
+                self.read.push(path.clone());
+                (self.around.file)(path.to_str().unwrap_or_default()).ok()
+            }
+            file::SecretPlace::Env(name) => (self.around.variable)(name).map(String::into_bytes),
+            file::SecretPlace::Given(secret) => Some(secret.0.clone()),
+        };
+        if read.is_none() && self.around.stubs {
+            self.stubs.push(secret.place.value.to_string().into());
+            return Some(STUB_SECRET.to_vec());
+        }
+        let Some(read) = read else {
+            let message = "the secret of this issuer is not there: no token of it could be verified";
+            let cure = match &secret.place.value {
+                file::SecretPlace::File(_) => {
+                    "a file that can be read; its path is relative to the folder of this file"
+                }
+                file::SecretPlace::Env(_) | file::SecretPlace::Given(_) => {
+                    "set the variable where portcullis is started"
+                }
+            };
+            self.report(Problem::error("secret_missing", span, message).cure(cure));
+            return None;
+        };
+        let decoded = decoded(&read, secret.encoding);
+        if decoded.is_none() {
+            let message = "the secret of this issuer is not written as its `encoding` says";
+            self.report(
+                Problem::error("secret_malformed", span, message).cure("`raw`, if its characters are the secret"),
+            );
+        }
+        decoded
     }
 
     fn jwks(&mut self, path: &Spanned<PathBuf>) -> Option<Keys> {
@@ -255,7 +327,28 @@ fn hash(policy: &IssuerPolicy, keys: &Keys) -> [u8; 32] {
     digest(&SHA256, text.as_bytes()).as_ref().first_chunk().copied().unwrap_or_default()
 }
 
+/// A secret's bytes. What ends a line of text, or stands around it, is no part of it.
+fn decoded(read: &[u8], encoding: file::Encoding) -> Option<Vec<u8>> {
+    let text = if read.is_ascii() { read.trim_ascii() } else { read };
+    match encoding {
+        file::Encoding::Raw => Some(text.to_vec()),
+        file::Encoding::Base64 => STANDARD.decode(text).ok(),
+        file::Encoding::Base64Url => URL_SAFE_NO_PAD.decode(text).ok(),
+        file::Encoding::Hex => {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let pairs = text.chunks(2).map(|pair| match pair {
+                [high, low] => Some(digit(high)? << 4 | digit(low)?),
+                _ => None,
+            });
+            pairs.collect()
+        }
+    }
+}
+
 fn algorithms(issuer: &file::Issuer) -> Algorithms {
+    if issuer.algorithms.is_empty() && !issuer.keys.secrets.is_empty() {
+        return [Algorithm::Hs256].into_iter().collect();
+    }
     if issuer.algorithms.is_empty() {
         return Algorithms::default();
     }
@@ -270,11 +363,13 @@ fn types(issuer: &file::Issuer) -> TokenTypes {
     TokenTypes { accepted: issuer.types.iter().map(|typ| typ.value.clone()).collect(), absent: false, id_tokens }
 }
 
-fn source(credential: &file::Credential) -> Source {
+pub(super) fn source(credential: &file::Credential) -> Source {
     match credential {
         file::Credential::Bearer => Source::Bearer,
         file::Credential::Header(name) => Source::Header(name.clone()),
         file::Credential::Cookie(name) => Source::Cookie(name.clone()),
+        file::Credential::Query(name) => Source::Query(name.clone()),
+        file::Credential::Subprotocol(start) => Source::Subprotocol(start.clone()),
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Compiler;
-use super::rule::{Stand, worded};
+use super::browser::sharing;
+use super::rule::Stand;
+use crate::authz::header::Contract;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
@@ -40,12 +42,14 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
+        let mounts = self.mounts();
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
                 self.clashes(&mut shapes, route, pattern);
                 self.trailing_slash(&route.key);
             }
+            self.keeps_to(route, pattern.as_ref(), &mounts);
             let is_public = matches!(&route.rule, file::Rule::Text(text) if text.value.trim() == "public");
             let accepted = if is_public { Vec::new() } else { self.accepted_by(route) };
             if let Some(first) = route.issuers.iter().flatten().next().filter(|_| is_public) {
@@ -55,7 +59,14 @@ impl Compiler<'_> {
                         .cure("`anyone` reads one where it is there"),
                 );
             }
-            if accepted.is_empty() && !is_public && route.issuers.is_none() {
+            if let Some(first) = route.audience.first().filter(|_| is_public) {
+                let message = "no token is read on a public route, whomever it is for";
+                self.report(
+                    Problem::warning("audience_unread", first.span, message)
+                        .cure("`anyone` reads one where it is there"),
+                );
+            }
+            if accepted.is_empty() && !is_public && route.issuers.is_none() && self.file.services.is_empty() {
                 nobody.push(route.rule.span());
             }
             self.accepted.extend(&accepted);
@@ -65,25 +76,15 @@ impl Compiler<'_> {
         lines
     }
 
-    fn pattern(&mut self, key: &Spanned<Box<str>>) -> Option<Pattern> {
-        match Pattern::parse(&key.value) {
-            Ok(pattern) => Some(pattern),
-            Err(error) => {
-                let span = self.within(key, &error.at);
-                self.report(worded("bad_pattern", span, &error.to_string()));
-                None
-            }
-        }
-    }
-
     fn clashes(&mut self, shapes: &mut HashMap<(String, String), Span>, route: &file::Route, pattern: &Pattern) {
-        let shape = pattern.shape_key();
         let methods: Vec<&str> = pattern.methods().collect();
         let methods = if methods.is_empty() { vec![""] } else { methods };
         let mut first = None;
-        for method in methods {
-            let earlier = *shapes.entry((shape.clone(), method.to_owned())).or_insert(route.key.span);
-            first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+        for shape in pattern.shape_keys() {
+            for method in &methods {
+                let earlier = *shapes.entry((shape.clone(), (*method).to_owned())).or_insert(route.key.span);
+                first = first.or(Some(earlier).filter(|earlier| *earlier != route.key.span));
+            }
         }
         if let Some(first) = first {
             let message = "another route has the same key but for the names of its captures, and the same method";
@@ -126,7 +127,7 @@ impl Compiler<'_> {
     }
 
     /// The routes with their rules; `None` where one cannot be read.
-    pub(super) fn routes(&mut self, lines: &[Line]) -> Option<Vec<(Pattern, Route)>> {
+    pub(super) fn routes(&mut self, lines: &[Line], contracts: &[Arc<Contract>]) -> Option<Vec<(Pattern, Route)>> {
         let mut routes = Some(Vec::with_capacity(lines.len()));
         for ((route, line), at) in self.file.routes.iter().zip(lines).zip(0_u32..) {
             if self.problems.is_full() {
@@ -148,13 +149,45 @@ impl Compiler<'_> {
                 _ if line.pattern.is_none() => None,
                 rule => self.expr(rule, &stand).map(Rule::Where),
             };
-            let made = line.pattern.as_ref().zip(rule).map(|(pattern, rule)| {
+            let from = self.read_from(route, line);
+            let condition = match &route.when {
+                Some(when) => self.condition(when, line).map(Some),
+                None => Some(None),
+            };
+            let own = Stand { what: "the forbid of a route", permits: false, ..stand };
+            let deny =
+                route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
+            let made =
+                line.pattern.as_ref().zip(rule.zip(condition)).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
+            let contract = contracts.get(routes.as_ref().map_or(0, Vec::len)).cloned();
+            let made = made.zip(contract).map(|(((pattern, (rule, condition)), deny), contract)| {
                 let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
-                let key = Arc::from(pattern.to_string());
-                (
-                    pattern.clone(),
-                    Route { id: RouteId(at), key, text: rule.to_string().into(), rule, issuers: issuers.collect() },
-                )
+                let key: Arc<str> = Arc::from(pattern.to_string());
+                let named = |rule: Expr| {
+                    let text = format!("deny {key}: {rule}").into();
+                    Box::new(Named { name: Arc::clone(&key), rule, text })
+                };
+                let text = match &condition {
+                    Some(condition) => format!("{rule} when {}", condition.text()).into(),
+                    None => rule.to_string().into(),
+                };
+                let browser = &route.browser;
+                let made = Route {
+                    contract,
+                    id: RouteId(at),
+                    deny: deny.map(named),
+                    audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
+                    key,
+                    text,
+                    rule,
+                    condition,
+                    issuers: issuers.collect(),
+                    from,
+                    strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
+                    cors: browser.cors.as_ref().map(sharing),
+                    sign_in: self.elsewhere(route),
+                };
+                (pattern.clone(), made)
             });
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
@@ -162,6 +195,17 @@ impl Compiler<'_> {
             });
         }
         routes
+    }
+
+    /// A route's own forbid. On a public route nobody is known, so that only words on the request tell anything there.
+    fn own_forbid(&mut self, deny: &file::Rule, line: &Line, stand: &Stand<'_>) -> Option<Expr> {
+        let made = self.expr(deny, stand)?;
+        if line.is_public && !made.without_identity() {
+            let message = "this route is public, and what it denies needs to know who calls";
+            let problem = Problem::error("public_under_guard", deny.span(), message).related(line.key, "the route");
+            self.report(problem.cure("`anyone` reads a token where one is there"));
+        }
+        Some(made)
     }
 
     /// The guards, in the file's order.

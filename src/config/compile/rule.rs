@@ -63,7 +63,7 @@ impl Compiler<'_> {
             return None;
         }
         let expr = match Expr::parse(&text.value) {
-            Ok(expr) => expr,
+            Ok(expr) => expr.rename_roles(&|name| self.full_role(text.span.file, name)),
             Err(error) => {
                 let span = self.within(text, &error.at);
                 self.report(worded("bad_rule", span, &error.to_string()));
@@ -125,9 +125,10 @@ impl Compiler<'_> {
             }
             Word::Issuer(name) => self.issuer_word(name, span, stand),
             Word::Network(_) => self.network(word, span, stand),
-            Word::Service(_) | Word::Key(_) | Word::Actor(_) => {
+            Word::Service(name) => self.service_word(name, span, stand),
+            Word::Key(_) | Word::Actor(_) => {
                 let message = format!("`{word}` is not there yet in this version");
-                let cure = "what is there: signed-in, role: group: scope: claim: owner: issuer: network:";
+                let cure = "what is there: signed-in, role: group: scope: claim: owner: issuer: network: service:";
                 self.report(Problem::error("not_there_yet", span, message).cure(cure));
             }
         }

@@ -1,107 +1,16 @@
-//! Headers, gateways, paths and settings: what is told to whom, who may ask, and where.
-
-use std::sync::Arc;
-
-use bytes::Bytes;
+//! Headers, paths and settings: what is told to whom, what may stand in a path, and where portcullis listens.
 
 use super::Secret;
-use super::route::Line;
 use super::{Compiler, Settings};
-use crate::authz::gateways::{By, ClientAddress, Gateway};
-use crate::authz::header::{Contract, Format, Managed, Source};
-use crate::authz::identity::ClaimPath;
 use crate::authz::request::Relaxed;
-use crate::config::error::{Problem, Spanned};
+use crate::config::error::Problem;
 use crate::config::file;
+use crate::config::reference::STUB_SECRET;
 
 /// The shortest key of decision ids, in bytes.
 const MIN_KEY: usize = 16;
 
 impl Compiler<'_> {
-    /// The header contract; `None` where a claim's path cannot be read.
-    pub(super) fn contract(&mut self, lines: &[Line]) -> Option<Contract> {
-        let shared = lines.iter().find(|line| self.unprefixed(&line.accepted).len() > 1);
-        let headers: Vec<Option<Managed>> = self
-            .file
-            .headers
-            .iter()
-            .map(|header| {
-                let name = Bytes::from(header.name.value.to_ascii_lowercase());
-                let source = self.source(&header.source, shared)?;
-                Some(Managed { name, source, format: header.format.map_or(Format::Json, |f| format(f.value)) })
-            })
-            .collect();
-        let metadata: Vec<Option<(Bytes, Source)>> = self
-            .file
-            .metadata
-            .iter()
-            .map(|datum| Some((Bytes::from(datum.key.value.to_string()), self.source(&datum.source, shared)?)))
-            .collect();
-        let kept: Vec<String> = self.file.headers_kept.iter().map(|name| name.value.to_string()).collect();
-        Some(Contract::new(
-            headers.into_iter().collect::<Option<_>>()?,
-            metadata.into_iter().collect::<Option<_>>()?,
-            &kept,
-        ))
-    }
-
-    fn source(&mut self, source: &Spanned<file::Source>, shared: Option<&Line>) -> Option<Source> {
-        let is_subject = match &source.value {
-            file::Source::Subject => true,
-            file::Source::Claim(path) => &**path == "sub",
-            _ => false,
-        };
-        if let Some(line) = shared.filter(|_| is_subject) {
-            let names = self.names(&self.unprefixed(&line.accepted));
-            let message = format!("{names} may each have a subject of this name, and `sub` tells no two");
-            let problem = Problem::error("subject_ambiguous", source.span, message).related(line.key, "accepts them");
-            self.report(problem.cure("`principal`; or give all but one of them a `subject_prefix`"));
-        }
-        Some(match &source.value {
-            file::Source::Subject => Source::Subject,
-            file::Source::Principal => Source::Principal,
-            file::Source::Issuer => Source::Issuer,
-            file::Source::Roles => Source::Roles,
-            file::Source::Groups => Source::Groups,
-            file::Source::Scopes => Source::Scopes,
-            file::Source::Claim(path) => match ClaimPath::parse(path) {
-                Some(path) => Source::Claim(path),
-                None => {
-                    self.bad_path(source.span);
-                    return None;
-                }
-            },
-        })
-    }
-
-    /// Who may ask.
-    pub(super) fn gateways(&mut self) -> Vec<Gateway> {
-        let mut gateways = Vec::with_capacity(self.file.gateways.len());
-        for (name, gateway) in &self.file.gateways {
-            if let Some(address) = gateway.client_address.filter(|_| !gateway.believes_address) {
-                let message = format!("`client_address` is not read: `{}` is not believed about it", name.value);
-                let problem = Problem::warning("address_unread", address.span, message);
-                self.report(problem.cure("believes: [client_address]"));
-            }
-            let from = gateway.client_address.map_or(file::ClientAddress::Connection, |address| address.value);
-            gateways.push(Gateway {
-                name: Arc::from(&*name.value),
-                by: gateway.by.iter().map(|peer| by(&peer.value)).collect(),
-                client_address: gateway.believes_address.then(|| address(from)),
-                filtered_headers: gateway.filtered_headers,
-            });
-        }
-        let told = self.file.tests.iter().find_map(|row| row.from);
-        if let Some(from) = told.filter(|_| self.nobody_believed()) {
-            let message = "a test has an address, and no gateway is believed about the caller's address";
-            self.report(
-                Problem::error("address_not_believed", from.span, message)
-                    .cure("gateways: {edge: {by: unix, believes: [client_address]}}"),
-            );
-        }
-        gateways
-    }
-
     /// What `paths:` relaxes.
     pub(super) fn relaxed(&self) -> Relaxed {
         let mut relaxed = Relaxed::default();
@@ -129,14 +38,24 @@ impl Compiler<'_> {
         }
     }
 
+    /// A secret, without the white space around it; `None` where it is not there.
+    pub(super) fn read_secret(&mut self, place: &file::SecretPlace) -> Option<Vec<u8>> {
+        let found = match place {
+            file::SecretPlace::File(path) => (self.around.file)(path.to_str()?).ok(),
+            file::SecretPlace::Env(name) => (self.around.variable)(name).map(String::into_bytes),
+            file::SecretPlace::Given(secret) => Some(secret.0.clone()),
+        };
+        if found.is_none() && self.around.stubs {
+            self.stubs.push(place.to_string().into());
+            return Some(STUB_SECRET.to_vec());
+        }
+        found.map(|found| found.trim_ascii().to_vec()).filter(|found| !found.is_empty())
+    }
+
     /// A key that is not there yet is a warning, so that a policy can be checked where its secrets are not.
     fn decision_key(&mut self) -> Option<Secret> {
         let place = self.file.decision_key.as_ref()?;
-        let key = match &place.value {
-            file::DecisionKey::File(path) => (self.files)(path.to_str().unwrap_or_default()).ok(),
-            file::DecisionKey::Env(name) => std::env::var(&**name).ok().map(String::into_bytes),
-        };
-        let Some(key) = key.map(|key| key.trim_ascii().to_vec()) else {
+        let Some(key) = self.read_secret(&place.value) else {
             let message = "the key of the decision ids is not there: no other replica could explain them";
             self.report(Problem::warning("key_missing", place.span, message));
             return None;
@@ -147,28 +66,5 @@ impl Compiler<'_> {
             return None;
         }
         Some(Secret(key))
-    }
-}
-
-fn format(format: file::Format) -> Format {
-    match format {
-        file::Format::Json => Format::Json,
-        file::Format::Comma => Format::Comma,
-        file::Format::Base64Url => Format::Base64Url,
-    }
-}
-
-fn by(peer: &file::Peer) -> By {
-    match peer {
-        file::Peer::Unix => By::Unix,
-        file::Peer::Network(network) => By::Network(*network),
-    }
-}
-
-fn address(from: file::ClientAddress) -> ClientAddress {
-    match from {
-        file::ClientAddress::Connection => ClientAddress::Connection,
-        file::ClientAddress::EnvoyExternalAddress => ClientAddress::ExternalAddress,
-        file::ClientAddress::ForwardedFor(hops) => ClientAddress::Forwarded { hops },
     }
 }

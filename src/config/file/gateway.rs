@@ -4,18 +4,30 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::header::may_set;
+use super::site::SecretPlace;
+use crate::authz::certificate::SpiffeId;
+use crate::authz::gateways::canonical;
 use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Reader, Section, brief};
-use crate::config::tree::Node;
+use crate::config::tree::{Kind, Node};
 
 pub(super) const GATEWAY: Section = Section {
     name: "a gateway",
-    accepted: &["by", "dialect", "client_address", "believes", "filtered_headers"],
-    later: &["certificate", "token"],
-    never: &[],
+    accepted: &["by", "dialect", "client_address", "believes", "filtered_headers", "max_headers", "max_header_bytes"],
+    later: &[],
+    never: &[
+        ("token", "how a gateway is recognised is said by `by`: token:env:NAME"),
+        ("certificate", "how a gateway is recognised is said by `by`: spiffe://example.com/gateway"),
+    ],
 };
 pub(super) const CLIENT_ADDRESS: Section =
     Section { name: "a client address", accepted: &["from", "hops"], later: &[], never: &[] };
+pub(super) const BY: Section = Section { name: "`by` of a gateway", accepted: &["all"], later: &[], never: &[] };
+
+/// The ways to recognise a gateway, as messages list them.
+const WAYS: &str = "unix, a network such as 10.0.4.0/28, spiffe://example.com/gateway, dns:gateway.example.com, \
+                    token:env:NAME or token:file:path";
 
 /// A gateway that may ask. Its dialect is Envoy's, the one there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +38,16 @@ pub struct Gateway {
     pub client_address: Option<Spanned<ClientAddress>>,
     /// Whether the caller's address is believed.
     pub believes_address: bool,
+    /// Whether it is believed about whom the caller's certificate names.
+    pub believes_certificate: bool,
+    /// The headers that it sets itself.
+    pub believes_headers: Vec<Text>,
     /// Whether it leaves headers out on purpose.
     pub filtered_headers: bool,
+    /// How many header lines it lets through.
+    pub max_headers: Option<u64>,
+    /// How many bytes of them.
+    pub max_header_bytes: Option<u64>,
 }
 
 /// How a gateway is recognised.
@@ -37,6 +57,14 @@ pub enum Peer {
     Unix,
     /// It asks from an address of this network.
     Network(IpNet),
+    /// Its certificate names this workload.
+    Spiffe(SpiffeId),
+    /// Its certificate names this host, in lower case.
+    Dns(Box<str>),
+    /// It sends a token, which is found here.
+    Token(SecretPlace),
+    /// All of these hold.
+    All(Vec<Spanned<Self>>),
 }
 
 /// Where the caller's address is found.
@@ -59,25 +87,62 @@ pub(super) fn gateway(reader: &mut Reader, name: &Text, node: &Node) -> Option<G
     if let Some(node) = fields.get("dialect") {
         dialect(reader, node);
     }
-    let mut believes_address = false;
-    if let Some(node) = fields.get("believes") {
-        for text in reader.texts(node, "`believes` of a gateway") {
-            match text.value.split(':').next().unwrap_or_default() {
-                "client_address" => believes_address = true,
-                "certificate" | "header" => not_there_yet(reader, &text, "`client_address`"),
-                _ => reader.no_such_choice(&text, "`believes` of a gateway", &["client_address"]),
-            }
-        }
-    }
+    let believed = fields.get("believes").map(|node| believed(reader, node)).unwrap_or_default();
     let client_address = fields.get("client_address").and_then(|node| client_address(reader, node));
     let filtered = fields.get("filtered_headers").and_then(|node| reader.flag(node, &fields.name("filtered_headers")));
-    let by = peers(reader, fields.get("by")?);
+    let mut number = |key, bounds| fields.get(key).and_then(|node| reader.number(node, &fields.name(key), bounds));
+    let max_headers = number("max_headers", 1..=10_000);
+    let max_header_bytes = number("max_header_bytes", 1_024..=8 * 1_024 * 1_024);
+    let by = any_of(reader, fields.get("by")?);
     (!by.is_empty()).then(|| Gateway {
         by,
         client_address,
-        believes_address,
+        believes_address: believed.address,
+        believes_certificate: believed.certificate,
+        believes_headers: believed.headers,
         filtered_headers: filtered.unwrap_or(false),
+        max_headers,
+        max_header_bytes,
     })
+}
+
+#[derive(Default)]
+struct Believed {
+    address: bool,
+    certificate: bool,
+    headers: Vec<Text>,
+}
+
+fn believed(reader: &mut Reader, node: &Node) -> Believed {
+    let mut believed = Believed::default();
+    for text in reader.texts(node, "`believes` of a gateway") {
+        match (&*text.value, text.value.strip_prefix("header:")) {
+            ("client_address", _) => believed.address = true,
+            ("certificate", _) => believed.certificate = true,
+            (_, Some(name)) => {
+                let name = Spanned::new(name.into(), text.span);
+                if lendable(reader, &name) {
+                    believed.headers.push(name);
+                }
+            }
+            (_, None) => {
+                let words = ["client_address", "certificate", "header:X-Name"];
+                reader.no_such_choice(&text, "`believes` of a gateway", &words);
+            }
+        }
+    }
+    believed
+}
+
+/// Whether a gateway may be believed to set this header itself: one that has a name of one spelling.
+fn lendable(reader: &mut Reader, name: &Text) -> bool {
+    if name.value.is_empty() || !name.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        let message = format!("`{}` is not the plain name of a header", brief(&name.value));
+        let problem = Problem::error("bad_header_name", name.span, message);
+        reader.report(problem.cure("letters, digits and `-` only: header:X-FG-User"));
+        return false;
+    }
+    may_set(reader, name)
 }
 
 fn dialect(reader: &mut Reader, node: &Node) {
@@ -91,38 +156,114 @@ fn dialect(reader: &mut Reader, node: &Node) {
     }
 }
 
-fn peers(reader: &mut Reader, node: &Node) -> Vec<Spanned<Peer>> {
-    let mut peers = Vec::new();
-    for text in reader.texts(node, "`by` of a gateway") {
-        let network = text.value.parse::<IpNet>().ok();
-        let network = network.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));
-        match network {
-            Some(network) if network != network.trunc() => {
-                let message = format!("`{}` has bits set behind its prefix", brief(&text.value));
-                reader.report(Problem::error("bad_network", text.span, message).cure(network.trunc().to_string()));
-            }
-            Some(network) => {
-                if network.prefix_len() == 0 {
-                    let message = "everyone who reaches portcullis is believed to be this gateway";
-                    reader.report(
-                        Problem::warning("any_peer", text.span, message).cure("name the gateway's own network"),
-                    );
-                }
-                peers.push(Spanned::new(Peer::Network(network), text.span));
-            }
-            None if &*text.value == "unix" => peers.push(Spanned::new(Peer::Unix, text.span)),
-            None if text.value.starts_with("spiffe://") || text.value.starts_with("token:") => {
-                not_there_yet(reader, &text, "`unix` and networks such as `10.0.4.0/28`");
-            }
-            None => {
-                let message = format!("`{}` is not a way to recognise a gateway", brief(&text.value));
-                reader.report(
-                    Problem::error("unknown_value", text.span, message).cure("unix, or a network: 10.0.4.0/28"),
-                );
-            }
+/// One condition, or a list of which any may hold.
+fn any_of(reader: &mut Reader, node: &Node) -> Vec<Spanned<Peer>> {
+    if let Kind::List(items) = &node.kind {
+        if items.is_empty() {
+            reader.list(node, "`by` of a gateway");
         }
+        items.iter().filter_map(|item| condition(reader, item)).collect()
+    } else {
+        condition(reader, node).into_iter().collect()
     }
-    peers
+}
+
+/// A text, or `{all: […]}`.
+fn condition(reader: &mut Reader, node: &Node) -> Option<Spanned<Peer>> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        let text = reader.text(node, "`by` of a gateway")?;
+        return peer(reader, &text).map(|peer| Spanned::new(peer, text.span));
+    }
+    let fields = reader.fields(node, BY)?;
+    if matches!(&node.kind, Kind::Map(entries) if entries.is_empty()) {
+        reader.missing(node.span, "a map under `by` needs `all`, what must hold together");
+    }
+    let items = reader.list(fields.get("all")?, &fields.name("all"))?;
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        let text = reader.text(item, &fields.name("all"))?;
+        all.push(Spanned::new(peer(reader, &text)?, text.span));
+    }
+    (!all.is_empty()).then(|| Spanned::new(Peer::All(all), node.span))
+}
+
+fn peer(reader: &mut Reader, text: &Text) -> Option<Peer> {
+    let word = &*text.value;
+    if word == "unix" {
+        return Some(Peer::Unix);
+    }
+    if let Some(place) = word.strip_prefix("token:") {
+        return token(reader, text, place).map(Peer::Token);
+    }
+    if let Some(host) = word.strip_prefix("dns:") {
+        return host_name(reader, text, host).map(Peer::Dns);
+    }
+    if word.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:")) {
+        return spiffe_id(reader, text).map(Peer::Spiffe);
+    }
+    network(reader, text).map(Peer::Network)
+}
+
+/// Where a token is found; never the token itself.
+fn token(reader: &mut Reader, text: &Text, place: &str) -> Option<SecretPlace> {
+    if reader.is_filled(text.span) {
+        return reader.secret_of(text, "the token of a gateway", "token:").map(SecretPlace::Given);
+    }
+    let found = SecretPlace::parse(place);
+    if found.is_none() {
+        let message = "`token:` says where the token is, never the token itself";
+        reader.report(Problem::error("secret_in_file", text.span, message).cure("token:env:NAME or token:file:path"));
+    }
+    found
+}
+
+fn host_name(reader: &mut Reader, text: &Text, host: &str) -> Option<Box<str>> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if host.len() > 253 || !host.split('.').all(label) {
+        let message = format!("`{}` does not name one host", brief(host));
+        reader.report(
+            Problem::error("bad_host", text.span, message)
+                .cure("a whole name, without a pattern: dns:edge.example.com"),
+        );
+        return None;
+    }
+    Some(host.to_ascii_lowercase().into())
+}
+
+/// Reads a SPIFFE ID.
+pub(super) fn spiffe_id(reader: &mut Reader, text: &Text) -> Option<SpiffeId> {
+    let id = SpiffeId::parse(text.value.as_bytes());
+    if id.is_none() {
+        let message = format!("`{}` is not a SPIFFE ID", brief(&text.value));
+        let problem = Problem::error("bad_spiffe_id", text.span, message);
+        reader.report(problem.cure(
+            "spiffe://, a trust domain in lower case and a path of letters, digits, `.`, `-` and `_`: \
+             spiffe://example.com/ns/shop/sa/cart",
+        ));
+    }
+    id
+}
+
+fn network(reader: &mut Reader, text: &Text) -> Option<IpNet> {
+    let network = text.value.parse::<IpNet>().ok();
+    let Some(network) = network.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from)) else {
+        let message = format!("`{}` is not a way to recognise a gateway", brief(&text.value));
+        reader.report(Problem::error("unknown_value", text.span, message).cure(WAYS));
+        return None;
+    };
+    if network != network.trunc() {
+        let message = format!("`{}` has bits set behind its prefix", brief(&text.value));
+        reader.report(Problem::error("bad_network", text.span, message).cure(network.trunc().to_string()));
+        return None;
+    }
+    let network = canonical(network);
+    if network.prefix_len() == 0 {
+        let message = "everyone who reaches portcullis is believed to be this gateway";
+        reader.report(Problem::warning("any_peer", text.span, message).cure("name the gateway's own network"));
+    }
+    Some(network)
 }
 
 fn client_address(reader: &mut Reader, node: &Node) -> Option<Spanned<ClientAddress>> {
@@ -161,7 +302,16 @@ mod tests {
 
     #[test]
     fn a_gateway_is_recognised_by_socket_or_network() {
-        for good in ["by: unix", "by: 10.0.4.0/28", "by: [unix, '2001:db8::/32', 192.0.2.7]"] {
+        for good in [
+            "by: unix",
+            "by: 10.0.4.0/28",
+            "by: [unix, '2001:db8::/32', 192.0.2.7]",
+            "by: spiffe://example.com/ns/edge/sa/envoy",
+            "by: [dns:Edge.example.com, token:env:EDGE_TOKEN, 'token:file:edge.token']",
+            "by: {all: [10.0.0.0/8, spiffe://example.com/envoy]}",
+            "by: [unix, {all: [10.0.0.0/8, token:env:EDGE_TOKEN]}]",
+            "by: unix, max_headers: 400, max_header_bytes: 98304",
+        ] {
             assert_eq!(found(good), [], "{good}");
         }
         for (bad, column, code) in [
@@ -171,11 +321,25 @@ mod tests {
             ("by: localhost", 14, "unknown_value"),
             ("by: []", 14, "missing_value"),
             ("by: 0.0.0.0/0", 14, "any_peer"),
-            ("by: spiffe://example.com/envoy", 14, "not_there_yet"),
-            ("by: 'token:${file:x}'", 14, "not_there_yet"),
+            ("by: spiffe://Example.com/envoy", 14, "bad_spiffe_id"),
+            ("by: spiffe://example.com/envoy/*", 14, "bad_spiffe_id"),
+            ("by: 'dns:*.example.com'", 14, "bad_host"),
+            ("by: 'dns:'", 14, "bad_host"),
+            ("by: token:0123456789abcdef0123456789abcdef", 14, "secret_in_file"),
+            ("by: 'token:file:'", 14, "secret_in_file"),
+            ("by: token:env:A-B", 14, "secret_in_file"),
+            ("by: {all: []}", 20, "missing_value"),
+            ("by: {any: [unix]}", 15, "unknown_key"),
+            ("by: {}", 14, "missing_key"),
+            ("by: {all: [unix, {all: [unix]}]}", 27, "wrong_shape"),
+            ("by: {all: [unix, localhost]}", 27, "unknown_value"),
+            ("by: '::ffff:0.0.0.0/96'", 14, "any_peer"),
+            ("by: unix, max_headers: 0", 33, "out_of_range"),
+            ("by: unix, max_header_bytes: 9000000", 38, "out_of_range"),
             ("by: unix, dialect: forward-auth", 29, "not_there_yet"),
             ("by: unix, dialect: envoi", 29, "unknown_value"),
-            ("by: unix, certificate: true", 20, "not_there_yet"),
+            ("by: unix, certificate: true", 20, "refused_key"),
+            ("by: unix, token: x", 20, "refused_key"),
         ] {
             assert_eq!(found(bad), [(2, column, code)], "{bad}");
         }
@@ -183,8 +347,16 @@ mod tests {
 
     #[test]
     fn what_is_believed_of_a_gateway_is_named() {
-        assert_eq!(found("by: unix, believes: [certificate]"), [(2, 31, "not_there_yet")]);
-        assert_eq!(found("by: unix, believes: [address]"), [(2, 31, "unknown_value")]);
+        assert_eq!(found("by: unix, believes: [certificate, client_address, 'header:X-FG-User']"), []);
+        for (bad, code) in [
+            ("address", "unknown_value"),
+            ("'header:'", "bad_header_name"),
+            ("'header:X_FG'", "bad_header_name"),
+            ("header:Host", "header_refused"),
+            ("header:X-Forwarded-For", "header_refused"),
+        ] {
+            assert_eq!(found(&format!("by: unix, believes: [{bad}]")), [(2, 31, code)], "{bad}");
+        }
         let address = |map: &str| found(&format!("by: unix, client_address: {{{map}}}"));
         for good in ["from: connection", "from: x-envoy-external-address", "from: xff", "from: xff, hops: 3"] {
             assert_eq!(address(good), [], "{good}");

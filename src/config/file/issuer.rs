@@ -11,6 +11,7 @@ use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
+use super::site::{SecretPlace, secret_place};
 use super::{Named, Rule, rule};
 
 pub(super) const ISSUER: Section = Section {
@@ -19,6 +20,7 @@ pub(super) const ISSUER: Section = Section {
         "url",
         "jwks",
         "pem",
+        "secret",
         "issuer",
         "audience",
         "algorithms",
@@ -42,12 +44,17 @@ pub(super) const ISSUER: Section = Section {
         "max_stale",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
-    never: &[("secret", SHARED_SECRET), ("hmac", SHARED_SECRET), ("shared_secret", SHARED_SECRET)],
+    never: &[("hmac", CALLED_SECRET), ("shared_secret", CALLED_SECRET), ("secrets", CALLED_SECRET)],
 };
+pub(super) const SECRET: Section =
+    Section { name: "a secret", accepted: &["from", "kid", "encoding"], later: &[], never: &[("value", IN_FILE)] };
 pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
-const SHARED_SECRET: &str = "a token signed with a shared secret can be written by everyone who verifies it";
+const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: file:path`";
+const IN_FILE: &str = "a policy file says where a secret is, never what it is";
+/// How many secrets an issuer may have: each may be tried for each new token.
+const MAX_SECRETS: usize = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// Services whose subjects are the whole world, by host and the beginning of the path.
@@ -121,6 +128,33 @@ pub struct Keys {
     pub jwks: Option<Spanned<Location>>,
     /// A PEM file with public keys.
     pub pem: Option<Spanned<PathBuf>>,
+    /// Shared secrets.
+    pub secrets: Vec<Secret>,
+}
+
+/// A shared secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// Where it is.
+    pub place: Spanned<SecretPlace>,
+    /// The kid of its tokens, where the file says so.
+    pub kid: Option<Text>,
+    /// How it is written there.
+    pub encoding: Encoding,
+}
+
+/// How a secret is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is; of a text, without blanks and line ends at either end.
+    #[default]
+    Raw,
+    /// In Base64, with padding.
+    Base64,
+    /// In Base64 for URLs, without padding.
+    Base64Url,
+    /// In hexadecimal digits.
+    Hex,
 }
 
 /// Where a key set is.
@@ -159,6 +193,10 @@ pub enum Credential {
     Header(Box<str>),
     /// A cookie.
     Cookie(Box<str>),
+    /// A query parameter.
+    Query(Box<str>),
+    /// An element of `Sec-WebSocket-Protocol` that begins so.
+    Subprotocol(Box<str>),
 }
 
 pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Issuer> {
@@ -166,11 +204,11 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
     let allow_http = flag(reader, &fields, "allow_http");
     let keys = keys(reader, &fields, allow_http);
     let written = text(reader, &fields, "issuer");
-    let given = ["url", "jwks", "pem"].iter().any(|key| fields.has(key));
+    let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
     if !given {
         reader.missing(
             name.span,
-            format!("the issuer `{}` has no keys: it needs `url`, `jwks` or `pem`", brief(&name.value)),
+            format!("the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`", brief(&name.value)),
         );
     }
     let issuer = written.or_else(|| keys.url.clone());
@@ -182,7 +220,7 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
     let (from, origins) = sources(reader, name, &fields);
     Some(Issuer {
         audience: audience(reader, &fields),
-        algorithms: algorithms(reader, &fields),
+        algorithms: algorithms(reader, &fields, fields.has("secret")),
         roles: text(reader, &fields, "roles"),
         groups: text(reader, &fields, "groups"),
         scopes: text(reader, &fields, "scopes"),
@@ -274,7 +312,74 @@ fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys {
         let text = reader.text(node, "`pem` of an issuer")?;
         Some(text.map(|path| PathBuf::from(path.strip_prefix("file:").unwrap_or(&path))))
     });
-    Keys { url, jwks, pem }
+    let secrets = fields.get("secret").map(|node| secrets(reader, node)).unwrap_or_default();
+    if let Some(secret) = fields.key("secret") {
+        for other in ["url", "jwks", "pem"].iter().filter_map(|key| fields.key(key)) {
+            let message =
+                "an issuer that signs with a shared secret has no public keys, nor a place to fetch them from";
+            let problem = Problem::error("keys_twice", other, message).related(secret, "the secret");
+            reader.report(problem.cure("`secret` and `issuer`; or make two issuers of it"));
+        }
+    }
+    Keys { url, jwks, pem, secrets }
+}
+
+/// Reads one secret or a list of them; all have a kid, or none.
+fn secrets(reader: &mut Reader, node: &Node) -> Vec<Secret> {
+    let items = match &node.kind {
+        Kind::List(_) => reader.list(node, "`secret` of an issuer").unwrap_or_default(),
+        _ => std::slice::from_ref(node),
+    };
+    let read: Vec<Secret> = items.iter().filter_map(|item| secret(reader, item)).collect();
+    if read.len() > MAX_SECRETS {
+        let message = format!("an issuer has at most {MAX_SECRETS} secrets, this has {}", read.len());
+        reader.report(Problem::error("too_many", node.span, message));
+    }
+    let kids: Vec<&Text> = read.iter().filter_map(|secret| secret.kid.as_ref()).collect();
+    if let Some(kid) = kids.first().filter(|_| kids.len() < read.len()) {
+        let message = "some secrets of this issuer have a `kid`, and some have none";
+        reader.report(Problem::error("kid_missing", kid.span, message).cure("a `kid` for each, or for none"));
+    }
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for kid in kids {
+        if let Some(first) = seen.insert(&kid.value, kid.span) {
+            let problem = Problem::error("kid_twice", kid.span, "two secrets of this issuer have the same `kid`");
+            reader.report(problem.cure("a `kid` of its own for each").related(first, "first here"));
+        }
+    }
+    let mut seen: HashMap<&SecretPlace, Span> = HashMap::new();
+    for secret in &read {
+        if let Some(first) = seen.insert(&secret.place.value, secret.place.span) {
+            let problem = Problem::error("secret_twice", secret.place.span, "this secret is in the list twice");
+            reader.report(problem.cure("keep one of the two").related(first, "first here"));
+        }
+    }
+    read
+}
+
+fn secret(reader: &mut Reader, node: &Node) -> Option<Secret> {
+    const WHAT: &str = "`secret` of an issuer";
+    if !matches!(node.kind, Kind::Map(_)) {
+        let place = secret_place(reader, node, WHAT, "secret")?;
+        return Some(Secret { place, kid: None, encoding: Encoding::Raw });
+    }
+    let fields = reader.fields(node, SECRET)?;
+    if !fields.has("from") {
+        reader.missing(node.span, "a secret needs `from`, where it is: env:NAME or file:path");
+    }
+    let kid = text(reader, &fields, "kid");
+    let encodings = [
+        ("raw", Encoding::Raw),
+        ("base64", Encoding::Base64),
+        ("base64url", Encoding::Base64Url),
+        ("hex", Encoding::Hex),
+    ];
+    let encoding = match fields.get("encoding") {
+        Some(node) => reader.choice(node, "`encoding` of a secret", &encodings)?.value,
+        None => Encoding::Raw,
+    };
+    let place = secret_place(reader, fields.get("from")?, "`from` of a secret", "secret")?;
+    Some(Secret { place, kid, encoding })
 }
 
 /// Reads `file:path`.
@@ -303,28 +408,40 @@ fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
     Some(Audience { claim, any_of })
 }
 
-fn algorithms(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Spanned<Algorithm>> {
+/// The algorithms of an issuer: all of shared secrets where it has one, and otherwise all of public keys.
+fn algorithms(reader: &mut Reader, fields: &Fields<'_>, secret: bool) -> Vec<Spanned<Algorithm>> {
     let Some(node) = fields.get("algorithms") else { return Vec::new() };
     let mut read = Vec::new();
     for text in reader.texts(node, "`algorithms` of an issuer") {
-        if let Some(algorithm) = Algorithm::parse(&text.value) {
-            read.push(Spanned::new(algorithm, text.span));
-        } else if text.value.to_ascii_uppercase().starts_with("HS") {
-            reader.report(shared_secret(text.span));
-        } else if text.value.eq_ignore_ascii_case("none") {
-            let message = "`none` is no signature: everyone could write such a token";
-            reader.report(Problem::error("unsigned_algorithm", text.span, message).cure("remove it"));
-        } else {
-            let names: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.name()).collect();
-            reader.no_such_choice(&text, "an algorithm", &names);
+        match Algorithm::parse(&text.value) {
+            Some(algorithm) if algorithm.is_symmetric() == secret => read.push(Spanned::new(algorithm, text.span)),
+            Some(_) => reader.report(other_kind(&text, secret)),
+            None if text.value.eq_ignore_ascii_case("none") => {
+                let message = "`none` is no signature: everyone could write such a token";
+                reader.report(Problem::error("unsigned_algorithm", text.span, message).cure("remove it"));
+            }
+            None => {
+                let fitting = Algorithm::ALL.iter().filter(|algorithm| algorithm.is_symmetric() == secret);
+                let names: Vec<&str> = fitting.map(|algorithm| algorithm.name()).collect();
+                reader.no_such_choice(&text, "an algorithm", &names);
+            }
         }
     }
     read
 }
 
-fn shared_secret(span: Span) -> Problem {
-    Problem::error("shared_secret", span, SHARED_SECRET)
-        .cure("let the issuer sign with a key pair: ES256, EdDSA, PS256 or RS256")
+/// Whoever could pass a public key off as a secret would sign what they like.
+fn other_kind(text: &Text, secret: bool) -> Problem {
+    let name = &text.value;
+    if secret {
+        let message = format!("`{name}` is for public keys, and this issuer has a secret");
+        Problem::error("shared_secret", text.span, message)
+            .cure("HS256, HS384 or HS512; or another issuer for the keys")
+    } else {
+        let message = format!("`{name}` is for shared secrets, and this issuer has public keys, which everyone has");
+        Problem::error("shared_secret", text.span, message)
+            .cure("ES256, EdDSA, PS256 or RS256; `secret` in place of the keys if there is one")
+    }
 }
 
 fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
@@ -349,19 +466,10 @@ fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
 }
 
 fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanned<Credential>>, Vec<Text>) {
-    let mut from = Vec::new();
-    if let Some(node) = fields.get("from") {
-        for text in reader.texts(node, "`from` of an issuer") {
-            match credential(&text.value) {
-                Some(credential) => from.push(Spanned::new(credential, text.span)),
-                None => {
-                    reader.no_such_choice(&text, "a place of credentials", &["bearer", "header:X-Name", "cookie:name"])
-                }
-            }
-        }
-    } else {
-        from.push(Spanned::new(Credential::Bearer, name.span));
-    }
+    let from = match fields.get("from") {
+        Some(node) => credentials(reader, node, "`from` of an issuer"),
+        None => vec![Spanned::new(Credential::Bearer, name.span)],
+    };
     let mut origins = Vec::new();
     if let Some(node) = fields.get("origins") {
         for text in reader.texts(node, "`origins` of an issuer") {
@@ -386,13 +494,47 @@ fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanne
     (from, origins)
 }
 
-fn credential(text: &str) -> Option<Credential> {
+/// Reads the places where credentials may stand.
+pub(super) fn credentials(reader: &mut Reader, node: &Node, what: &str) -> Vec<Spanned<Credential>> {
+    let mut from = Vec::new();
+    for text in reader.texts(node, what) {
+        match credential(&text.value) {
+            Ok(credential) => from.push(Spanned::new(credential, text.span)),
+            Err(None) => reader.no_such_choice(&text, "a place of credentials", PLACES),
+            Err(Some((message, cure))) => {
+                reader.report(Problem::error("unknown_value", text.span, message).cure(cure));
+            }
+        }
+    }
+    from
+}
+
+const PLACES: &[&str] = &["bearer", "header:X-Name", "cookie:name", "query:access_token", "subprotocol:bearer."];
+
+fn credential(text: &str) -> Result<Credential, Option<(&'static str, &'static str)>> {
     let token = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).ok();
-    match text.split_once(':') {
-        None if text == "bearer" => Some(Credential::Bearer),
-        Some(("header", name)) => token(name).map(|name| Credential::Header(name.as_str().into())),
-        Some(("cookie", name)) => token(name).map(|_| Credential::Cookie(name.into())),
-        _ => None,
+    let Some((place, name)) = text.split_once(':') else {
+        return if text == "bearer" { Ok(Credential::Bearer) } else { Err(None) };
+    };
+    match place {
+        "header" => token(name).map(|name| Credential::Header(name.as_str().into())).ok_or(None),
+        "cookie" => token(name).map(|_| Credential::Cookie(name.into())).ok_or(None),
+        "query" => {
+            let ends = |name: &str| name.starts_with(|c: char| c.is_ascii_alphanumeric());
+            let inner = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+            let fits = inner && ends(name) && name.ends_with(|c: char| c.is_ascii_alphanumeric());
+            let cure = ("a parameter's name is made of letters, digits, `_` and `-`", "query:access_token");
+            if fits { Ok(Credential::Query(name.into())) } else { Err(Some(cure)) }
+        }
+        "subprotocol" => {
+            let fits = token(name).is_some() && name.ends_with('.') && name.len() > 1;
+            let cure = (
+                "the token follows the beginning of a subprotocol, which ends with a dot",
+                "subprotocol:bearer. or subprotocol:base64url.bearer.authorization.k8s.io.",
+            );
+            if fits { Ok(Credential::Subprotocol(name.into())) } else { Err(Some(cure)) }
+        }
+        _ => Err(None),
     }
 }
 
@@ -425,22 +567,53 @@ mod tests {
         problems.as_slice().iter().map(|problem| (problem.span.line, problem.span.column, problem.code)).collect()
     }
 
-    #[test]
-    fn a_shared_secret_is_no_key() {
-        // J26
-        for secret in ["\"\"", "secret", "0123456789012345678901234567890", "file:hmac.key"] {
-            assert_eq!(
-                found(&format!("url: https://a.example.com\nsecret: {secret}")),
-                [(4, 5, "refused_key")],
-                "{secret}"
-            );
+    #[test] // J26
+    fn a_secret_is_never_in_the_file() {
+        let secret = |secret: &str| found(&format!("issuer: x\nsecret: {secret}"));
+        for good in ["env:SECRET", "file:hmac.key", "[env:NEW, env:OLD]", "{from: env:S, kid: a, encoding: hex}"] {
+            assert_eq!(secret(good), [], "{good}");
+        }
+        for (bad, column, code) in [
+            ("\"\"", 13, "missing_value"),
+            ("secret", 13, "secret_in_file"),
+            ("0123456789012345678901234567890", 13, "secret_in_file"),
+            ("'env:'", 13, "secret_in_file"),
+            ("'file:'", 13, "secret_in_file"),
+            ("[]", 13, "missing_value"),
+            ("{kid: a}", 13, "missing_key"),
+            ("{value: 0123456789}", 14, "refused_key"),
+            ("{from: env:S, encoding: rot13}", 37, "unknown_value"),
+            ("[{from: env:A, kid: a}, env:B]", 33, "kid_missing"),
+            ("[{from: env:A, kid: a}, {from: env:B, kid: a}]", 56, "kid_twice"),
+            ("[env:A, env:A]", 21, "secret_twice"),
+            ("[env:A, env:B, env:C, env:D, env:E, env:F, env:G, env:H, env:I]", 13, "too_many"),
+        ] {
+            let problems = secret(bad);
+            assert!(problems.contains(&(4, column, code)), "{bad}: {problems:?}");
+        }
+        assert_eq!(found("issuer: x\nhmac: env:S"), [(2, 3, "missing_key"), (4, 5, "refused_key")]);
+        assert_eq!(found("secret: env:S"), [(2, 3, "missing_key")]);
+    }
+
+    #[test] // J02, J03
+    fn a_secret_and_public_keys_never_meet_in_one_issuer() {
+        for keys in
+            ["url: https://a.example.com", "jwks: file:x.json", "jwks: https://a.example.com/jwks", "pem: x.pem"]
+        {
+            assert_eq!(found(&format!("issuer: x\n{keys}\nsecret: env:S")), [(4, 5, "keys_twice")], "{keys}");
         }
         let algorithms = |names: &str| found(&format!("url: https://a.example.com\nalgorithms: [{names}]"));
         assert_eq!(algorithms("ES256, HS256"), [(4, 25, "shared_secret")]);
-        assert_eq!(algorithms("hs512"), [(4, 18, "shared_secret")]);
+        assert_eq!(algorithms("HS512"), [(4, 18, "shared_secret")]);
         assert_eq!(algorithms("none"), [(4, 18, "unsigned_algorithm")]);
         assert_eq!(algorithms("ES265"), [(4, 18, "unknown_value")]);
         assert_eq!(algorithms("ES256, RS512, EdDSA"), []);
+        let secret = |names: &str| found(&format!("issuer: x\nsecret: env:S\nalgorithms: [{names}]"));
+        assert_eq!(secret("HS256, HS384, HS512"), []);
+        assert_eq!(secret("HS256, RS256"), [(5, 25, "shared_secret")]);
+        assert_eq!(secret("EdDSA"), [(5, 18, "shared_secret")]);
+        assert_eq!(secret("none"), [(5, 18, "unsigned_algorithm")]);
+        assert_eq!(secret("hs256"), [(5, 18, "unknown_value")]);
     }
 
     #[test]
@@ -462,7 +635,7 @@ mod tests {
         assert_eq!(found("url: https://a:b@a.example.com"), [(3, 10, "secret_in_url")]);
         assert_eq!(found("url: https://a.example.com/?x=y"), [(3, 10, "bad_url")]);
         assert_eq!(found("url: a.example.com"), [(3, 10, "bad_url")]);
-        assert_eq!(found("url: https://${env:HOST}/"), [(3, 10, "not_there_yet")]);
+        assert_eq!(found("url: https://${env:HOST}/"), [(3, 18, "variable_missing")]);
     }
 
     #[test]
@@ -485,6 +658,10 @@ mod tests {
     fn a_cookie_needs_the_origins_whose_pages_may_send_it() {
         let url = |line: &str| found(&format!("url: https://a.example.com\n{line}"));
         assert_eq!(url("from: [bearer, cookie:s]"), [(4, 20, "missing_key")]);
+        assert_eq!(
+            url("from: [query:access_token, 'subprotocol:bearer.', 'subprotocol:base64url.bearer.k8s.io.']"),
+            []
+        );
         assert_eq!(url("from: [cookie:s]\norigins: [https://app.example.com, http://localhost:3000]"), []);
         for origin in [
             "'*'",
@@ -496,7 +673,19 @@ mod tests {
         ] {
             assert_eq!(url(&format!("origins: [{origin}]")), [(4, 15, "bad_origin")], "{origin}");
         }
-        for source in ["query:t", "'header:a b'", "'cookie:'", "Bearer"] {
+        for source in [
+            "query",
+            "'query:'",
+            "'query:a b'",
+            "'query:access%5Ftoken'",
+            "'query:_t'",
+            "subprotocol:bearer",
+            "'subprotocol:.'",
+            "'subprotocol:a b.'",
+            "'header:a b'",
+            "'cookie:'",
+            "Bearer",
+        ] {
             assert_eq!(url(&format!("from: [{source}]")), [(4, 12, "unknown_value")], "{source}");
         }
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Number, Value};
 
 use crate::authz::reason::Reason;
+use crate::authz::time::Timestamp;
 use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
@@ -13,8 +14,8 @@ use super::{Named, known_issuer};
 
 pub(super) const ROW: Section = Section {
     name: "a test",
-    accepted: &["as", "ask", "expect", "headers", "from"],
-    later: &["with", "now"],
+    accepted: &["as", "ask", "expect", "headers", "response_headers", "query", "from", "service", "at"],
+    later: &["with"],
     never: &[],
 };
 const SHAPE: &str = "[who, METHOD target, expectation, {header: value}]";
@@ -32,8 +33,16 @@ pub struct Row {
     pub expect: Spanned<Expectation>,
     /// What the upstream should see; `None` for a header that should not be there.
     pub headers: Vec<Named<Option<Box<str>>>>,
+    /// What the caller should see in the response; `None` for a header that should not be set.
+    pub responses: Vec<Named<Option<Box<str>>>>,
+    /// The parameters that the upstream should see; `None` for one that should not be set.
+    pub query: Vec<Named<Option<Box<str>>>>,
     /// The address that the caller asks from.
     pub from: Option<Spanned<IpAddr>>,
+    /// The service that the caller's certificate names.
+    pub service: Option<Text>,
+    /// When, where the row says so.
+    pub at: Option<Timestamp>,
 }
 
 /// Who asks.
@@ -85,7 +94,17 @@ struct Parts<'n> {
     ask: &'n Node,
     expect: &'n Node,
     headers: Option<&'n Node>,
+    responses: Option<&'n Node>,
+    query: Option<&'n Node>,
     from: Option<&'n Node>,
+    service: Option<&'n Node>,
+    at: Option<&'n Node>,
+}
+
+impl<'n> Parts<'n> {
+    const fn of(who: &'n Node, ask: &'n Node, expect: &'n Node, headers: Option<&'n Node>) -> Self {
+        Self { who, ask, expect, headers, responses: None, query: None, from: None, service: None, at: None }
+    }
 }
 
 pub(super) fn rows(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Row> {
@@ -99,16 +118,22 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let who = who(reader, parts.who, issuers);
     let ask = ask(reader, parts.ask);
     let expect = expectation(reader, parts.expect);
-    let headers = parts.headers.map(|node| headers(reader, node)).unwrap_or_default();
+    let mut told = |node: Option<&Node>, what| node.map(|node| told(reader, node, what)).unwrap_or_default();
+    let headers = told(parts.headers, "the headers of a test");
+    let responses = told(parts.responses, "the response headers of a test");
+    let query = told(parts.query, "the parameters of a test");
+    let service = parts.service.and_then(|node| reader.text(node, "`service` of a test"));
     let from = parts.from.and_then(|node| address(reader, node));
-    Some(Row { span: node.span, who: who?, ask: ask?, expect: expect?, headers, from })
+    let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
+    let (who, ask, expect) = (who?, ask?, expect?);
+    Some(Row { span: node.span, who, ask, expect, headers, responses, query, from, service, at })
 }
 
 fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
     match &node.kind {
         Kind::List(cells) => match cells.as_slice() {
-            [who, ask, expect] => Some(Parts { who, ask, expect, headers: None, from: None }),
-            [who, ask, expect, headers] => Some(Parts { who, ask, expect, headers: Some(headers), from: None }),
+            [who, ask, expect] => Some(Parts::of(who, ask, expect, None)),
+            [who, ask, expect, headers] => Some(Parts::of(who, ask, expect, Some(headers))),
             _ => {
                 let message = format!("a test has three or four parts, this has {}", cells.len());
                 let cure = format!("{SHAPE}; a target that holds `,` is quoted: \"GET /a?b=1,2\"");
@@ -128,7 +153,11 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 ask: fields.get("ask")?,
                 expect: fields.get("expect")?,
                 headers: fields.get("headers"),
+                responses: fields.get("response_headers"),
+                query: fields.get("query"),
                 from: fields.get("from"),
+                service: fields.get("service"),
+                at: fields.get("at"),
             })
         }
         Kind::Null | Kind::Bool(_) | Kind::Text { .. } => {
@@ -261,9 +290,10 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Spanned<Expectation>>
     expected.map(|expected| Spanned::new(expected, text.span))
 }
 
-fn headers(reader: &mut Reader, node: &Node) -> Vec<Named<Option<Box<str>>>> {
+/// Names, and what each should tell; null where it should tell nothing.
+fn told(reader: &mut Reader, node: &Node, what: &str) -> Vec<Named<Option<Box<str>>>> {
     let mut headers = Vec::new();
-    for (name, value) in reader.entries(node, "the headers of a test").unwrap_or_default() {
+    for (name, value) in reader.entries(node, what).unwrap_or_default() {
         let expected = match &value.kind {
             Kind::Null => Some(None),
             Kind::Text { text, .. } if text.is_empty() => Some(Some(Box::default())),
@@ -369,5 +399,8 @@ mod tests {
         }
         assert_eq!(found("{as: anonymous, ask: GET /a, expect: deny, from: here}"), [(3, 54, "bad_address")]);
         assert_eq!(found("[anonymous, \"GET /a?b=1,2\", allow]"), []);
+        let at = |at: &str| found(&format!("{{as: anonymous, ask: GET /a, expect: deny, at: {at}}}"));
+        assert_eq!(at("2027-01-15T09:00:00Z"), []);
+        assert_eq!(at("2027-01-15"), [(3, 52, "bad_time")]);
     }
 }

@@ -1,18 +1,27 @@
 //! The site's own settings: its address, where portcullis listens, what it records, what it lets pass.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use url::Url;
 
 use crate::config::error::{Problem, Spanned, Text};
+use crate::config::reference::Secret;
 use crate::config::shape::{Fields, Reader, Section};
 use crate::config::tree::{Kind, Node};
 
 use super::issuer::file_path;
 
 pub(super) const LISTEN: Section =
-    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https", "tls"], never: &[] };
+    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https"], never: &[] };
+pub(super) const GRPC: Section = Section { name: "a listener", accepted: &["address", "tls"], later: &[], never: &[] };
+pub(super) const TLS: Section = Section {
+    name: "`tls` of a listener",
+    accepted: &["certificate", "key", "client_ca", "client"],
+    later: &[],
+    never: &[],
+};
 pub(super) const CACHE: Section = Section { name: "`cache`", accepted: &["tokens"], later: &["decisions"], never: &[] };
 
 const MAX_CACHE: u64 = 64 << 30;
@@ -48,8 +57,23 @@ pub struct Listen {
 pub enum Endpoint {
     /// An IP address and port.
     Tcp(SocketAddr),
+    /// The same, with TLS.
+    Tls(SocketAddr, Tls),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+/// What a listener serves TLS with: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Its certificate, and those that lead to a root.
+    pub certificate: PathBuf,
+    /// The key of its certificate.
+    pub key: PathBuf,
+    /// Whose certificates gateways may show.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a gateway may ask without a certificate all the same.
+    pub client_optional: bool,
 }
 
 /// Where decisions are recorded.
@@ -74,13 +98,38 @@ pub enum Log {
     Human,
 }
 
-/// Where the key of the decision ids is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecisionKey {
+/// Where a secret is found: never the secret itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SecretPlace {
     /// In a file.
     File(PathBuf),
     /// In an environment variable.
     Env(Box<str>),
+    /// This is it, from a reference.
+    Given(Secret),
+}
+
+/// As the policy writes it.
+impl fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::Given(_) => f.write_str("${…}"),
+        }
+    }
+}
+
+impl SecretPlace {
+    /// Reads `env:NAME` or `file:path`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return (!path.is_empty() && !path.starts_with("//")).then(|| Self::File(path.into()));
+        }
+        let name = text.strip_prefix("env:")?;
+        let fits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        fits.then(|| Self::Env(name.into()))
+    }
 }
 
 pub(super) fn paths(reader: &mut Reader, top: &Fields<'_>) -> Vec<Spanned<Leniency>> {
@@ -122,44 +171,12 @@ pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> 
     Some(url.map(|url| url.trim_end_matches('/').into()))
 }
 
-/// Where browsers are sent; the request's own URL takes the place of `{url}`.
-pub(super) fn sign_in(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> {
-    let node = top.get("sign_in")?;
-    let text = reader.text(node, "`sign_in`")?;
-    let filled = text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F");
-    if filled.contains(['{', '}']) {
-        let problem = Problem::error("bad_placeholder", text.span, "`sign_in` has a placeholder other than `{url}`");
-        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
-        return None;
-    }
-    let shape = Kind::Text { text: filled.into(), plain: false };
-    reader.url(&Node { span: node.span, kind: shape }, "`sign_in`", true)?;
-    if text.value.matches("{url}").count() > 1 {
-        let problem = Problem::error("bad_placeholder", text.span, "`{url}` is in `sign_in` twice");
-        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
-        return None;
-    }
-    // A placeholder before the query would let the request's path name the host or the page.
-    let before = text.value.split('?').next().unwrap_or_default();
-    if before.contains("{url}") {
-        let problem = Problem::error("bad_placeholder", text.span, "`{url}` belongs in the query");
-        reader.report(problem.cure("https://login.example.com/?return_to={url}"));
-        return None;
-    }
-    if text.value.contains("{url}") && !top.has("public_url") {
-        let problem =
-            Problem::error("missing_key", text.span, "`{url}` needs `public_url`: the Host header is never copied");
-        reader.report(problem.cure("public_url: https://shop.example.com"));
-    }
-    Some(text)
-}
-
 pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     let Some(fields) = top.get("listen").and_then(|node| reader.fields(node, LISTEN)) else { return Listen::default() };
-    let grpc = fields.get("grpc").map(|node| reader.texts(node, "`grpc` of `listen`")).unwrap_or_default();
+    let grpc = fields.get("grpc").map(|node| grpc(reader, node)).unwrap_or_default();
     let admin = fields.get("admin").and_then(|node| reader.text(node, "`admin` of `listen`"));
     Listen {
-        grpc: grpc.into_iter().filter_map(|text| endpoint(reader, text)).collect(),
+        grpc,
         admin: admin.and_then(|text| endpoint(reader, text)).filter(|endpoint| {
             let tcp = matches!(endpoint.value, Endpoint::Tcp(_));
             if !tcp {
@@ -170,6 +187,60 @@ pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
             tcp
         }),
     }
+}
+
+/// One listener, or a list of them.
+fn grpc(reader: &mut Reader, node: &Node) -> Vec<Spanned<Endpoint>> {
+    let items = match &node.kind {
+        Kind::Text { .. } | Kind::Map(_) => std::slice::from_ref(node),
+        _ => reader.list(node, "`grpc` of `listen`").unwrap_or_default(),
+    };
+    items.iter().filter_map(|item| listener(reader, item)).collect()
+}
+
+/// An address, or a map with an address and what TLS is served with.
+fn listener(reader: &mut Reader, node: &Node) -> Option<Spanned<Endpoint>> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        let text = reader.text(node, "`grpc` of `listen`")?;
+        return endpoint(reader, text);
+    }
+    let fields = reader.fields(node, GRPC)?;
+    if !fields.has("address") {
+        reader.missing(node.span, "a listener needs `address`: an IP address with a port");
+    }
+    let tls = fields.get("tls").map(|node| tls(reader, node));
+    let text = reader.text(fields.get("address")?, &fields.name("address"))?;
+    let at = endpoint(reader, text)?;
+    let Some(tls) = tls else { return Some(at) };
+    let Endpoint::Tcp(address) = at.value else {
+        let problem = Problem::error("bad_address", at.span, "a unix socket has no TLS: its folder says who may ask");
+        reader.report(problem.cure("remove `tls`, or listen at an IP address"));
+        return None;
+    };
+    Some(Spanned::new(Endpoint::Tls(address, tls?), at.span))
+}
+
+fn tls(reader: &mut Reader, node: &Node) -> Option<Tls> {
+    let fields = reader.fields(node, TLS)?;
+    for key in ["certificate", "key"] {
+        if !fields.has(key) {
+            reader.missing(node.span, format!("`tls` needs `{key}`, a PEM file: {key}: file:server.pem"));
+        }
+    }
+    let mut path = |key| file_path(reader, fields.get(key)?, &fields.name(key)).map(|path| path.value);
+    let (certificate, key, client_ca) = (path("certificate"), path("key"), path("client_ca"));
+    let choices = [("required", false), ("optional", true)];
+    let optional = fields.get("client").and_then(|node| reader.choice(node, &fields.name("client"), &choices));
+    if let Some(span) = fields.key("client").filter(|_| !fields.has("client_ca")) {
+        let problem = Problem::error("missing_key", span, "`client` needs `client_ca`: who vouches for gateways");
+        reader.report(problem.cure("client_ca: file:gateways-ca.pem"));
+    }
+    Some(Tls {
+        certificate: certificate?,
+        key: key?,
+        client_ca,
+        client_optional: optional.is_some_and(|optional| optional.value),
+    })
 }
 
 fn endpoint(reader: &mut Reader, text: Text) -> Option<Spanned<Endpoint>> {
@@ -209,22 +280,25 @@ pub(super) fn log(reader: &mut Reader, top: &Fields<'_>) -> Log {
     log.map(|log| log.value).unwrap_or_default()
 }
 
-pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<DecisionKey>> {
-    let node = top.get("decision_key")?;
-    let text = reader.text(node, "`decision_key`")?;
-    if text.value.starts_with("file:") {
-        return file_path(reader, node, "`decision_key`").map(|path| path.map(DecisionKey::File));
+pub(super) fn decision_key(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<SecretPlace>> {
+    secret_place(reader, top.get("decision_key")?, "`decision_key`", "key")
+}
+
+/// Reads where a secret is: `env:NAME` or `file:path`, or the same as a reference.
+pub(super) fn secret_place(reader: &mut Reader, node: &Node, what: &str, of: &str) -> Option<Spanned<SecretPlace>> {
+    if reader.is_filled(node.span) {
+        return reader.secret(node, what, "").map(|secret| secret.map(SecretPlace::Given));
     }
-    let variable = text
-        .value
-        .strip_prefix("env:")
-        .filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
-    if variable.is_none() {
-        let problem =
-            Problem::error("secret_in_file", node.span, "`decision_key` says where the key is, never the key itself");
-        reader.report(problem.cure("env:NAME or file:path"));
+    let text = reader.text(node, what)?;
+    let place = SecretPlace::parse(&text.value);
+    if place.is_none() {
+        let message = format!("{what} says where the {of} is, never the {of} itself");
+        reader.report(
+            Problem::error("secret_in_file", node.span, message)
+                .cure("env:NAME, file:path, ${env:NAME} or ${file:path}"),
+        );
     }
-    variable.map(|name| Spanned::new(DecisionKey::Env(name.into()), text.span))
+    place.map(|place| Spanned::new(place, text.span))
 }
 
 pub(super) fn token_cache(reader: &mut Reader, top: &Fields<'_>) -> Option<Spanned<u64>> {
@@ -290,6 +364,20 @@ mod tests {
             ("listen: {grpc: localhost:9000}", 16, "bad_address"),
             ("listen: {grpc: 'unix:run.sock'}", 16, "bad_address"),
             ("listen: {http: '127.0.0.1:80'}", 10, "not_there_yet"),
+            ("listen: {grpc: {tls: {certificate: file:a, key: file:b}}}", 16, "missing_key"),
+            ("listen: {grpc: {address: '[::]:9443', tls: {certificate: file:a}}}", 44, "missing_key"),
+            ("listen: {grpc: {address: '[::]:9443', tls: {certificate: a.pem, key: file:b}}}", 58, "bad_path"),
+            ("listen: {grpc: {address: 'unix:/a', tls: {certificate: file:a, key: file:b}}}", 26, "bad_address"),
+            (
+                "listen: {grpc: {address: '[::]:9', tls: {certificate: file:a, key: file:b, client: required}}}",
+                76,
+                "missing_key",
+            ),
+            (
+                "listen: {grpc: {address: '[::]:9', tls: {certificate: file:a, key: file:b, client_ca: file:c, client: never}}}",
+                103,
+                "unknown_value",
+            ),
             ("audit: sdtout", 8, "unknown_value"),
             ("audit: 'file:'", 8, "bad_path"),
             ("log: text", 6, "unknown_value"),

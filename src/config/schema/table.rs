@@ -1,34 +1,71 @@
 //! Every key of the policy file, section by section: the one place to add a line to when the file learns a key.
 
-use super::{Is, Section};
+use super::{Is, Key, Section};
+use crate::config::file::MAY;
 
 const URL: Is = Is::Like(r"https?://[^\s#]+");
 const FILE: Is = Is::Like(r"file:[^\s].*");
 const FORMATS: Is = Is::Word(&["json", "comma", "base64url"]);
-const ALGORITHMS: &[&str] = &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+const ALGORITHMS: &[&str] = &[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
+];
 const LENIENCIES: &[&str] =
     &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
-const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+");
+const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+|query:[A-Za-z0-9_-]+|subprotocol:.+\.");
+const THEN: Is = Is::Word(&["strip", "forward"]);
+const SECRET: Is = Is::Like(r"(env:|file:)[^\s].*");
+const BY: Is = Is::Like(r"unix|spiffe://.+|dns:.+|token:(env|file):.+|[0-9a-fA-F:.]+(/[0-9]+)?");
 const ENDPOINT: Is = Is::Like(r"unix:/.+|.+:[0-9]+");
 const ROUTE_KEY: &str = r"^([A-Z][A-Z_-]*(,[A-Z][A-Z_-]*)* )?[^ /]*/";
 const HEADER_NAME: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
+const ORIGIN: Is = Is::Like(r"[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+");
+const SHARING: &[Key] = &[
+    ("origins", Is::Some(&ORIGIN), "Whose pages may read answers; `*.` stands for one label"),
+    ("credentials", Is::Flag, "Whether these pages may send cookies"),
+];
+const SIGN_IN: &[Key] = &[
+    ("to", URL, "Where people sign in; `{url}` is the page that they asked for"),
+    ("return_to", Is::Some(&ORIGIN), "The origins of other sites that they may be sent back to"),
+];
+
+const HEADERS: Is = Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("headers.*")]));
+const RESPONSES: Is = Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("response_headers.*")]));
+const TOLD: &[Key] = &[
+    (
+        "from",
+        Is::Text,
+        "What it holds: sub, principal, issuer, roles, groups, scopes, service, route, `capture:name` or a claim",
+    ),
+    ("value", Is::Text, "What it holds, whoever calls"),
+    ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
+    ("format", FORMATS, "How it holds a list, or a value that is not plain text"),
+];
 
 /// The keys, in the order of [`ACCEPTED_KEYS`](crate::config::file::ACCEPTED_KEYS).
 #[rustfmt::skip]
 pub const TABLE: &[Section] = &[
     ("", &[], &[
         ("issuers", Is::Map(&Is::Section("issuers.*")), "Who signs tokens, where their keys are, what they may say; by a name of yours"),
-        ("headers", Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("headers.*")])), "Headers that the upstream trusts: set on every allow, the caller's own removed"),
+        ("hosts", Is::Keyed(r"^[A-Za-z][A-Za-z0-9_-]*$", &Is::Texts), "Sets of hosts, by the name that keys call them: `api:/orders/**`"),
+        ("include", Is::List(&Is::Section("include.*"), 1), "The files of teams, and what is given to each"),
+        ("headers", HEADERS, "Headers that the upstream trusts: set on every allow, the caller's own removed"),
         ("headers_kept", Is::Texts, "Headers of well-known families that are not to be removed"),
+        ("response_headers", RESPONSES, "Headers of the response to the caller, on every allow"),
+        ("query", Is::Section("query"), "Parameters of the query that the upstream sees, and those that it does not"),
         ("metadata", Is::Map(&Is::Either(&[Is::Text, Is::Section("metadata.*")])), "What the gateway is told beside the headers"),
         ("routes", Is::Keyed(ROUTE_KEY, &Is::Either(&[Is::Rule, Is::Section("routes.*")])), "Who may pass, by `[METHOD[,METHOD] ][host]/path`; the most specific key wins, nothing matches: denied"),
         ("guards", Is::Keyed(ROUTE_KEY, &Is::Rule), "Rules that must hold as well wherever their pattern covers the request"),
         ("deny", Is::Map(&Is::Rule), "Forbids for every route, by a name of yours; they win over everything"),
         ("roles", Is::Map(&Is::Rule), "Roles that the policy derives from claims"),
+        ("grants", Is::List(&Is::Section("grants.*"), 0), "Roles that single principals are given for a time"),
         ("gateways", Is::Map(&Is::Section("gateways.*")), "Who may ask, and what is believed of them"),
+        ("services", Is::Map(&Is::Some(&Is::Like(r"spiffe://.+"))), "Workloads by name: the SPIFFE ID of each"),
         ("paths", Is::Words(LENIENCIES), "What is not refused in a path"),
+        ("lints", Is::Map(&Is::Texts), "Warnings that were looked at and accepted: a code, and the lines that it is for"),
         ("public_url", Is::Like(r"https?://[^\s/?#]+/?"), "Where browsers find the site: scheme, host and port"),
-        ("sign_in", URL, "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
+        ("sign_in", Is::Either(&[URL, Is::Section("sign_in")]), "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
+        ("cors", Is::Section("cors"), "Whose pages may read answers"),
         ("listen", Is::Section("listen"), "Where portcullis listens"),
         ("audit", Is::Like(r"stdout|none|file:.+"), "Where decisions are recorded"),
         ("log", Is::Word(&["json", "human"]), "How the log is written"),
@@ -40,6 +77,7 @@ pub const TABLE: &[Section] = &[
         ("url", URL, "The issuer's URL, for OpenID Connect discovery; also its `iss`"),
         ("jwks", Is::Either(&[URL, FILE]), "A key set: a URL, or `file:path` beside the policy file"),
         ("pem", Is::Text, "A PEM file of public keys"),
+        ("secret", Is::Some(&Is::Either(&[SECRET, Is::Section("issuers.*.secret")])), "Where its shared secret is: `env:NAME` or `file:path`; several while it is changed"),
         ("issuer", Is::Text, "The exact `iss` claim; needed without `url`"),
         ("audience", Is::Either(&[Is::Texts, Is::Section("issuers.*.audience")]), "Whom its tokens are for"),
         ("algorithms", Is::Words(ALGORITHMS), "The signature algorithms that are accepted"),
@@ -50,7 +88,7 @@ pub const TABLE: &[Section] = &[
         ("default", Is::Flag, "Whether routes accept it that name no issuers"),
         ("may_grant", Is::Either(&[Is::Word(&["any"]), Is::Text, Is::List(&Is::Text, 0)]), "The roles that it may speak of: names, `name-*`, or `any`"),
         ("require", Is::Rule, "A rule that each of its tokens must meet; 401 otherwise"),
-        ("from", Is::Some(&CREDENTIAL), "Where its tokens are: `bearer`, `header:X-Token`, `cookie:name`"),
+        ("from", Is::Some(&CREDENTIAL), "Where its tokens are: `bearer`, `header:X-Token`, `cookie:name`, `query:access_token`, `subprotocol:bearer.`"),
         ("origins", Is::Some(&URL), "Whose pages may send its cookie"),
         ("leeway", Is::Duration, "How far clocks may differ, 5m at most"),
         ("max_token_lifetime", Is::Duration, "The longest time from `iat` to `exp`"),
@@ -62,40 +100,100 @@ pub const TABLE: &[Section] = &[
         ("cooldown", Is::Duration, "The shortest time between two fetches"),
         ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
     ]),
+    ("issuers.*.secret", &["from"], &[
+        ("from", SECRET, "Where it is: `env:NAME` or `file:path`"),
+        ("kid", Is::Text, "The `kid` of the tokens that it signs; needed with two secrets or more"),
+        ("encoding", Is::Word(&["raw", "base64url", "base64", "hex"]), "How it is written there"),
+    ]),
     ("issuers.*.audience", &["any_of"], &[
         ("claim", Is::Text, "The claim that says whom a token is for"),
         ("any_of", Is::Texts, "What it may be"),
     ]),
-    ("headers.*", &["from"], &[
-        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
-        ("format", FORMATS, "How it holds a list, or a value that is not plain text"),
+    ("include.*", &["files", "at"], &[
+        ("files", Is::Texts, "The files, from the policy's folder down; `*` in the name of a file only"),
+        ("at", Is::Texts, "The patterns that their routes must lie within"),
+        ("may", Is::Words(MAY), "What their routes may say beyond what narrows"),
+        ("issuers", Is::Texts, "The issuers that their routes may name, beside the defaults"),
+        ("as", Is::Text, "What goes before the names of their roles"),
     ]),
-    ("metadata.*", &["from"], &[
+    ("headers.*", &[], TOLD),
+    ("response_headers.*", &[], TOLD),
+    ("query", &[], &[
+        ("set", Is::Map(&Is::Either(&[Is::Text, Is::Section("query.set.*")])), "Parameters to set, in place of the caller's"),
+        ("remove", Is::Texts, "Parameters that do not reach the upstream"),
+    ]),
+    ("query.set.*", &[], TOLD),
+    ("metadata.*", &[], &[
         ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
+        ("value", Is::Text, "What it holds, whoever calls"),
+        ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
     ]),
     ("routes.*", &["allow"], &[
         ("allow", Is::Rule, "The rule: who may pass"),
+        ("when", Is::Text, "A condition in CEL that must be true as well, for what words cannot say"),
         ("issuers", Is::Texts, "Whose tokens it accepts"),
+        ("deny", Is::Rule, "What must not hold: true or unknown denies"),
+        ("audience", Is::Texts, "Whom a token must be for as well: one of these"),
+        ("headers", HEADERS, "Headers to the upstream on this route, beside those of the top or in place of one"),
+        ("response_headers", RESPONSES, "Headers of the response on this route, beside those of the top or in place of one"),
+        ("query", Is::Section("query"), "Parameters of the query on this route, beside those of the top or in place of one"),
+        ("cors", Is::Section("routes.*.cors"), "Whose pages may read its answers, in place of what its host says"),
+        ("sign_in", Is::Either(&[Is::Word(&["none"]), URL, Is::Section("routes.*.sign_in")]), "Where browsers are sent to sign in, in place of what the top says"),
+        ("credential", Is::Either(&[THEN, Is::Section("routes.*.credential")]), "Where tokens are read, and whether the upstream sees them"),
+    ]),
+    ("routes.*.cors", &["origins"], SHARING),
+    ("routes.*.sign_in", &["to"], SIGN_IN),
+    ("routes.*.credential", &[], &[
+        ("from", Is::Some(&CREDENTIAL), "Where tokens are read: some of the places that its issuers have"),
+        ("then", THEN, "Whether the upstream sees the credentials"),
     ]),
     ("rule", &[], &[
         ("any", Is::List(&Is::Rule, 1), "One of these rules holds"),
         ("all", Is::List(&Is::Rule, 1), "Each of these rules holds"),
         ("not", Is::Rule, "This rule does not hold"),
     ]),
+    ("grants.*", &["principal", "role", "until"], &[
+        ("principal", Is::Text, "Who: an issuer's name in this file, `/`, and the subject"),
+        ("role", Is::Text, "The role that it has until then"),
+        ("until", Is::Text, "When it ends (RFC 3339)"),
+        ("ticket", Is::Text, "Why: what the audit trail tells with it"),
+    ]),
     ("gateways.*", &["by"], &[
-        ("by", Is::Texts, "How it is recognised: `unix`, or networks such as `10.0.4.0/28`"),
+        ("by", Is::Either(&[Is::Some(&BY), Is::Section("gateways.*.by")]), "How it is recognised: `unix`, a network, `spiffe://…`, `dns:…`, `token:env:NAME`; any one of a list"),
         ("dialect", Is::Word(&["envoy"]), "What it speaks"),
         ("client_address", Is::Section("gateways.*.client_address"), "Where the caller's address is found"),
-        ("believes", Is::Words(&["client_address"]), "What is believed of it"),
+        ("believes", Is::Some(&Is::Like(r"client_address|certificate|header:.+")), "What is believed of it"),
         ("filtered_headers", Is::Flag, "Whether it leaves headers out on purpose, and removes the managed ones itself"),
+        ("max_headers", Is::Number(1, 10_000), "How many header lines it lets through (Envoy's `max_headers_count`)"),
+        ("max_header_bytes", Is::Number(1_024, 8_388_608), "How many bytes of header lines it lets through (Envoy's `max_request_headers_kb`)"),
+    ]),
+    ("gateways.*.by", &["all"], &[
+        ("all", Is::List(&BY, 1), "What must hold together"),
     ]),
     ("gateways.*.client_address", &["from"], &[
         ("from", Is::Word(&["connection", "x-envoy-external-address", "xff"]), "Where the address is found"),
         ("hops", Is::Number(1, 16), "Which address of `x-forwarded-for`, from the right"),
     ]),
+    ("sign_in", &["to"], SIGN_IN),
+    ("cors", &[], &[
+        ("origins", Is::Some(&ORIGIN), "Whose pages may read answers, for every host without an entry of its own"),
+        ("credentials", Is::Flag, "Whether these pages may send cookies"),
+        ("hosts", Is::Map(&Is::Section("cors.hosts.*")), "Whose pages may read answers, by host: a name, `*.name` or `{x}.name`"),
+    ]),
+    ("cors.hosts.*", &["origins"], SHARING),
     ("listen", &[], &[
-        ("grpc", Is::Some(&ENDPOINT), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
+        ("grpc", Is::Some(&Is::Either(&[ENDPOINT, Is::Section("listen.grpc.*")])), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
         ("admin", ENDPOINT, "For health, metrics and administration"),
+    ]),
+    ("listen.grpc.*", &["address"], &[
+        ("address", ENDPOINT, "Where to listen: `0.0.0.0:9443`"),
+        ("tls", Is::Section("listen.grpc.*.tls"), "What is shown to gateways, and asked of them"),
+    ]),
+    ("listen.grpc.*.tls", &["certificate", "key"], &[
+        ("certificate", FILE, "A PEM file: our certificate, then those that it was signed with"),
+        ("key", FILE, "A PEM file: its private key"),
+        ("client_ca", FILE, "A PEM file: who signs the certificates of gateways"),
+        ("client", Is::Word(&["required", "optional"]), "Whether a gateway must have one"),
     ]),
     ("cache", &[], &[
         ("tokens", Is::Like("[0-9]+(KiB|MiB|GiB)"), "How much memory verified tokens may take"),
@@ -105,6 +203,10 @@ pub const TABLE: &[Section] = &[
         ("ask", Is::Text, "`METHOD /path`, or `METHOD host/path`"),
         ("expect", Is::Like("allow|redirect|deny( [45][0-9]{2}( [a-z_]+)?)?"), "What should come of it"),
         ("headers", Is::Map(&Is::Any), "What the upstream should see; null for a header that should not be there"),
+        ("response_headers", Is::Map(&Is::Any), "What the caller should see; null for a header that should not be set"),
+        ("query", Is::Map(&Is::Any), "What the upstream's query should have set; null for a parameter that should not be set"),
         ("from", Is::Text, "The address that the caller asks from"),
+        ("service", Is::Text, "The service that the caller's certificate names"),
+        ("at", Is::Text, "What time it is (RFC 3339); 2027-01-15T08:00:00Z where it is not said"),
     ]),
 ];

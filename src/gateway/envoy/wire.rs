@@ -20,6 +20,8 @@ pub struct Check<'m> {
     pub http: bool,
     /// `attributes.source.address.socket_address.address`, where that parses.
     pub source: Option<IpAddr>,
+    /// `attributes.source.principal`
+    pub principal: &'m [u8],
     /// `attributes.request.http.method`
     pub method: &'m [u8],
     /// `attributes.request.http.path`
@@ -51,6 +53,7 @@ impl<'m> Check<'m> {
         each(message, |number, value| match number {
             1 => each(value.bytes()?, |number, value| match number {
                 1 => self.address(value.bytes()?),
+                4 => value.bytes().map(|principal| self.principal = principal),
                 _ => Ok(()),
             }),
             4 => each(value.bytes()?, |number, value| match number {
@@ -85,12 +88,13 @@ impl<'m> Check<'m> {
         each(message, |number, value| {
             match number {
                 2 => self.method = value.bytes()?,
-                3 => self.headers.push(entry(value.bytes()?)?),
+                3 => self.headers.push(entry(value.bytes()?)?.0),
                 4 => self.path = value.bytes()?,
                 5 => self.host = value.bytes()?,
                 13 => each(value.bytes()?, |number, value| {
                     if number == 1 {
-                        self.raw.push(entry(value.bytes()?)?);
+                        let (line, raw) = entry(value.bytes()?)?;
+                        self.raw.push(if raw.is_empty() { line } else { Header { value: raw, ..line } });
                     }
                     Ok(())
                 })?,
@@ -101,8 +105,8 @@ impl<'m> Check<'m> {
     }
 }
 
-/// An entry of a map, or a `HeaderValue`: key, value, and the raw value that counts where there is one.
-fn entry(message: &[u8]) -> Result<Header<'_>, Unreadable> {
+/// Key and value of a map's entry or of a `HeaderValue`; beside them the latter's raw value, which an entry has not.
+fn entry(message: &[u8]) -> Result<(Header<'_>, &[u8]), Unreadable> {
     let mut header = Header { name: &[], value: &[] };
     let mut raw: &[u8] = &[];
     each(message, |number, value| {
@@ -114,10 +118,7 @@ fn entry(message: &[u8]) -> Result<Header<'_>, Unreadable> {
         }
         Ok(())
     })?;
-    if !raw.is_empty() {
-        header.value = raw;
-    }
-    Ok(header)
+    Ok((header, raw))
 }
 
 /// The value of a field.
@@ -202,6 +203,7 @@ mod tests {
         let check = CheckRequest::decode(Bytes::copy_from_slice(message)).ok()?;
         let attributes = check.attributes.clone().unwrap_or_default();
         let http = attributes.request.clone().and_then(|request| request.http);
+        let principal = attributes.source.as_ref().map(|peer| peer.principal.clone()).unwrap_or_default();
         let place = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
         let source = match place {
             Some(address::Address::SocketAddress(socket)) => {
@@ -220,6 +222,7 @@ mod tests {
             attributes: check.attributes.is_some(),
             http: seen,
             source,
+            principal: &principal,
             method: &http.method,
             path: &http.path,
             host: &http.host,
@@ -259,10 +262,11 @@ mod tests {
                 ))),
                 text().prop_map(|path| Some(address::Address::Pipe(Pipe { path, mode: 1 }))),
             ];
-        (text(), text(), text(), entries, lines, place).prop_map(|(method, path, host, headers, lines, place)| {
+        let texts = (text(), text(), text(), text());
+        (texts, entries, lines, place).prop_map(|((method, path, host, principal), headers, lines, place)| {
             let header_map = Some(HeaderMap { headers: lines });
             let http = HttpRequest { method, path, host, headers, header_map, size: -1, ..HttpRequest::default() };
-            let source = Some(Peer { address: Some(Address { address: place }), ..Peer::default() });
+            let source = Some(Peer { address: Some(Address { address: place }), principal, ..Peer::default() });
             let request = Some(Request { http: Some(http), ..Request::default() });
             CheckRequest { attributes: Some(AttributeContext { source, request, ..AttributeContext::default() }) }
         })
@@ -285,6 +289,16 @@ mod tests {
         }
         assert_eq!(read(&[]).map(|check| check.attributes), Ok(false));
         assert_eq!(read(&[0x0a, 0]).map(|check| (check.attributes, check.http)), Ok((true, false)));
+    }
+
+    #[test]
+    fn an_entry_of_a_map_has_no_raw_value() {
+        // attributes.request.http.headers: {key: "a", value: "b"}, and a field 3 that a map's entry does not have.
+        let entry = [0x0a, 1, b'a', 0x12, 1, b'b', 0x1a, 1, b'c'];
+        let nested = |field: u8, inner: &[u8]| [&[field << 3 | 2, u8::try_from(inner.len()).unwrap()], inner].concat();
+        let message = nested(1, &nested(4, &nested(2, &nested(3, &entry))));
+        assert_eq!(read(&message).unwrap().headers, [Header { name: b"a", value: b"b" }]);
+        assert_eq!(by_hand(&message), by_prost(&message));
     }
 
     proptest! {

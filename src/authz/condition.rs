@@ -1,0 +1,115 @@
+//! Conditions, for what words cannot say: a subset of CEL that is read and checked when the policy is, and then always comes
+//! to true, to false, or to a failure with its place, in a bounded number of steps.
+
+use std::ops::Range;
+
+mod bind;
+mod call;
+mod check;
+mod eval;
+mod fault;
+mod lex;
+mod pattern;
+mod syntax;
+mod tell;
+mod time;
+mod types;
+mod value;
+mod word;
+
+pub use check::Variable;
+pub use eval::MAX_STEPS;
+pub use fault::{ConditionError, ConditionFault, Failure, Fault};
+pub use pattern::MAX_MATCHED;
+pub use syntax::{MAX_DEPTH, MAX_TEXT};
+pub use tell::Part;
+pub use types::Type;
+pub use value::{MAX_MEMBERS, MAX_VALUE_TEXT};
+
+use super::request::Request;
+use super::rule;
+use super::time::Timestamp;
+
+/// Headers that carry a credential wherever they are.
+const CREDENTIALS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+
+/// What a route asks beside its rule.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    text: Box<str>,
+    whole: check::Node,
+    reads: Box<[(Variable, Range<usize>)]>,
+    hidden: Box<[Box<str>]>,
+}
+
+/// Where a condition stands, and so what it may ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'p> {
+    /// The captures of the route's key.
+    pub captures: &'p [&'p str],
+    /// Whether nobody is known there, because no credential is read.
+    pub public: bool,
+    /// The headers in which this policy looks for credentials, in lower case.
+    pub hidden: &'p [Box<str>],
+}
+
+/// What a condition is asked over.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The request.
+    pub request: &'a Request<'a>,
+    /// Who calls, from where, and what the route's key captured.
+    pub who: rule::Scene<'a>,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Condition {
+    /// Reads and checks a condition.
+    ///
+    /// # Errors
+    /// Where it is no CEL, asks for what is not there, or can never be told; the error says where in it.
+    pub fn parse(text: &str, place: &Place<'_>) -> Result<Self, ConditionError> {
+        let syntax = syntax::read(text)?;
+        let (whole, reads) = check::check(&syntax, place)?;
+        Ok(Self { text: text.into(), whole, reads: reads.into(), hidden: place.hidden.into() })
+    }
+
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// Where it came to neither true nor false.
+    pub fn holds(&self, scene: &Scene<'_>) -> Result<bool, Failure> {
+        eval::Run::new(bind::Bindings::new(scene, &self.hidden)).bool(&self.whole)
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The variables that it reads, and where in its text; one may come twice.
+    pub fn reads(&self) -> impl Iterator<Item = (&Variable, &Range<usize>)> {
+        self.reads.iter().map(|(variable, at)| (variable, at))
+    }
+
+    /// Whether it asks who calls.
+    #[must_use]
+    pub fn is_about_caller(&self) -> bool {
+        self.reads.iter().any(|(variable, _)| variable.is_about_caller())
+    }
+}
+
+/// The rule words that say the same as a condition, where there are such.
+#[must_use]
+pub fn words(text: &str) -> Option<String> {
+    word::words(&syntax::read(text).ok()?)
+}
+
+fn is_hidden(name: &str, hidden: &[Box<str>]) -> bool {
+    CREDENTIALS.contains(&name) || hidden.iter().any(|hidden| **hidden == *name)
+}
+
+#[cfg(test)]
+mod tests;
