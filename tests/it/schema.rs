@@ -161,7 +161,7 @@ fn what_does_not_load_for_its_form_does_not_fit_the_schema() {
         "routes: {/a: public}\ndeny: [role:a]",
         "routes: {/a: public}\npaths: [dots]",
         "routes: {/a: public}\nheaders: {X A: sub}",
-        "routes: {/a: public}\nheaders: {X-A: {format: comma}}",
+        "routes: {/a: public}\nheaders: {X-A: {from: sub, format: commas}}",
         "routes: {/a: public}\nheaders: {X-A: {from: sub, format: xml}}",
         "routes: {/a: public}\ngateways: {edge: {believes: [client_address]}}",
         "routes: {/a: public}\ngateways: {edge: {by: unix, client_address: {from: xff, hops: 0}}}",
