@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portcullis::authz::decision::{Datum, Decision, Verdict};
+use portcullis::authz::decision::{Decision, Verdict};
+use portcullis::authz::json::Json;
 use portcullis::authz::request::Asker;
 use portcullis::clock;
 use serde_json::{Map, Value, json};
 
-use super::decide::{self, Answer, decide};
+use super::decide::{Answer, decide};
 use super::model::{Policy, Question, Token};
 use super::near;
 use super::random::{self, Dice};
@@ -90,14 +91,19 @@ fn upstream(decision: &Decision, question: &Question) -> Answer {
     let mut lines: BTreeSet<(String, String)> =
         question.lines.iter().filter(|(name, _)| stays(name)).cloned().collect();
     lines.extend(set.clone());
-    let metadata = grant.metadata().iter().map(|(key, datum)| {
-        let value = match datum {
-            Datum::Text(one) => decide::Datum::Text(text(one)),
-            Datum::List(all) => decide::Datum::List(all.iter().map(text).collect()),
-        };
-        (text(key), value)
-    });
+    let metadata = grant.metadata().iter().map(|(key, value)| (text(key), plain(value)));
     Answer::Allow(lines, metadata.collect())
+}
+
+fn plain(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(is) => (*is).into(),
+        Json::Number(number) => number.clone().into(),
+        Json::Text(text) => text.to_string().into(),
+        Json::List(all) => all.iter().map(plain).collect(),
+        Json::Object(object) => object.iter().map(|(name, member)| (name.to_owned(), plain(member))).collect(),
+    }
 }
 
 /// A disagreement, made as small as it gets.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde_json::Value;
+
 use super::identity::{self, Identity};
 use super::model::{Policy, Question, Token, Word};
 use super::read::{self, Code};
@@ -17,14 +19,7 @@ pub type Captures = BTreeMap<String, String>;
 pub enum Answer {
     Deny(Code),
     /// The header lines that reach the upstream, and the metadata.
-    Allow(BTreeSet<(String, String)>, BTreeMap<String, Datum>),
-}
-
-/// A value of the metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Datum {
-    Text(String),
-    List(Vec<String>),
+    Allow(BTreeSet<(String, String)>, BTreeMap<String, Value>),
 }
 
 /// What words are held against.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::decide::{Answer, Captures, Datum, Scene};
+use super::decide::{Answer, Captures, Scene};
 use super::identity::Identity;
 use super::model::{Managed, Policy, Question};
 use super::read::Code;
@@ -88,27 +88,24 @@ fn bare(name: &str) -> String {
 }
 
 /// What a source tells; `None`: nothing.
-fn source(policy: &Policy, from: &str, identity: Option<&Identity<'_>>) -> Result<Option<Datum>, Code> {
+fn source(policy: &Policy, from: &str, identity: Option<&Identity<'_>>) -> Result<Option<Value>, Code> {
     let Some(identity) = identity else { return Ok(None) };
-    let text = |text: &str| Datum::Text(text.to_owned());
-    let list = |list: Option<Vec<String>>| Datum::List(list.unwrap_or_default());
-    Ok(Some(match from {
-        "sub" => text(&identity.subject),
-        "principal" => text(&format!("{}/{}", identity.issuer.name, identity.subject)),
-        "issuer" => text(&identity.issuer.name),
-        "roles" => Datum::List(once(roles(policy, identity))),
-        "groups" => list(words::list(identity, identity.issuer.groups.as_deref())),
-        "scopes" => list(words::scopes(identity)),
-        path => match words::lookup(identity.claims, path.strip_prefix("claim:").unwrap_or(path)) {
-            Value::Null => return Ok(None),
-            Value::Array(all) if all.len() > 1_024 => return Err("header_value_refused"),
-            Value::Array(all) => {
-                let all: Option<Vec<String>> = all.iter().map(words::plain).collect();
-                Datum::List(all.ok_or("header_value_refused")?)
+    let list = |list: Option<Vec<String>>| Value::from(list.unwrap_or_default());
+    Ok(match from {
+        "sub" => Some(identity.subject.clone().into()),
+        "principal" => Some(format!("{}/{}", identity.issuer.name, identity.subject).into()),
+        "issuer" => Some(identity.issuer.name.clone().into()),
+        "roles" => Some(once(roles(policy, identity)).into()),
+        "groups" => Some(list(words::list(identity, identity.issuer.groups.as_deref()))),
+        "scopes" => Some(list(words::scopes(identity))),
+        path => {
+            let claim = words::lookup(identity.claims, path.strip_prefix("claim:").unwrap_or(path));
+            if claim.as_array().is_some_and(|all| all.len() > 1_024) {
+                return Err("header_value_refused");
             }
-            other => Datum::Text(words::plain(other).ok_or("header_value_refused")?),
-        },
-    }))
+            Some(claim.clone()).filter(|claim| !claim.is_null())
+        }
+    })
 }
 
 /// Each member once, where it is first.
@@ -141,17 +138,20 @@ fn value(policy: &Policy, header: &Managed, identity: Option<&Identity<'_>>) -> 
         note("a managed header is not there");
         return Ok(None);
     };
-    let text = match (header.format, found) {
-        ("base64url", Datum::Text(text)) => URL_SAFE_NO_PAD.encode(text),
-        ("base64url", Datum::List(list)) => URL_SAFE_NO_PAD.encode(ascii(&json(&list))),
-        ("comma", Datum::List(list)) => {
-            if list.iter().any(|one| one.contains(',')) {
-                return Err("header_value_refused");
-            }
-            list.join(",")
+    let plain = match &found {
+        Value::String(text) => text.clone(),
+        other => ascii(&other.to_string()),
+    };
+    let text = match (header.format, &found) {
+        ("base64url", _) => URL_SAFE_NO_PAD.encode(plain),
+        ("comma", Value::Object(_)) => return Err("header_value_refused"),
+        ("comma", Value::Array(all)) => {
+            let all: Option<Vec<String>> = all.iter().map(words::plain).collect();
+            let all = all.filter(|all| !all.iter().any(|one| one.contains(',')));
+            all.ok_or("header_value_refused")?.join(",")
         }
-        (_, Datum::Text(text)) => text,
-        (_, Datum::List(list)) => ascii(&json(&list)),
+        ("comma", _) if plain.contains(',') => return Err("header_value_refused"),
+        _ => plain,
     };
     let is_refused = text.chars().any(|c| !(' '..='~').contains(&c)) || text.trim() != text || text.len() > 8_192;
     if is_refused {
@@ -163,10 +163,6 @@ fn value(policy: &Policy, header: &Managed, identity: Option<&Identity<'_>>) -> 
         _ => "a header in json",
     });
     Ok(Some(text))
-}
-
-fn json(list: &[String]) -> String {
-    serde_json::to_string(list).unwrap()
 }
 
 fn ascii(json: &str) -> String {
