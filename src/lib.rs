@@ -12,4 +12,5 @@ pub mod feed;
 pub mod gateway;
 pub mod live;
 pub mod observe;
+pub mod review;
 pub mod server;

@@ -6,6 +6,7 @@ use super::route::{Found, Pattern, RouteId, Table};
 #[derive(Debug, Default)]
 pub struct Cors {
     hosts: Table,
+    names: Box<[Box<str>]>,
     sharing: Box<[Sharing]>,
 }
 
@@ -41,8 +42,14 @@ impl Cors {
     #[must_use]
     pub fn new(hosts: Vec<(Pattern, Sharing)>) -> Option<Self> {
         let (patterns, sharing): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+        let names = patterns.iter().map(|pattern| pattern.host().unwrap_or_default().into()).collect();
         let hosts = Table::build((0..).map(RouteId).zip(patterns)).ok()?;
-        Some(Self { hosts, sharing: sharing.into() })
+        Some(Self { hosts, names, sharing: sharing.into() })
+    }
+
+    /// What the policy says, by host or host pattern as it writes it; an empty one is for all hosts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Sharing)> {
+        self.names.iter().map(|name| &**name).zip(&self.sharing)
     }
 
     /// What the policy says of a host.
@@ -72,6 +79,15 @@ impl Origin {
         match written.split_once("*.") {
             Some((scheme, rest)) => Self::OneLabel(scheme.into(), format!(".{rest}").into()),
             None => Self::Exact(written.into()),
+        }
+    }
+
+    /// As the policy writes it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Exact(exact) => exact.to_string(),
+            Self::OneLabel(scheme, rest) => format!("{scheme}*{rest}"),
         }
     }
 

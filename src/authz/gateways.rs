@@ -16,7 +16,7 @@ use super::request::{Asker, Proof, Request};
 pub struct Gateways(Box<[Gateway]>);
 
 /// One gateway, or a group of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// Its name in the policy.
     pub name: Arc<str>,

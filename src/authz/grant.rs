@@ -52,6 +52,18 @@ impl Grants {
         (!of.is_empty()).then_some(Self { digest, of })
     }
 
+    /// Whom they are for, in no order, and each one's grants, those that last longest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Principal, &[Grant])> {
+        self.of.iter().map(|(principal, grants)| (principal, &**grants))
+    }
+
+    /// Whether somebody of this issuer has the role by one of them.
+    #[must_use]
+    pub fn has_role(&self, issuer: &str, role: &str) -> bool {
+        let of_issuer = self.of.iter().filter(|(principal, _)| *principal.issuer == *issuer);
+        of_issuer.flat_map(|(_, grants)| grants.iter()).any(|grant| *grant.role == *role)
+    }
+
     /// The identity with the grants that are in force now: asked in every check, for a token is remembered longer than a
     /// grant may last. Made once for as long as they are the same.
     pub(super) fn raise(&self, identity: Arc<Identity>, issuer: &Issuer, now: Timestamp) -> Arc<Identity> {

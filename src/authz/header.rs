@@ -99,6 +99,17 @@ impl Names {
         let folded = names.chain(kept.iter().map(|name| &**name)).map(fold).collect();
         Self { managed: managed.into(), always, lent: lent.into(), folded, kept }
     }
+
+    /// Those that the policy sets somewhere, in lower case and sorted.
+    #[must_use]
+    pub fn managed(&self) -> &[Bytes] {
+        &self.managed
+    }
+
+    /// Those that callers may send though they are of the always-list, in lower case and in no order.
+    pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
+        self.kept.iter().map(|name| &**name)
+    }
 }
 
 /// What upstream, caller and gateway are told, as the policy says it for some of its routes.
@@ -166,6 +177,17 @@ impl Contract {
         let mut contract = Self { digest, tells, per_request, parameters, unset, nobody, names: Arc::clone(names) };
         contract.nobody = contract.tell(None).map(Arc::new);
         contract
+    }
+
+    /// What is told: of who calls, and of the request.
+    pub fn tells(&self) -> impl Iterator<Item = &Tells> {
+        [&self.tells, &self.per_request].into_iter()
+    }
+
+    /// The names of headers that no caller may send.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// By what it is told from others.

@@ -1,6 +1,6 @@
 //! `services:` workloads by name: whom a caller's certificate names, as the gateway says, and where that is enough.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::certificate::SpiffeId;
@@ -90,6 +90,24 @@ impl Services {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.below.is_empty()
+    }
+
+    /// The workloads as the policy writes them, in order, and the service that each of them is.
+    #[must_use]
+    pub fn workloads(&self) -> BTreeMap<String, Arc<str>> {
+        let name = |service: &Service| service.identity.service().map(Arc::clone);
+        let exact = self.exact.iter().filter_map(|(id, service)| Some((id.to_string(), name(service)?)));
+        let below = self.below.iter().filter_map(|(above, service)| Some((format!("{above}/*"), name(service)?)));
+        exact.chain(below).collect()
+    }
+
+    /// Whether this service calls by itself on a route, and does not only carry the requests of others there; `None`
+    /// where there is no such service.
+    #[must_use]
+    pub fn acts(&self, name: &str, route: RouteId) -> Option<bool> {
+        let mut all = self.exact.values().chain(self.below.values());
+        let found = all.find(|one| one.identity.service().is_some_and(|service| **service == *name));
+        found.map(|service| service.routes.contains(&route))
     }
 
     /// The ID of some workload that is this service.

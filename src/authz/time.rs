@@ -78,6 +78,29 @@ fn three(text: &str, between: char, digits: [usize; 3]) -> Option<(i64, i64, i64
     (text.matches(between).count() == 2).then_some(three)
 }
 
+impl std::fmt::Display for Timestamp {
+    /// `2026-11-21T09:30:00.123Z` (RFC 3339), by the civil-from-days algorithm of the proleptic Gregorian calendar.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "an i64 of milliseconds is far from overflowing in days and years"
+    )]
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let millis = self.as_millis();
+        let (days, rest) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
+        let shifted = days + 719_468;
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (hour, minute, second, milli) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60, rest % 1_000);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,10 @@
 
 mod check;
 mod dev;
+mod diff;
 mod environments;
 mod explain;
+mod import;
 mod log;
 mod schema;
 mod serve;
@@ -39,6 +41,10 @@ enum Command {
     Explain(explain::Explain),
     /// Run a policy's own tests
     Test(test::Test),
+    /// Say who gains and who loses which routes between two policies
+    Diff(diff::Diff),
+    /// Make a policy file of Istio's policies or Envoy's filters, and say what did not map
+    Import(import::Import),
     /// Run a gateway, portcullis, an issuer and an application on this machine, with a sample policy and requests to try
     Dev(dev::Dev),
     /// Print a token of the issuer that `dev` runs
@@ -66,6 +72,8 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Test(command) => command.run(),
+        Command::Diff(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Schema(command) => command.run(),

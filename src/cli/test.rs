@@ -1,5 +1,7 @@
 //! `portcullis test`: a policy's own tests, with throw-away keys, through the very code that serves traffic.
 
+mod openapi;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,13 +29,15 @@ pub(super) struct Test {
     /// Read what `${env:NAME}` and `${file:path}` stand for as stubs where it is not there
     #[arg(long)]
     stub_secrets: bool,
+    #[command(flatten)]
+    openapi: openapi::Openapi,
 }
 
 /// What the tests of a policy came to.
-struct Report {
+pub(super) struct Report {
     /// A line for each test that failed, and the summary.
-    text: String,
-    failed: usize,
+    pub(super) text: String,
+    pub(super) failed: usize,
 }
 
 impl Test {
@@ -43,6 +47,9 @@ impl Test {
             return self.everywhere(&origin);
         }
         let Some(compiled) = load(&origin) else { return ExitCode::FAILURE };
+        if let Some(exit) = self.openapi.run(&compiled) {
+            return exit;
+        }
         let report = report(&compiled);
         print(&report.text);
         if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -80,7 +87,7 @@ impl Test {
     }
 }
 
-fn report(compiled: &Compiled) -> Report {
+pub(super) fn report(compiled: &Compiled) -> Report {
     let mut report = Report { text: String::new(), failed: 0 };
     let rehearsal = Rehearsal::new(compiled);
     for row in &compiled.tests {

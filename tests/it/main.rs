@@ -22,6 +22,7 @@ mod outage;
 mod properties;
 mod reference;
 mod reload;
+mod review;
 mod schema;
 mod semantics;
 mod site;

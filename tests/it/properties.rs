@@ -119,16 +119,16 @@ fn claims() -> impl Strategy<Value = Map<String, Value>> {
 
 /// A request, and how its token is to be made, if it has one.
 #[derive(Clone, Debug)]
-struct Question {
+pub struct Question {
     method: &'static str,
-    target: String,
+    pub target: String,
     claims: Option<Map<String, Value>>,
     forged: bool,
     alias: Option<&'static str>,
     address: Option<&'static str>,
 }
 
-fn question() -> impl Strategy<Value = Question> {
+pub fn question() -> impl Strategy<Value = Question> {
     let alias = select(vec![
         None,
         Some("x-user-id"),
@@ -158,7 +158,7 @@ fn question() -> impl Strategy<Value = Question> {
 }
 
 impl Question {
-    fn asked(&self, site: &Site) -> Asked {
+    pub fn asked(&self, site: &Site) -> Asked {
         let mut lines: Vec<(String, String)> =
             [(":method", self.method), (":path", &*self.target), (":authority", "shop.test")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -178,7 +178,7 @@ impl Question {
 }
 
 /// Rules of a few words, under `not`, `and` and `or`.
-fn rule() -> impl Strategy<Value = String> {
+pub fn rule() -> impl Strategy<Value = String> {
     let word = select(vec![
         "signed-in",
         "role:admin",
