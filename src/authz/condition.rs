@@ -26,6 +26,8 @@ pub use tell::Part;
 pub use types::Type;
 pub use value::{MAX_MEMBERS, MAX_VALUE_TEXT};
 
+use bytes::Bytes;
+
 use super::request::Request;
 use super::rule;
 use super::time::Timestamp;
@@ -40,6 +42,8 @@ pub struct Condition {
     whole: check::Node,
     reads: Box<[(Variable, Range<usize>)]>,
     hidden: Box<[Box<str>]>,
+    hidden_queries: Box<[Box<str>]>,
+    lent: Box<[Box<str>]>,
 }
 
 /// Where a condition stands, and so what it may ask.
@@ -51,6 +55,10 @@ pub struct Place<'p> {
     pub public: bool,
     /// The headers in which this policy looks for credentials, in lower case.
     pub hidden: &'p [Box<str>],
+    /// The parameters in which it looks for them.
+    pub hidden_queries: &'p [Box<str>],
+    /// The headers that some gateway is believed to set itself, in lower case.
+    pub lent: &'p [Box<str>],
 }
 
 /// What a condition is asked over.
@@ -60,6 +68,8 @@ pub struct Scene<'a> {
     pub request: &'a Request<'a>,
     /// Who calls, from where, and what the route's key captured.
     pub who: rule::Scene<'a>,
+    /// The headers that the gateway which asks is believed to set itself, in lower case.
+    pub lent: &'a [Bytes],
     /// When.
     pub now: Timestamp,
 }
@@ -72,7 +82,8 @@ impl Condition {
     pub fn parse(text: &str, place: &Place<'_>) -> Result<Self, ConditionError> {
         let syntax = syntax::read(text)?;
         let (whole, reads) = check::check(&syntax, place)?;
-        Ok(Self { text: text.into(), whole, reads: reads.into(), hidden: place.hidden.into() })
+        let [hidden, hidden_queries, lent] = [place.hidden, place.hidden_queries, place.lent].map(Box::from);
+        Ok(Self { text: text.into(), whole, reads: reads.into(), hidden, hidden_queries, lent })
     }
 
     /// Whether it holds.
@@ -80,7 +91,7 @@ impl Condition {
     /// # Errors
     /// Where it came to neither true nor false.
     pub fn holds(&self, scene: &Scene<'_>) -> Result<bool, Failure> {
-        eval::Run::new(bind::Bindings::new(scene, &self.hidden)).bool(&self.whole)
+        eval::Run::new(bind::Bindings::new(scene, self)).bool(&self.whole)
     }
 
     /// Its text.
@@ -105,6 +116,16 @@ impl Condition {
 #[must_use]
 pub fn words(text: &str) -> Option<String> {
     word::words(&syntax::read(text).ok()?)
+}
+
+impl Condition {
+    /// Whether a header may be shown: it carries no credential, and is set by the gateway that asks where one sets it.
+    fn shows(&self, name: &str, scene: &Scene<'_>) -> bool {
+        let is_lent = self.lent.iter().any(|lent| **lent == *name);
+        !name.starts_with(':')
+            && !is_hidden(name, &self.hidden)
+            && (!is_lent || scene.lent.iter().any(|lent| **lent == *name.as_bytes()))
+    }
 }
 
 fn is_hidden(name: &str, hidden: &[Box<str>]) -> bool {

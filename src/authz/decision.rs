@@ -142,7 +142,10 @@ impl Grant {
 
     /// Parameters of the query to remove, each as this very request spelt it.
     pub fn query_removed(&self) -> impl Iterator<Item = &Bytes> {
-        self.own().into_iter().flat_map(|own| own.query_removed.iter().chain(&own.stripped.query))
+        self.own().into_iter().flat_map(|own| {
+            let stripped = own.stripped.query.iter().filter(|name| !own.query_removed.contains(name));
+            own.query_removed.iter().chain(stripped)
+        })
     }
 
     /// What the gateway is told beside the headers.

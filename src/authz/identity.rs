@@ -218,7 +218,9 @@ impl Identity {
     /// The same by another subject.
     pub(super) fn with_subject(&self, subject: &Arc<str>) -> Self {
         let principal = Principal { issuer: Arc::clone(&self.principal.issuer), subject: Arc::clone(subject) };
-        Self { principal, told: ToldOnce::default(), ..self.clone() }
+        // What was made for who it was before is nothing to who it is now.
+        let (told, raised) = (ToldOnce::with_places(self.told.places()), RaisedOnce::default());
+        Self { principal, told, raised, ..self.clone() }
     }
 
     /// The same identity with these grants, and no role derived yet.

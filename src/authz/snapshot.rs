@@ -167,7 +167,8 @@ impl Snapshot {
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
-        meet(route, &condition::Scene { request, who: scene, now })?;
+        let lent = gateway.map_or(&[][..], |gateway| &*gateway.headers);
+        meet(route, &condition::Scene { request, who: scene, lent, now })?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
@@ -312,7 +313,9 @@ impl Snapshot {
         match &route.rule {
             Rule::Public | Rule::Anyone => Ok(()),
             Rule::Where(rule) => {
-                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))
+                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))?;
+                // An address, or not to be another service, is no identity: it may hold of nobody.
+                scene.caller.acting().map(drop).ok_or(Reason::CredentialMissing)
             }
         }
     }
@@ -329,7 +332,7 @@ impl Snapshot {
         let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures))?;
         let carriers = &self.policy.carriers;
         if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
-            let stripped = carriers.strip(request, &grant.told, how)?;
+            let stripped = carriers.strip(request, &grant, how)?;
             if stripped != Stripped::default() {
                 grant.own.get_or_insert_default().stripped = stripped;
             }

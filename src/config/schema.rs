@@ -83,6 +83,9 @@ fn map_of((name, required, keys): &Section) -> Value {
         if !required.is_empty() {
             members.insert("required".into(), json!(required));
         }
+        if ["from", "value"].iter().all(|one| keys.iter().any(|(key, ..)| key == one)) {
+            members.insert("anyOf".into(), json!([{"required": ["from"]}, {"required": ["value"]}]));
+        }
         if *name == "rule" {
             members.insert("minProperties".into(), 1.into());
             members.insert("maxProperties".into(), 1.into());

@@ -28,10 +28,8 @@ fn broken(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec
                 one => is(value, one.as_str().unwrap()),
             },
             "pattern" => value.as_str().is_none_or(|text| Regex::new(said.as_str().unwrap()).unwrap().is_match(text)),
-            "minimum" => value.as_f64().is_none_or(|number| number >= said.as_f64().unwrap()),
-            "maximum" => value.as_f64().is_none_or(|number| number <= said.as_f64().unwrap()),
-            "minLength" | "minItems" | "minProperties" => size(keyword, value).is_none_or(|size| size >= count(said)),
-            "maxLength" | "maxItems" | "maxProperties" => size(keyword, value).is_none_or(|size| size <= count(said)),
+            "minLength" | "maxLength" | "minimum" | "maximum" | "minItems" | "maxItems" | "minProperties"
+            | "maxProperties" => is_within(keyword, said, value),
             "items" => {
                 for (place, item) in value.as_array().into_iter().flatten().enumerate() {
                     broken(root, said, item, &format!("{at}/{place}"), wrong);
@@ -73,13 +71,18 @@ fn broken(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec
     }
 }
 
-/// How large a value is, where the keyword is about its kind.
-fn size(keyword: &str, value: &Value) -> Option<usize> {
-    match value {
-        Value::String(text) if keyword.ends_with("Length") => Some(text.chars().count()),
-        Value::Array(items) if keyword.ends_with("Items") => Some(items.len()),
-        Value::Object(members) if keyword.ends_with("Properties") => Some(members.len()),
-        _ => None,
+/// Whether a value keeps a bound. One that the bound is not about keeps it.
+fn is_within(keyword: &str, said: &Value, value: &Value) -> bool {
+    match keyword {
+        "minLength" => value.as_str().is_none_or(|text| text.chars().count() >= count(said)),
+        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= count(said)),
+        "minimum" => value.as_f64().is_none_or(|number| number >= said.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= said.as_f64().unwrap()),
+        "minItems" => value.as_array().is_none_or(|items| items.len() >= count(said)),
+        "maxItems" => value.as_array().is_none_or(|items| items.len() <= count(said)),
+        "minProperties" => value.as_object().is_none_or(|members| members.len() >= count(said)),
+        "maxProperties" => value.as_object().is_none_or(|members| members.len() <= count(said)),
+        other => panic!("{other} is no bound"),
     }
 }
 

@@ -8,29 +8,34 @@ use percent_encoding::percent_decode_str;
 use super::check::Variable;
 use super::fault::Fault;
 use super::value::{MAX_MEMBERS, Map, Value};
-use super::{Scene, is_hidden};
+use super::{Condition, Scene};
+use crate::authz::credential::query::carries;
 use crate::authz::identity::{Identity, Listed, Truth};
 
 /// Where variables are read.
 pub(super) struct Bindings<'a> {
     scene: Option<&'a Scene<'a>>,
-    hidden: &'a [Box<str>],
+    condition: Option<&'a Condition>,
     /// What was read of the query: it is read once.
     query: Option<Value<'a>>,
 }
 
 impl<'a> Bindings<'a> {
-    pub fn new(scene: &'a Scene<'a>, hidden: &'a [Box<str>]) -> Self {
-        Self { scene: Some(scene), hidden, query: None }
+    pub fn new(scene: &'a Scene<'a>, condition: &'a Condition) -> Self {
+        Self { scene: Some(scene), condition: Some(condition), query: None }
     }
 
     /// No request: for what is the same in all of them.
     pub fn nothing() -> Self {
-        Self { scene: None, hidden: &[], query: None }
+        Self { scene: None, condition: None, query: None }
     }
 
     fn scene(&self) -> Result<&'a Scene<'a>, Fault> {
         self.scene.ok_or(Fault::NoMember)
+    }
+
+    fn shows(&self, name: &str) -> bool {
+        self.scene.zip(self.condition).is_some_and(|(scene, condition)| condition.shows(name, scene))
     }
 
     fn acting(&self) -> Result<&'a Identity, Fault> {
@@ -85,7 +90,7 @@ impl<'a> Bindings<'a> {
 
     /// The values of a header, where it is there and carries no credential.
     pub fn header(&self, name: &str) -> Result<Option<Value<'a>>, Fault> {
-        if is_hidden(name, self.hidden) || name.starts_with(':') {
+        if !self.shows(name) {
             return Ok(None);
         }
         let lines = self.scene()?.request.headers.iter().filter(|line| line.name == name.as_bytes());
@@ -98,7 +103,7 @@ impl<'a> Bindings<'a> {
         let mut named: BTreeMap<&'a str, Vec<Value<'a>>> = BTreeMap::new();
         for line in self.scene()?.request.headers {
             let name = std::str::from_utf8(line.name).map_err(|_| Fault::HeaderNotText)?;
-            if !is_hidden(name, self.hidden) && !name.starts_with(':') {
+            if self.shows(name) {
                 named.entry(name).or_default().push(header_text(line.value)?);
             }
         }
@@ -114,7 +119,8 @@ impl<'a> Bindings<'a> {
         if let Some(read) = &self.query {
             return Ok(read.clone());
         }
-        let read = read_query(self.scene()?.request.query.unwrap_or_default())?;
+        let read =
+            read_query(self.scene()?.request.query.unwrap_or_default(), self.condition.map(|of| &*of.hidden_queries))?;
         self.query = Some(read.clone());
         Ok(read)
     }
@@ -133,13 +139,14 @@ fn listed(list: &Listed) -> Result<Value<'_>, Fault> {
     }
 }
 
-/// All values of each name, decoded once. What servers part at other places, or decode in other ways, is not read.
-fn read_query(query: &str) -> Result<Value<'_>, Fault> {
+/// All values of each name, decoded once, but for those that carry a credential. What servers part at other places, or decode in other ways, is not read.
+fn read_query<'q>(query: &'q str, hidden: Option<&[Box<str>]>) -> Result<Value<'q>, Fault> {
     if query.contains(';') {
         return Err(Fault::Query);
     }
-    let mut named: BTreeMap<Cow<'_, str>, Vec<Value<'_>>> = BTreeMap::new();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let mut named: BTreeMap<Cow<'q, str>, Vec<Value<'q>>> = BTreeMap::new();
+    let hidden = hidden.unwrap_or_default();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty() && !carries(pair, hidden));
     for (count, pair) in pairs.enumerate() {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (Some(name), Some(value)) = (decoded(name), decoded(value)) else { return Err(Fault::Query) };

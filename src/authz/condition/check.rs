@@ -330,8 +330,13 @@ impl Checker<'_> {
         }
     }
 
-    /// A header is asked for by its name in lower case, and never one that carries a credential.
+    /// A header is asked for by its name in lower case. What carries a credential is not asked for.
     fn header(&self, of: &Node, name: &str, at: &Range<usize>) -> Checked<()> {
+        if matches!(of.ask, Ask::Read(Variable::Query))
+            && self.place.hidden_queries.iter().any(|hidden| **hidden == *name)
+        {
+            return wrong(at, ConditionFault::CredentialParameter);
+        }
         if !matches!(of.ask, Ask::Read(Variable::Headers)) {
             return Ok(());
         }

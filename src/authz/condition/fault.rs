@@ -90,6 +90,9 @@ pub enum ConditionFault {
     /// A header that carries a credential.
     #[error("a header that carries a credential is not shown to conditions; ask for `claims` or `caller`")]
     CredentialHeader,
+    /// A parameter that carries a credential.
+    #[error("a parameter that carries a credential is not shown to conditions; ask for `claims` or `caller`")]
+    CredentialParameter,
     /// A header that no request has under this name.
     #[error("names of headers are in lower case; write it so")]
     HeaderCase,

@@ -27,7 +27,7 @@ impl Condition {
     #[must_use]
     pub fn tell<'c>(&'c self, scene: &Scene<'_>) -> Vec<Part<'c>> {
         let parts = if let Ask::All(parts) = &self.whole.ask { parts } else { std::slice::from_ref(&self.whole) };
-        let run = || Run::new(Bindings::new(scene, &self.hidden));
+        let run = || Run::new(Bindings::new(scene, self));
         let one = |part: &'c Node| {
             let mut leaves = Vec::new();
             part.leaves(&mut leaves);

@@ -32,7 +32,16 @@ const CLAIMS: &str = r#"{"level":3,"big":18446744073709551615,"half":0.5,"vip":t
     "tags":["a","b"],"mixed":[1,"a",null],"org":{"id":"o1","deep":{"n":-1}},"https://acme.test/tier":"gold","zero":0}"#;
 
 fn parse(text: &str) -> Result<Condition, ConditionError> {
-    Condition::parse(text, &Place { captures: &NAMES, public: false, hidden: &["x-token".into()] })
+    Condition::parse(
+        text,
+        &Place {
+            captures: &NAMES,
+            public: false,
+            hidden: &["x-token".into()],
+            hidden_queries: &["access_token".into()],
+            lent: &[],
+        },
+    )
 }
 
 /// What a condition comes to, and in how many steps, over a request to `POST /a/b?…` at 2027-01-15T08:00:00.5Z, a Friday.
@@ -56,8 +65,8 @@ fn run(text: &str, caller: &Caller, query: &str) -> (Result<bool, Fault>, usize)
     let names = NAMES.map(Box::from);
     let captures = Captures::new(&names, ["acme", "u1"]);
     let who = rule::Scene { caller, captures: &captures, address: Some("10.1.2.3".parse().unwrap()) };
-    let scene = Scene { request: &request, who, now: Timestamp::from_millis(1_800_000_000_500) };
-    let mut run = Run::new(bind::Bindings::new(&scene, &condition.hidden));
+    let scene = Scene { request: &request, who, lent: &[], now: Timestamp::from_millis(1_800_000_000_500) };
+    let mut run = Run::new(bind::Bindings::new(&scene, &condition));
     let told = run.bool(&condition.whole).map_err(|failure| {
         assert!(failure.at.end <= text.len() && failure.at.start < failure.at.end, "{text}: {failure:?}");
         failure.kind
@@ -266,6 +275,8 @@ fn what_a_condition_must_not_say_is_an_error_at_its_place() {
         ("path.teanant == 'x'", "path.teanant", F::UnknownCapture),
         ("request.headers.cookie[0] == 'x'", "request.headers.cookie", F::CredentialHeader),
         ("'Authorization' in request.headers", "'Authorization'", F::CredentialHeader),
+        ("request.query.access_token[0] == 'x'", "request.query.access_token", F::CredentialParameter),
+        ("'access_token' in request.query", "'access_token'", F::CredentialParameter),
         ("request.headers['x-token'][0] == 'x'", "'x-token'", F::CredentialHeader),
         ("request.headers['X-Plan'][0] == 'x'", "'X-Plan'", F::HeaderCase),
         ("request.path.startswith('/a')", "request.path.startswith('/a')", F::UnknownFunction(Some("startsWith"))),

@@ -27,11 +27,15 @@ pub(super) fn token<'q>(query: &'q str, name: &str) -> Result<Option<&'q str>, R
 /// The query without every parameter that has, or may be read as, one of these names.
 #[must_use]
 pub fn without<'q>(query: &'q str, names: &[Box<str>]) -> Cow<'q, str> {
-    let carries = |piece: &str| names.iter().any(|name| holds(piece, name));
-    if names.is_empty() || !query.split('&').any(carries) {
+    if names.is_empty() || !query.split('&').any(|piece| carries(piece, names)) {
         return query.into();
     }
-    query.split('&').filter(|piece| !carries(piece)).collect::<Vec<_>>().join("&").into()
+    query.split('&').filter(|piece| !carries(piece, names)).collect::<Vec<_>>().join("&").into()
+}
+
+/// Whether a parameter has, or may be read as having, one of these names.
+pub(in crate::authz) fn carries(piece: &str, names: &[Box<str>]) -> bool {
+    names.iter().any(|name| holds(piece, name))
 }
 
 /// Whether a parameter, or a part of it between semicolons, may be read as having this name.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{SUBPROTOCOL, Source, query, subprotocols};
-use crate::authz::header::Told;
+use crate::authz::decision::Grant;
 use crate::authz::reason::Reason;
 use crate::authz::request::Request;
 
@@ -76,12 +76,13 @@ impl Carriers {
         !self.queries.is_empty() || !self.subprotocols.is_empty()
     }
 
-    /// What is to be cut out of this request, beside what its caller's upstream is told.
+    /// What is to be cut out of this request, beside what its caller's upstream is told: that is the policy's own, and
+    /// neither goes nor is written over.
     ///
     /// # Errors
     /// [`Reason::QueryAmbiguous`] where a parameter is spelt so that the gateway would not remove it, and
     /// [`Reason::HeaderMalformed`] where what is left of a header cannot be written.
-    pub(in crate::authz) fn strip(&self, request: &Request<'_>, told: &Told, how: Strip) -> Result<Stripped, Reason> {
+    pub(in crate::authz) fn strip(&self, request: &Request<'_>, grant: &Grant, how: Strip) -> Result<Stripped, Reason> {
         let mut stripped = Stripped::default();
         for name in &self.queries {
             if request.query.map(|query| query::token(query, name)).transpose()?.flatten().is_some() {
@@ -105,7 +106,13 @@ impl Carriers {
             }
         }
         // What is both set and removed ends up removed.
-        stripped.remove.retain(|name| !told.unset().contains(name) && !told.set().iter().any(|(set, _)| set == name));
+        let is_set = |name: &Bytes| grant.set().any(|(set, _)| set == name);
+        let is_removed = |name: &Bytes| grant.remove().any(|removed| removed == name);
+        stripped.remove.retain(|name| !is_removed(name) && !is_set(name));
+        stripped.set.retain(|(name, _)| !is_removed(name) && !is_set(name));
+        stripped.query.retain(|name| {
+            !grant.query().any(|(set, _)| set == name) && !grant.query_removed().any(|removed| removed == name)
+        });
         Ok(stripped)
     }
 
@@ -189,7 +196,8 @@ mod tests {
             headers,
         };
         let request = Request::read(&raw, Relaxed::default()).unwrap();
-        let Stripped { set, remove, query } = carriers().strip(&request, &Told::default(), how)?;
+        let Stripped { set, remove, query } =
+            carriers().strip(&request, &Grant { told: Default::default(), own: None }, how)?;
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let set = set.iter().map(|(name, value)| format!("{}: {}", text(name), text(value)));
         let remove = remove.iter().map(|name| format!("-{}", text(name)));

@@ -31,6 +31,9 @@ impl Snapshot {
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &nobody, captures: &captures, address };
         self.permit_preflight(request, asked, &scene, basis, witness)?;
+        if let Some(deny) = &route.deny {
+            forbid(&deny.rule, RuleRef::RouteForbid(route.id), &scene, basis, witness)?;
+        }
         self.grant(request, gateway, (route, &captures), &nobody, Some(Strip::Everything))
     }
 
@@ -44,12 +47,8 @@ impl Snapshot {
         basis: &mut Basis,
         witness: &mut impl Witness,
     ) -> Result<(), Reason> {
-        for (at, forbid) in (0_u32..).zip(&self.policy.forbids) {
-            let _ = forbid.rule.eval(scene, witness.words(RuleRef::Forbid(at), scene));
-            if matches!(foreseen(&forbid.rule, scene), Some(Truth::True | Truth::Unknown)) {
-                basis.rule = Some(RuleRef::Forbid(at));
-                return Err(Reason::Forbidden);
-            }
+        for (at, deny) in (0_u32..).zip(&self.policy.forbids) {
+            forbid(&deny.rule, RuleRef::Forbid(at), scene, basis, witness)?;
         }
         let mut unmet = Ok(());
         self.policy.covers.for_each(&request.host, asked.method, &request.path, |at, captures| {
@@ -68,6 +67,22 @@ impl Snapshot {
         });
         unmet
     }
+}
+
+/// A forbid, as far as it is about the address.
+fn forbid(
+    rule: &Expr,
+    named: RuleRef,
+    scene: &Scene<'_>,
+    basis: &mut Basis,
+    witness: &mut impl Witness,
+) -> Result<(), Reason> {
+    let _ = rule.eval(scene, witness.words(named, scene));
+    if matches!(foreseen(rule, scene), Some(Truth::True | Truth::Unknown)) {
+        basis.rule = Some(named);
+        return Err(Reason::Forbidden);
+    }
+    Ok(())
 }
 
 /// What a rule comes to whoever calls; `None` where that depends on who does. Unknown where the address is.

@@ -298,7 +298,8 @@ impl Telling<'_> {
             return None;
         };
         let who = Scene { caller: &self.decision.basis().caller, captures: &captures, address: self.address };
-        Some((condition, condition.tell(&condition::Scene { request, who, now: self.now })))
+        let lent = self.policy.gateways.of(request).map_or(&[][..], |gateway| &*gateway.headers);
+        Some((condition, condition.tell(&condition::Scene { request, who, lent, now: self.now })))
     }
 
     fn asked(&self, condition: &Condition, parts: &[Part<'_>]) -> Asking {

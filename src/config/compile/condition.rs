@@ -11,8 +11,14 @@ impl Compiler<'_> {
     /// A route's condition; `None` where it cannot be read, or where nobody knows what the route's key captures.
     pub(super) fn condition(&mut self, when: &Text, line: &Line) -> Option<Box<Condition>> {
         let captures: Vec<&str> = line.pattern.as_ref()?.captures().collect();
-        let hidden = self.credential_headers();
-        let place = Place { captures: &captures, public: line.is_public, hidden: &hidden };
+        let (hidden, hidden_queries, lent) = (self.credential_headers(), self.credential_queries(), self.believed());
+        let place = Place {
+            captures: &captures,
+            public: line.is_public,
+            hidden: &hidden,
+            hidden_queries: &hidden_queries,
+            lent: &lent,
+        };
         match Condition::parse(&when.value, &place) {
             Ok(condition) => {
                 self.asks(&condition, when, line);
@@ -31,9 +37,23 @@ impl Compiler<'_> {
         let sources = self.file.issuers.iter().flat_map(|(_, issuer)| &issuer.from);
         let name = |source: &Credential| match source {
             Credential::Header(name) => Some(name.to_ascii_lowercase().into()),
-            _ => None,
+            Credential::Subprotocol(_) => Some("sec-websocket-protocol".into()),
+            Credential::Bearer | Credential::Cookie(_) | Credential::Query(_) => None,
         };
         sources.filter_map(|source| name(&source.value)).collect()
+    }
+
+    /// The parameters in which issuers look for tokens.
+    fn credential_queries(&self) -> Vec<Box<str>> {
+        let sources = self.file.issuers.iter().flat_map(|(_, issuer)| &issuer.from);
+        let name = |source: &Credential| if let Credential::Query(name) = source { Some(name.clone()) } else { None };
+        sources.filter_map(|source| name(&source.value)).collect()
+    }
+
+    /// The headers that some gateway sets itself.
+    fn believed(&self) -> Vec<Box<str>> {
+        let headers = self.file.gateways.iter().flat_map(|(_, gateway)| &gateway.believes_headers);
+        headers.map(|name| name.value.to_ascii_lowercase().into()).collect()
     }
 
     fn asks(&mut self, condition: &Condition, when: &Text, line: &Line) {

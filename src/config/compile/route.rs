@@ -129,72 +129,71 @@ impl Compiler<'_> {
     /// The routes with their rules; `None` where one cannot be read.
     pub(super) fn routes(&mut self, lines: &[Line], contracts: &[Arc<Contract>]) -> Option<Vec<(Pattern, Route)>> {
         let mut routes = Some(Vec::with_capacity(lines.len()));
-        for ((route, line), at) in self.file.routes.iter().zip(lines).zip(0_u32..) {
+        for ((at, route), line) in self.file.routes.iter().enumerate().zip(lines) {
             if self.problems.is_full() {
                 return None;
             }
-            let captures: Vec<&str> = line.pattern.iter().flat_map(Pattern::captures).collect();
-            let stand = Stand {
-                what: "a rule with other words",
-                captures: line.pattern.is_some().then_some(&*captures),
-                per_request: true,
-                only: None,
-                permits: true,
-                accepted: &line.accepted,
-            };
-            let rule = match &route.rule {
-                file::Rule::Text(text) if text.value.trim() == "public" => Some(Rule::Public),
-                file::Rule::Text(text) if text.value.trim() == "anyone" => Some(Rule::Anyone),
-                // Without a pattern nobody knows what is captured: its own problem is enough.
-                _ if line.pattern.is_none() => None,
-                rule => self.expr(rule, &stand).map(Rule::Where),
-            };
-            let from = self.read_from(route, line);
-            let condition = match &route.when {
-                Some(when) => self.condition(when, line).map(Some),
-                None => Some(None),
-            };
-            let own = Stand { what: "the forbid of a route", permits: false, ..stand };
-            let deny =
-                route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
-            let made =
-                line.pattern.as_ref().zip(rule.zip(condition)).zip(deny.map_or(Some(None), |deny| deny.map(Some)));
-            let contract = contracts.get(routes.as_ref().map_or(0, Vec::len)).cloned();
-            let made = made.zip(contract).map(|(((pattern, (rule, condition)), deny), contract)| {
-                let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
-                let key: Arc<str> = Arc::from(pattern.to_string());
-                let named = |rule: Expr| {
-                    let text = format!("deny {key}: {rule}").into();
-                    Box::new(Named { name: Arc::clone(&key), rule, text })
-                };
-                let text = match &condition {
-                    Some(condition) => format!("{rule} when {}", condition.text()).into(),
-                    None => rule.to_string().into(),
-                };
-                let browser = &route.browser;
-                let made = Route {
-                    contract,
-                    id: RouteId(at),
-                    deny: deny.map(named),
-                    audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
-                    key,
-                    text,
-                    rule,
-                    condition,
-                    issuers: issuers.collect(),
-                    from,
-                    strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
-                    cors: browser.cors.as_ref().map(sharing),
-                    sign_in: self.elsewhere(route),
-                };
-                (pattern.clone(), made)
-            });
+            let made = self.made_route(at, route, line, contracts.get(at));
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
                 routes
             });
         }
         routes
+    }
+
+    /// One route; every part of it is read whatever the others came to.
+    fn made_route(
+        &mut self,
+        at: usize,
+        route: &file::Route,
+        line: &Line,
+        contract: Option<&Arc<Contract>>,
+    ) -> Option<(Pattern, Route)> {
+        let captures: Vec<&str> = line.pattern.iter().flat_map(Pattern::captures).collect();
+        let stand = Stand {
+            what: "a rule with other words",
+            captures: line.pattern.is_some().then_some(&*captures),
+            per_request: true,
+            only: None,
+            permits: true,
+            accepted: &line.accepted,
+        };
+        let rule = match &route.rule {
+            file::Rule::Text(text) if text.value.trim() == "public" => Some(Rule::Public),
+            file::Rule::Text(text) if text.value.trim() == "anyone" => Some(Rule::Anyone),
+            // Without a pattern nobody knows what is captured: its own problem is enough.
+            _ if line.pattern.is_none() => None,
+            rule => self.expr(rule, &stand).map(Rule::Where),
+        };
+        let from = self.read_from(route, line);
+        let condition = route.when.as_ref().map(|when| self.condition(when, line));
+        let own = Stand { what: "the forbid of a route", permits: false, ..stand };
+        let deny = route.deny.as_ref().filter(|_| line.pattern.is_some()).map(|deny| self.own_forbid(deny, line, &own));
+        let (pattern, rule) = (line.pattern.clone()?, rule?);
+        let condition = condition.map_or(Some(None), |condition| condition.map(Some))?;
+        let key: Arc<str> = Arc::from(pattern.to_string());
+        let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
+        let browser = &route.browser;
+        let made = Route {
+            contract: Arc::clone(contract?),
+            id: RouteId(u32::try_from(at).ok()?),
+            deny: deny.map_or(Some(None), |rule| Some(Some(Box::new(forbid_of(&key, rule?)))))?,
+            audience: route.audience.iter().map(|name| Arc::from(&*name.value)).collect(),
+            key,
+            text: match &condition {
+                Some(condition) => format!("{rule} when {}", condition.text()).into(),
+                None => rule.to_string().into(),
+            },
+            rule,
+            condition,
+            issuers: issuers.collect(),
+            from,
+            strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
+            cors: browser.cors.as_ref().map(sharing),
+            sign_in: self.elsewhere(route),
+        };
+        Some((pattern, made))
     }
 
     /// A route's own forbid. On a public route nobody is known, so that only words on the request tell anything there.
@@ -276,6 +275,12 @@ fn asks_for_subjects(rule: &file::Rule) -> bool {
         file::Rule::Any(_, rules) | file::Rule::All(_, rules) => rules.iter().any(asks_for_subjects),
         file::Rule::Not(_, rule) => asks_for_subjects(rule),
     }
+}
+
+/// The forbid of the route of this key.
+fn forbid_of(key: &Arc<str>, rule: Expr) -> Named {
+    let text = format!("deny {key}: {rule}").into();
+    Named { name: Arc::clone(key), rule, text }
 }
 
 /// Whose tokens may come under a guard.

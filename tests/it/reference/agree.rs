@@ -7,8 +7,9 @@ use portcullis::authz::request::Asker;
 use portcullis::clock;
 use serde_json::{Map, Value, json};
 
-use super::decide::{Answer, Value2, decide};
+use super::decide::{self, Answer, decide};
 use super::model::{Policy, Question, Token};
+use super::near;
 use super::random::{self, Dice};
 use super::seen::{count, note, take};
 use crate::doors::{self, Asked, Http};
@@ -91,8 +92,8 @@ fn upstream(decision: &Decision, question: &Question) -> Answer {
     lines.extend(set.clone());
     let metadata = grant.metadata().iter().map(|(key, datum)| {
         let value = match datum {
-            Datum::Text(one) => Value2::Text(text(one)),
-            Datum::List(all) => Value2::List(all.iter().map(text).collect()),
+            Datum::Text(one) => decide::Datum::Text(text(one)),
+            Datum::List(all) => decide::Datum::List(all.iter().map(text).collect()),
         };
         (text(key), value)
     });
@@ -343,7 +344,7 @@ fn ask(pairs: u64, seed: u64, most: usize) -> Outcome {
         note("a policy");
         loaded += 1;
         for _ in 0..QUESTIONS {
-            let question = random::question(&mut dice, &policy);
+            let question = near::question(&mut dice, &policy);
             let reference = decide(&policy, &tokens, &question);
             asked += 1;
             note(match reference {

@@ -279,7 +279,6 @@ impl Grammar {
                 }
             }
         }
-        println!("{whole} {misses} {limited}");
         assert!(whole > times / 3 && misses > times / 10 && limited < times, "{whole} {misses} {limited}");
     }
 

@@ -6,10 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::decide::{self, Answer, Captures, Identity, Scene, Value2};
+use super::decide::{Answer, Captures, Datum, Scene};
+use super::identity::Identity;
 use super::model::{Managed, Policy, Question};
 use super::read::Code;
 use super::seen::note;
+use super::words;
 
 const ALWAYS: [&str; 12] = [
     "X-Original-URL",
@@ -73,7 +75,7 @@ fn is_managed(policy: &Policy, name: &str) -> bool {
     let family = |family: &&str| {
         name.replace(|c: char| !c.is_ascii_alphanumeric(), "-").to_lowercase().starts_with(&family.to_lowercase())
     };
-    let is_listed = ALWAYS.iter().any(|one| same(one)) || FAMILIES.iter().any(|one| family(one));
+    let is_listed = ALWAYS.iter().any(|one| same(one)) || FAMILIES.iter().any(family);
     let is_kept = policy.kept.iter().any(|one| one.eq_ignore_ascii_case(name));
     if is_listed {
         note(if is_kept { "a header that is kept" } else { "a header of the always-list" });
@@ -86,25 +88,25 @@ fn bare(name: &str) -> String {
 }
 
 /// What a source tells; `None`: nothing.
-fn source(policy: &Policy, from: &str, identity: Option<&Identity<'_>>) -> Result<Option<Value2>, Code> {
+fn source(policy: &Policy, from: &str, identity: Option<&Identity<'_>>) -> Result<Option<Datum>, Code> {
     let Some(identity) = identity else { return Ok(None) };
-    let text = |text: &str| Value2::Text(text.to_owned());
-    let list = |list: Option<Vec<String>>| Value2::List(list.unwrap_or_default());
+    let text = |text: &str| Datum::Text(text.to_owned());
+    let list = |list: Option<Vec<String>>| Datum::List(list.unwrap_or_default());
     Ok(Some(match from {
         "sub" => text(&identity.subject),
         "principal" => text(&format!("{}/{}", identity.issuer.name, identity.subject)),
         "issuer" => text(&identity.issuer.name),
-        "roles" => Value2::List(once(roles(policy, identity))),
-        "groups" => list(decide::list(identity, identity.issuer.groups.as_deref())),
-        "scopes" => list(decide::scopes(identity)),
-        path => match decide::lookup(identity.claims, path.strip_prefix("claim:").unwrap_or(path)) {
+        "roles" => Datum::List(once(roles(policy, identity))),
+        "groups" => list(words::list(identity, identity.issuer.groups.as_deref())),
+        "scopes" => list(words::scopes(identity)),
+        path => match words::lookup(identity.claims, path.strip_prefix("claim:").unwrap_or(path)) {
             Value::Null => return Ok(None),
             Value::Array(all) if all.len() > 1_024 => return Err("header_value_refused"),
             Value::Array(all) => {
-                let all: Option<Vec<String>> = all.iter().map(decide::plain).collect();
-                Value2::List(all.ok_or("header_value_refused")?)
+                let all: Option<Vec<String>> = all.iter().map(words::plain).collect();
+                Datum::List(all.ok_or("header_value_refused")?)
             }
-            other => Value2::Text(decide::plain(other).ok_or("header_value_refused")?),
+            other => Datum::Text(words::plain(other).ok_or("header_value_refused")?),
         },
     }))
 }
@@ -123,14 +125,14 @@ fn once(list: Vec<String>) -> Vec<String> {
 fn roles(policy: &Policy, identity: &Identity<'_>) -> Vec<String> {
     let scene = Scene { policy, identity: Some(identity), address: None, captures: Captures::new() };
     let is_defined = |name: &String| policy.roles.iter().any(|(defined, _)| defined == name);
-    let mut all = decide::list(identity, identity.issuer.roles.as_deref()).unwrap_or_default();
+    let mut all = words::list(identity, identity.issuer.roles.as_deref()).unwrap_or_default();
     all.retain(|name| !is_defined(name));
     for (name, rule) in &policy.roles {
-        if decide::holds(rule, &scene) == Some(true) {
+        if words::holds(rule, &scene) == Some(true) {
             all.push(name.clone());
         }
     }
-    all.retain(|name| decide::may_grant(identity.issuer, name));
+    all.retain(|name| words::may_grant(identity.issuer, name));
     all
 }
 
@@ -140,16 +142,16 @@ fn value(policy: &Policy, header: &Managed, identity: Option<&Identity<'_>>) -> 
         return Ok(None);
     };
     let text = match (header.format, found) {
-        ("base64url", Value2::Text(text)) => URL_SAFE_NO_PAD.encode(text),
-        ("base64url", Value2::List(list)) => URL_SAFE_NO_PAD.encode(ascii(&json(&list))),
-        ("comma", Value2::List(list)) => {
+        ("base64url", Datum::Text(text)) => URL_SAFE_NO_PAD.encode(text),
+        ("base64url", Datum::List(list)) => URL_SAFE_NO_PAD.encode(ascii(&json(&list))),
+        ("comma", Datum::List(list)) => {
             if list.iter().any(|one| one.contains(',')) {
                 return Err("header_value_refused");
             }
             list.join(",")
         }
-        (_, Value2::Text(text)) => text,
-        (_, Value2::List(list)) => ascii(&json(&list)),
+        (_, Datum::Text(text)) => text,
+        (_, Datum::List(list)) => ascii(&json(&list)),
     };
     let is_refused = text.chars().any(|c| !(' '..='~').contains(&c)) || text.trim() != text || text.len() > 8_192;
     if is_refused {
