@@ -30,17 +30,17 @@ impl Snapshot {
         let nobody = Caller::default();
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &nobody, captures: &captures, address };
-        self.permit_preflight(request, asked, route, &scene, basis, witness)?;
+        self.permit_preflight(request, asked, &scene, basis, witness)?;
+        forbid_preflight(route, &scene, basis, witness)?;
         self.grant(request, gateway, (route, &captures), &nobody, Some(Strip::Everything))
     }
 
-    /// Forbids, guards and the route's own forbid, as far as they are about the address: what they ask of the caller is
-    /// asked of the request that follows.
+    /// Forbids and guards, as far as they are about the address: what they ask of the caller is asked of the request
+    /// that follows.
     fn permit_preflight(
         &self,
         request: &Request<'_>,
         asked: &Preflight<'_>,
-        route: &Route,
         scene: &Scene<'_>,
         basis: &mut Basis,
         witness: &mut impl Witness,
@@ -67,16 +67,25 @@ impl Snapshot {
                 unmet = Err(reason);
             }
         });
-        unmet?;
-        let Some(deny) = &route.deny else { return Ok(()) };
-        let own = RuleRef::RouteForbid(route.id);
-        let _ = deny.rule.eval(scene, witness.words(own, scene));
-        if matches!(foreseen(&deny.rule, scene), Some(Truth::True | Truth::Unknown)) {
-            basis.rule = Some(own);
-            return Err(Reason::Forbidden);
-        }
-        Ok(())
+        unmet
     }
+}
+
+/// The route's own forbid, in the same way.
+fn forbid_preflight(
+    route: &Route,
+    scene: &Scene<'_>,
+    basis: &mut Basis,
+    witness: &mut impl Witness,
+) -> Result<(), Reason> {
+    let Some(deny) = &route.deny else { return Ok(()) };
+    let own = RuleRef::RouteForbid(route.id);
+    let _ = deny.rule.eval(scene, witness.words(own, scene));
+    if matches!(foreseen(&deny.rule, scene), Some(Truth::True | Truth::Unknown)) {
+        basis.rule = Some(own);
+        return Err(Reason::Forbidden);
+    }
+    Ok(())
 }
 
 /// What a rule comes to whoever calls; `None` where that depends on who does. Unknown where the address is.
