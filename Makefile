@@ -35,7 +35,8 @@ chromium:
 		! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo 'Installing Chromium'; apt-get update -qq && \
-			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || true; \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
+			echo 'Chromium could not be installed: set CHROMIUM to one, or its test fails.' >&2; \
 		else echo 'There is no Chromium, and no root to install it: set CHROMIUM to one.' >&2; fi; fi
 
 $(ENVOY_STAMP): requirements-dev.txt

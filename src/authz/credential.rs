@@ -53,7 +53,8 @@ pub struct Presented<'r, 's> {
 ///
 /// # Errors
 /// [`Reason::CredentialAmbiguous`] where two different ones stand there, [`Reason::TokenMalformed`] where the bearer
-/// scheme is not followed by exactly one space, and [`Reason::QueryAmbiguous`] as [`query::token`] says.
+/// scheme is not followed by exactly one space, and [`Reason::QueryAmbiguous`] where the query holds it in a way that
+/// can be read two ways.
 pub fn find<'r, 's>(
     request: &Request<'r>,
     sources: impl Iterator<Item = &'s Source>,

@@ -247,30 +247,7 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
     match response.http_response.expect("there is a verdict") {
         auth::check_response::HttpResponse::OkResponse(ok) => {
             assert_eq!(code, 0);
-            let set = headers(&ok.headers);
-            for name in &ok.headers_to_remove {
-                assert!(!set.contains_key(name), "{name} is set and removed");
-                assert!(!name.starts_with(':') && name != "host", "{name} is removed");
-            }
-            let responses = headers(&ok.response_headers_to_add);
-            let mut query = BTreeMap::new();
-            for parameter in ok.query_parameters_to_set {
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-                assert!(parameter.value.bytes().all(plain), "Envoy refuses it: {}", parameter.value);
-                assert!(
-                    !ok.query_parameters_to_remove.contains(&parameter.key),
-                    "{} is set and removed",
-                    parameter.key
-                );
-                assert_eq!(query.insert(parameter.key, parameter.value), None, "a parameter twice");
-            }
-            let count = ok.headers_to_remove.len();
-            let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
-            assert_eq!(removed.len(), count, "a name is removed twice");
-            let count = ok.query_parameters_to_remove.len();
-            let query_removed: BTreeSet<String> = ok.query_parameters_to_remove.into_iter().collect();
-            assert_eq!(query_removed.len(), count, "a parameter is removed twice");
-            Answer::Allow { set, removed, responses, query, query_removed }
+            allowed(ok)
         }
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
             assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");
@@ -312,6 +289,30 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
         }
         auth::check_response::HttpResponse::ErrorResponse(_) => panic!("an error lets pass where Envoy fails open"),
     }
+}
+
+/// What an allow says, held to what Envoy takes.
+fn allowed(ok: auth::OkHttpResponse) -> Answer {
+    let set = headers(&ok.headers);
+    for name in &ok.headers_to_remove {
+        assert!(!set.contains_key(name), "{name} is set and removed");
+        assert!(!name.starts_with(':') && name != "host", "{name} is removed");
+    }
+    let responses = headers(&ok.response_headers_to_add);
+    let mut query = BTreeMap::new();
+    for parameter in ok.query_parameters_to_set {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        assert!(parameter.value.bytes().all(plain), "Envoy refuses it: {}", parameter.value);
+        assert!(!ok.query_parameters_to_remove.contains(&parameter.key), "{} is set and removed", parameter.key);
+        assert_eq!(query.insert(parameter.key, parameter.value), None, "a parameter twice");
+    }
+    let count = ok.headers_to_remove.len();
+    let removed: BTreeSet<String> = ok.headers_to_remove.into_iter().collect();
+    assert_eq!(removed.len(), count, "a name is removed twice");
+    let count = ok.query_parameters_to_remove.len();
+    let query_removed: BTreeSet<String> = ok.query_parameters_to_remove.into_iter().collect();
+    assert_eq!(query_removed.len(), count, "a parameter is removed twice");
+    Answer::Allow { set, removed, responses, query, query_removed }
 }
 
 /// Header options, each of which must overwrite whatever version of Envoy reads it.

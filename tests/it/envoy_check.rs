@@ -85,7 +85,7 @@ async fn envoy_itself_starts_with_each_of_the_holes() {
     let Some(program) = envoy_program() else { return };
     let dir = TempDir::new();
     for (at, (from, to, _)) in BROKEN.iter().enumerate() {
-        let file = dir.file(&format!("{at}.yaml"), &replaced(TEMPLATE, from, to));
+        let file = dir.file(&format!("{at}.yaml"), replaced(TEMPLATE, from, to));
         let run = Command::new(&program).args(["--mode", "validate", "-c"]).arg(file).output().await.unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }

@@ -28,14 +28,8 @@ fn broken(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec
                 one => is(value, one.as_str().unwrap()),
             },
             "pattern" => value.as_str().is_none_or(|text| Regex::new(said.as_str().unwrap()).unwrap().is_match(text)),
-            "minLength" => value.as_str().is_none_or(|text| text.chars().count() >= count(said)),
-            "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= count(said)),
-            "minimum" => value.as_f64().is_none_or(|number| number >= said.as_f64().unwrap()),
-            "maximum" => value.as_f64().is_none_or(|number| number <= said.as_f64().unwrap()),
-            "minItems" => value.as_array().is_none_or(|items| items.len() >= count(said)),
-            "maxItems" => value.as_array().is_none_or(|items| items.len() <= count(said)),
-            "minProperties" => value.as_object().is_none_or(|members| members.len() >= count(said)),
-            "maxProperties" => value.as_object().is_none_or(|members| members.len() <= count(said)),
+            "minLength" | "maxLength" | "minimum" | "maximum" | "minItems" | "maxItems" | "minProperties"
+            | "maxProperties" => is_within(keyword, said, value),
             "items" => {
                 for (place, item) in value.as_array().into_iter().flatten().enumerate() {
                     broken(root, said, item, &format!("{at}/{place}"), wrong);
@@ -74,6 +68,21 @@ fn broken(root: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec
         if !holds {
             wrong.push(format!("{at}: breaks {keyword}: {said}"));
         }
+    }
+}
+
+/// Whether a value keeps a bound. One that the bound is not about keeps it.
+fn is_within(keyword: &str, said: &Value, value: &Value) -> bool {
+    match keyword {
+        "minLength" => value.as_str().is_none_or(|text| text.chars().count() >= count(said)),
+        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= count(said)),
+        "minimum" => value.as_f64().is_none_or(|number| number >= said.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= said.as_f64().unwrap()),
+        "minItems" => value.as_array().is_none_or(|items| items.len() >= count(said)),
+        "maxItems" => value.as_array().is_none_or(|items| items.len() <= count(said)),
+        "minProperties" => value.as_object().is_none_or(|members| members.len() >= count(said)),
+        "maxProperties" => value.as_object().is_none_or(|members| members.len() <= count(said)),
+        other => panic!("{other} is no bound"),
     }
 }
 

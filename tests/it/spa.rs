@@ -1,5 +1,6 @@
 //! A page of one origin and an API of another, through the real Envoy: `examples/spa`, and what a browser would send.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -282,7 +283,9 @@ fn chromium() -> Option<PathBuf> {
     });
     if found.is_none() {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no Chromium: run `make setup`, or set CHROMIUM");
-        eprintln!("SKIPPED: the page in a browser, because there is no Chromium: set CHROMIUM to one");
+        // Written past the capture of the test harness, as `support` does.
+        _ = std::io::stderr()
+            .write_all(b"SKIPPED: the page in a browser, because there is no Chromium: set CHROMIUM to one.\n");
     }
     found
 }

@@ -1,6 +1,6 @@
 //! The preflight of a browser (Fetch §4.8): it has no credentials and gets none, so only what needs no identity is asked.
 
-use super::{Basis, Gateway, Grant, Reason, Request, Route, RuleRef, Scene, Snapshot, Strip, Truth, Witness, Words};
+use super::{Basis, Gateway, Grant, Reason, Request, RuleRef, Scene, Snapshot, Strip, Truth, Witness, Words};
 use crate::authz::identity::Caller;
 use crate::authz::request::Preflight;
 use crate::authz::rule::{Expr, Word};
@@ -31,7 +31,9 @@ impl Snapshot {
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &nobody, captures: &captures, address };
         self.permit_preflight(request, asked, &scene, basis, witness)?;
-        forbid_preflight(route, &scene, basis, witness)?;
+        if let Some(deny) = &route.deny {
+            forbid(&deny.rule, RuleRef::RouteForbid(route.id), &scene, basis, witness)?;
+        }
         self.grant(request, gateway, (route, &captures), &nobody, Some(Strip::Everything))
     }
 
@@ -45,12 +47,8 @@ impl Snapshot {
         basis: &mut Basis,
         witness: &mut impl Witness,
     ) -> Result<(), Reason> {
-        for (at, forbid) in (0_u32..).zip(&self.policy.forbids) {
-            let _ = forbid.rule.eval(scene, witness.words(RuleRef::Forbid(at), scene));
-            if matches!(foreseen(&forbid.rule, scene), Some(Truth::True | Truth::Unknown)) {
-                basis.rule = Some(RuleRef::Forbid(at));
-                return Err(Reason::Forbidden);
-            }
+        for (at, deny) in (0_u32..).zip(&self.policy.forbids) {
+            forbid(&deny.rule, RuleRef::Forbid(at), scene, basis, witness)?;
         }
         let mut unmet = Ok(());
         self.policy.covers.for_each(&request.host, asked.method, &request.path, |at, captures| {
@@ -71,18 +69,17 @@ impl Snapshot {
     }
 }
 
-/// The route's own forbid, in the same way.
-fn forbid_preflight(
-    route: &Route,
+/// A forbid, as far as it is about the address.
+fn forbid(
+    rule: &Expr,
+    named: RuleRef,
     scene: &Scene<'_>,
     basis: &mut Basis,
     witness: &mut impl Witness,
 ) -> Result<(), Reason> {
-    let Some(deny) = &route.deny else { return Ok(()) };
-    let own = RuleRef::RouteForbid(route.id);
-    let _ = deny.rule.eval(scene, witness.words(own, scene));
-    if matches!(foreseen(&deny.rule, scene), Some(Truth::True | Truth::Unknown)) {
-        basis.rule = Some(own);
+    let _ = rule.eval(scene, witness.words(named, scene));
+    if matches!(foreseen(rule, scene), Some(Truth::True | Truth::Unknown)) {
+        basis.rule = Some(named);
         return Err(Reason::Forbidden);
     }
     Ok(())

@@ -35,6 +35,11 @@ fn changed(from: &str, to: &str) -> String {
     SHIPPED.replace(from, to)
 }
 
+/// What is before the first place of this text, and that place with what follows.
+fn split_before<'t>(text: &'t str, at: &str) -> (&'t str, &'t str) {
+    text.split_at(text.find(at).unwrap())
+}
+
 fn breaks(from: &str, to: &str, code: &str, line: &str) {
     assert_eq!(found(&changed(from, to), None), [(code.to_owned(), line.to_owned())], "{to}");
 }
@@ -60,10 +65,10 @@ fn a_manager_that_does_not_ask_is_found() {
     );
     assert_eq!(found(&without, None), [("envoy_unchecked".into(), "http_filters:".into())]);
     assert_eq!(found("static_resources: {clusters: []}\n", None)[0].0, "envoy_no_manager");
-    let start = SHIPPED.find("                  - name: envoy.filters.http.ext_authz").unwrap();
-    let router = SHIPPED.find("                  - name: envoy.filters.http.router").unwrap();
-    let end = SHIPPED.find("  clusters:").unwrap();
-    let swapped = [&SHIPPED[..start], &SHIPPED[router..end], &SHIPPED[start..router], &SHIPPED[end..]].concat();
+    let (before, rest) = split_before(SHIPPED, "                  - name: envoy.filters.http.ext_authz");
+    let (ours, rest) = split_before(rest, "                  - name: envoy.filters.http.router");
+    let (router, after) = split_before(rest, "  clusters:");
+    let swapped = [before, router, ours, after].concat();
     assert_eq!(found(&swapped, None), [("envoy_unchecked".into(), "name: envoy.filters.http.router".into())]);
 }
 
@@ -231,9 +236,9 @@ fn a_certificate_that_the_policy_believes_is_sent() {
 
 #[test]
 fn what_cannot_be_seen_is_said() {
-    let start = SHIPPED.find("                route_config:").unwrap();
-    let end = SHIPPED.find("                http_filters:").unwrap();
-    let rds = [&SHIPPED[..start], "                rds: {route_config_name: edge}\n", &SHIPPED[end..]].concat();
+    let (before, rest) = split_before(SHIPPED, "                route_config:");
+    let (_, after) = split_before(rest, "                http_filters:");
+    let rds = [before, "                rds: {route_config_name: edge}\n", after].concat();
     assert_eq!(found(&rds, None), [("~envoy_elsewhere".into(), "rds: {route_config_name: edge}".into())]);
     let broken = found_raw("a: [\n");
     assert!(broken.iter().all(|severity| *severity == crate::config::Severity::Error) && !broken.is_empty());

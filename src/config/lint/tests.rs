@@ -29,13 +29,13 @@ fn warned(text: &str) -> Vec<(u32, &'static str)> {
 /// in which nothing does.
 fn fires(code: &str, prelude: &str, line: u32, bad: &str, good: &[&str]) {
     assert!(LINTS.iter().any(|(name, _)| *name == code), "{code}");
-    let before = u32::try_from(prelude.lines().count()).unwrap();
+    let line = u32::try_from(prelude.lines().count()).unwrap().saturating_add(line);
     let text = format!("{prelude}{bad}");
     let (_, problems) = compiled(&text);
     let shown = problems.render(false);
     assert_eq!(
         warned(&text),
-        [(before + line, code)].map(|(line, code)| (line, LINTS.iter().find(|(name, _)| *name == code).unwrap().0)),
+        [(line, code)].map(|(line, code)| (line, LINTS.iter().find(|(name, _)| *name == code).unwrap().0)),
         "{text}\n{shown}"
     );
     for good in good {
