@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::authz::header::fold_parameter;
 use crate::authz::reason::Reason;
 
 /// The value of the one parameter of this name, as it was sent; an escape in it makes it no token.
@@ -42,7 +43,8 @@ pub(in crate::authz) fn carries(piece: &str, names: &[Box<str>]) -> bool {
 fn holds(piece: &str, name: &str) -> bool {
     piece.split(';').any(|part| {
         let key = part.split('=').next().unwrap_or_default();
-        key == name || (key.len() >= name.len() && folded(key) == folded(name))
+        let alike = || folded(key) == folded(name) || fold_parameter(key.as_bytes()) == fold_parameter(name.as_bytes());
+        key == name || (key.len() >= name.len() && alike())
     })
 }
 
@@ -90,6 +92,8 @@ mod tests {
             "access%5ftoken=x",
             "%61ccess_token=x",
             "access%255Ftoken=x",
+            "access%u005Ftoken=x",
+            "access%25u005ftoken=x",
             "access%25255Ftoken=x",
             "ACCESS_TOKEN=x",
             "Access_Token=x",

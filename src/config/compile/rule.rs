@@ -79,6 +79,14 @@ impl Compiler<'_> {
             let span = self.within(text, &place(at));
             self.word(word, span, stand);
         }
+        if !stand.per_request && stand.only.is_none() {
+            for (at, word) in barred_services(&expr, negated) {
+                let span = self.within(text, &place(at));
+                let message = format!("a role is of a token or of a workload, so `not {word}` holds for every token");
+                let cure = "ask it where requests are: at the route, in `guards:` or in `deny:`";
+                self.report(Problem::error("word_not_here", span, message).cure(cure));
+            }
+        }
         if stand.permits {
             let mut found = Vec::new();
             absent(&expr, negated, &mut found);
@@ -229,5 +237,15 @@ fn absent<'e>(expr: &'e Expr, negated: bool, found: &mut Vec<(WordId, &'e Word)>
         Expr::Word(..) => {}
         Expr::Not(part) => absent(part, !negated, found),
         Expr::All(parts) | Expr::Any(parts) => parts.iter().for_each(|part| absent(part, negated, found)),
+    }
+}
+
+/// The words on services that a role would hold by the absence of.
+fn barred_services(expr: &Expr, negated: bool) -> Vec<(WordId, &Word)> {
+    match expr {
+        Expr::Word(at, word @ Word::Service(_)) if negated => vec![(*at, word)],
+        Expr::Word(..) => Vec::new(),
+        Expr::Not(part) => barred_services(part, !negated),
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().flat_map(|part| barred_services(part, negated)).collect(),
     }
 }

@@ -553,6 +553,10 @@ fn services_are_named_once_and_asked_for_where_a_gateway_tells_them() {
     let none = [""; 0];
     assert_eq!(told(&format!("{mesh}\nroutes: {{/a: service:a and role:r}}\nroles: {{r: service:b}}")), none);
     assert_eq!(told(&format!("{mesh}\nroutes: {{/a: service:c}}")), ["unknown_service"]);
+    let role = |rule: &str| told(&format!("{mesh}\nroutes: {{/a: role:r}}\nroles: {{r: {rule}}}"));
+    assert_eq!(role("signed-in and not service:b"), ["word_not_here"]);
+    assert_eq!(role("{not: {any: [service:b, 'issuer:m']}}"), ["word_not_here"]);
+    assert_eq!(role("not (issuer:m and not service:b)"), none);
     let unbelieved = "gateways: {g: {by: unix}}\nservices: {a: spiffe://td/a}\nroutes: {/a: service:a}";
     assert_eq!(told(unbelieved), ["certificate_not_believed"]);
     let twice = "services: {a: spiffe://td/a, b: [spiffe://td/b, spiffe://td/a]}\nroutes: {/a: signed-in}";
