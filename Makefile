@@ -36,7 +36,7 @@ chromium:
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo 'Installing Chromium'; apt-get update -qq && \
 			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
-			echo 'Chromium could not be installed: set CHROMIUM to one, or its test fails.' >&2; \
+			echo 'Chromium could not be installed: set CHROMIUM to one, or its test is skipped.' >&2; \
 		else echo 'There is no Chromium, and no root to install it: set CHROMIUM to one.' >&2; fi; fi
 
 $(ENVOY_STAMP): requirements-dev.txt
@@ -56,7 +56,7 @@ build: cargo
 run: setup build
 	@exec "$${CARGO_TARGET_DIR:-target}/release/portcullis" dev --envoy "$${ENVOY:-$(VENV)/bin/envoy}"
 
-# Without an Envoy or a Chromium its tests are skipped, each with a line that says so. Where CI=true they fail.
+# Without an Envoy or a Chromium its tests are skipped, each with a line that says so. Where CI=true those with Envoy fail.
 test: cargo
 	@$(MAKE) --no-print-directory setup || [ "$$CI" != true ]
 	cargo test --locked
