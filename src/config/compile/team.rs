@@ -1,6 +1,7 @@
 //! What the routes of included files must keep to: where they lie, whose tokens they accept, what their roles are called.
 
 use super::Compiler;
+use crate::authz::header::fold;
 use crate::authz::route::Pattern;
 use crate::config::error::{Problem, Span, Text};
 use crate::config::file;
@@ -37,6 +38,19 @@ impl Compiler<'_> {
                 self.foreign_issuer(name, include.span);
             }
         }
+        for header in route.tells.iter().flat_map(|tells| &tells.headers) {
+            let is_same = |ours: &file::Tell| fold(ours.name.value.as_bytes()) == fold(header.name.value.as_bytes());
+            if !self.file.tells.headers.iter().any(is_same) {
+                self.foreign_header(&header.name, include.span);
+            }
+        }
+    }
+
+    /// What one route sets is removed from the requests of all others: that is not for one team to say.
+    fn foreign_header(&mut self, name: &Text, include: Span) {
+        let message = format!("`{}` would be removed from every request, those of other files too", name.value);
+        let problem = Problem::error("not_permitted", name.span, message).related(include, "its include");
+        self.report(problem.cure("name it under `headers` of the policy; this route may then set it its own way"));
     }
 
     fn foreign_issuer(&mut self, name: &Text, include: Span) {
@@ -205,6 +219,27 @@ tests: [[anonymous, GET /payments/1, deny]]
         assert!(compiled.is_some(), "{problems}");
         // A guard of the root holds whatever a team says.
         assert_eq!(found("routes: {/payments/admin/x: {any: [public]}}"), ["teams/payments.yaml:1:36 word_not_here"]);
+    }
+
+    #[test]
+    fn a_team_sets_only_headers_that_the_policy_manages() {
+        let root = "issuers: {main: {url: 'https://id.example.com', audience: shop}}\n\
+                    headers: {X-Plan: claim:plan}\ninclude: [{files: teams/orders.yaml, at: [/orders/**], may: [headers]}]\n";
+        let told = |header: &str| {
+            let team = format!("routes: {{/orders/x: {{allow: signed-in, headers: {{{header}: sub}}}}}}\n");
+            let found = |path: &str| Found { path: path.into(), name: path.into(), place: path.into() };
+            let around = Surroundings {
+                file: &|_| Ok(team.as_bytes().to_vec()),
+                list: &|pattern| Ok(vec![found(pattern)]),
+                ..Surroundings::NONE
+            };
+            let (_, problems) = compile_all("portcullis.yaml", root, &around);
+            problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+        };
+        assert_eq!(told("X-Plan"), [""; 0]);
+        assert_eq!(told("x_plan"), [""; 0]);
+        assert_eq!(told("Authorization"), ["not_permitted"]);
+        assert_eq!(told("X-Other"), ["not_permitted"]);
     }
 
     #[test]
