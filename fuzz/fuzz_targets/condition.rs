@@ -11,7 +11,7 @@ use portcullis::authz::time::Timestamp;
 
 fuzz_target!(|input: &str| {
     let (text, query) = input.split_once("\n\n").unwrap_or((input, "a=1&a=2"));
-    let place = Place { captures: &["id"], public: false, hidden: &[] };
+    let place = Place { captures: &["id"], public: false, hidden: &[], hidden_queries: &[], lent: &[] };
     let condition = match Condition::parse(text, &place) {
         Ok(condition) => condition,
         Err(error) => {
@@ -29,7 +29,7 @@ fuzz_target!(|input: &str| {
     let captures = Captures::new(&names, [query]);
     let caller = Caller::default();
     let who = rule::Scene { caller: &caller, captures: &captures, address: None };
-    let scene = Scene { request: &request, who, now: Timestamp::from_millis(1_800_000_000_000) };
+    let scene = Scene { request: &request, who, now: Timestamp::from_millis(1_800_000_000_000), lent: &[] };
     let told = condition.holds(&scene);
     let parts = condition.tell(&scene);
     if let Ok(told) = told {
