@@ -19,6 +19,7 @@ mod envoy;
 mod envoy_check;
 mod envoy_smoke;
 mod outage;
+mod parts;
 mod properties;
 mod reference;
 mod reload;
