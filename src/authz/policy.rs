@@ -15,6 +15,7 @@ use super::route::{Cover, HostSets, Pattern, RouteId, Table};
 use super::rule::{Expr, Rule};
 use super::services::Services;
 use super::signin::SignIn;
+use super::stepup::StepUp;
 
 /// Everything that the policy file says, ready for decisions.
 #[derive(Debug)]
@@ -113,6 +114,8 @@ pub struct Route {
     pub deny: Option<Box<Named>>,
     /// Whom a token must be for as well: one of these; empty where it need not.
     pub audience: Box<[Arc<str>]>,
+    /// How a person must have signed in.
+    pub step_up: Option<Box<StepUp>>,
     /// Where tokens are looked for, where that is not everywhere that their issuers say.
     pub from: Option<Box<[Source]>>,
     /// Whether the upstream sees no credential.

@@ -13,6 +13,8 @@ pub enum Challenge {
     InvalidRequest,
     /// `error="insufficient_scope"`.
     InsufficientScope,
+    /// `error="insufficient_user_authentication"` (RFC 9470 §3).
+    StepUp,
 }
 
 macro_rules! reasons {
@@ -157,6 +159,9 @@ reasons! {
     ConditionUnmet = "condition_unmet", 403, None;
     /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.
     ConditionFailed = "condition_failed", 403, None;
+    /// All that the policy asks for holds, but the person signed in too long ago, or not well enough, for the route's
+    /// `max_age` or `acr`.
+    StepUpRequired = "step_up_required", 401, StepUp;
     /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
@@ -192,7 +197,7 @@ mod tests {
             assert!([400, 401, 403, 431, 503].contains(&reason.status()), "{reason:?}");
             assert_eq!(
                 reason.status() == 401,
-                matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken),
+                matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken | Challenge::StepUp),
                 "{reason:?}"
             );
         }

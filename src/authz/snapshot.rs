@@ -3,6 +3,7 @@
 mod identify;
 mod permit;
 mod preflight;
+mod step_up;
 
 use std::sync::Arc;
 
@@ -169,6 +170,7 @@ impl Snapshot {
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         let lent = gateway.map_or(&[][..], |gateway| &*gateway.headers);
         permit::meet(route, &condition::Scene { request, who: scene, lent, now })?;
+        self.step_up(route, &basis.caller, now)?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
@@ -225,13 +227,20 @@ impl Snapshot {
             return denial.for_grpc();
         }
         let denial = denial.in_form(accept::preferred(request.header(b"accept")));
+        let step_up = route.and_then(|route| route.step_up.as_deref());
+        let denial = match step_up.filter(|_| reason == Reason::StepUpRequired) {
+            Some(step_up) => denial.with_step_up(step_up.challenge()),
+            None => denial,
+        };
         match (reason, self.policy.sign_in(route), route.map(|route| &route.rule)) {
             (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => match scopes(rule) {
                 Some(scopes) => denial.with_scope(scopes),
                 None => denial,
             },
+            // Who is sent to sign in without a word of what was missing comes back as they were.
+            (Reason::StepUpRequired, Some(sign_in), _) if !sign_in.asks() => denial,
             (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => {
-                denial.with_location(sign_in.location(request, self.policy.carriers.queries()))
+                denial.with_location(sign_in.location(request, self.policy.carriers.queries(), step_up))
             }
             _ => denial,
         }

@@ -9,6 +9,7 @@ mod issuer;
 mod row;
 mod service;
 mod site;
+mod stepup;
 
 use std::collections::HashMap;
 
@@ -21,6 +22,7 @@ pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
+pub use stepup::StepUp;
 
 use crate::authz::services::Workload;
 
@@ -78,8 +80,10 @@ const ROUTE: Section = Section {
         "cors",
         "sign_in",
         "credential",
+        "max_age",
+        "acr",
     ],
-    later: &["limit", "max_age", "acr", "mint"],
+    later: &["limit", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -194,6 +198,8 @@ pub struct Route {
     pub deny: Option<Box<Rule>>,
     /// Whom a token must be for as well; empty where the file does not say.
     pub audience: Vec<Text>,
+    /// How a person must have signed in.
+    pub step_up: Option<StepUp>,
     /// What is told on it alone, beside what is told on all or in its place.
     pub tells: Option<Box<Tells>>,
 }
@@ -360,6 +366,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
                 browser: OfRoute::default(),
                 deny: None,
                 audience: Vec::new(),
+                step_up: None,
                 tells: None,
             });
         };
@@ -375,11 +382,13 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         let browser = browser::of_route(reader, &fields, top);
         let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
         let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
+        let step_up = stepup::of_route(reader, &fields);
         let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
         let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
         let rule = rule(reader, fields.get("allow")?)?;
         // What narrows and cannot be read takes the route with it.
         let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
+        let step_up = step_up?;
         // A condition that cannot be read is no condition less.
         let when = when.map_or(Some(None), |when| when.map(Some))?;
         Some(Route {
@@ -390,6 +399,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             browser,
             deny,
             audience: audience.unwrap_or_default(),
+            step_up,
             tells,
         })
     });
@@ -574,6 +584,8 @@ routes:
     cors: {origins: [https://app.example.com], credentials: true}
     sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
     credential: {from: [bearer], then: strip}
+    max_age: 10m
+    acr: [urn:mfa]
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 lints: {holds_by_absence: [/any]}

@@ -25,7 +25,11 @@ const SHARING: &[Key] = &[
     ("credentials", Is::Flag, "Whether these pages may send cookies"),
 ];
 const SIGN_IN: &[Key] = &[
-    ("to", URL, "Where people sign in; `{url}` is the page that they asked for"),
+    (
+        "to",
+        URL,
+        "Where people sign in; `{url}` is the page that they asked for, `{max_age}` and `{acr}` what the route asks for",
+    ),
     ("return_to", Is::Some(&ORIGIN), "The origins of other sites that they may be sent back to"),
 ];
 
@@ -35,7 +39,7 @@ const TOLD: &[Key] = &[
     (
         "from",
         Is::Text,
-        "What it holds: sub, principal, issuer, roles, groups, scopes, service, route, `capture:name` or a claim",
+        "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, route, `capture:name` or a claim",
     ),
     ("value", Is::Text, "What it holds, whoever calls"),
     ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
@@ -124,7 +128,7 @@ pub const TABLE: &[Section] = &[
     ]),
     ("query.set.*", &[], TOLD),
     ("metadata.*", &[], &[
-        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
+        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, or a claim"),
         ("value", Is::Text, "What it holds, whoever calls"),
         ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
     ]),
@@ -134,6 +138,8 @@ pub const TABLE: &[Section] = &[
         ("issuers", Is::Texts, "Whose tokens it accepts"),
         ("deny", Is::Rule, "What must not hold: true or unknown denies"),
         ("audience", Is::Texts, "Whom a token must be for as well: one of these"),
+        ("max_age", Is::Duration, "How long ago a person may have signed in (`auth_time`)"),
+        ("acr", Is::Texts, "How a person must have signed in: one of these values of `acr`"),
         ("headers", HEADERS, "Headers to the upstream on this route, beside those of the top or in place of one"),
         ("response_headers", RESPONSES, "Headers of the response on this route, beside those of the top or in place of one"),
         ("query", Is::Section("query"), "Parameters of the query on this route, beside those of the top or in place of one"),
