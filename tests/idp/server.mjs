@@ -103,6 +103,8 @@ const provide = () => {
         },
       },
     },
+    // Its own dispatcher refuses addresses of this machine.
+    fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     ttl: { Session: 3600, Grant: 3600, IdToken: 3600, Interaction: 600 },
   });

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::oauth::{Agent, Tokens};
 use super::{Tethered, missing, program};
 
-/// The secret of the confidential clients `machine` and `gateway`.
+/// The secret of the confidential clients `machine` and `shop-api`.
 pub const SECRET: &str = "client-secret-7b1e";
 
 /// A Java that shares two cores with a compiler takes its time.
@@ -110,10 +110,10 @@ impl Keycloak {
         format!("{}/protocol/openid-connect/token", self.url())
     }
 
-    /// What it says of a token to `gateway` (RFC 7662).
+    /// What it says of a token to `shop-api`, one of its audiences (RFC 7662).
     pub async fn introspect(&self, token: &str) -> Value {
         let url = format!("{}/introspect", self.token_endpoint());
-        self.agent.json(&url, Some(("gateway", SECRET)), &[("token", token)]).await
+        self.agent.json(&url, Some(("shop-api", SECRET)), &[("token", token)]).await
     }
 
     /// Has it sign with a new key; the old ones stay in the key set.
@@ -135,12 +135,8 @@ impl Keycloak {
     async fn administer(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         let agent = &self.agent;
         let url = format!("{}/realms/master/protocol/openid-connect/token", self.address);
-        let fields = [
-            ("grant_type", "password"),
-            ("client_id", "admin-cli"),
-            ("username", ADMIN),
-            ("password", ADMIN_PASSWORD),
-        ];
+        let fields =
+            [("grant_type", "password"), ("client_id", "admin-cli"), ("username", ADMIN), ("password", ADMIN_PASSWORD)];
         let admin = agent.tokens(&url, None, &fields, None).await;
         agent.call(method, &format!("{}/admin/realms/shop{path}", self.address), &admin.access, body).await
     }
