@@ -12,6 +12,7 @@ use super::header::Told;
 use super::identity::Caller;
 use super::json::Json;
 use super::reason::{Challenge, Reason};
+use super::revocation::Checked;
 use super::route::RouteId;
 
 /// An answer, and what it rests on. Only [`Snapshot::decide`](super::snapshot::Snapshot::decide) makes one.
@@ -263,6 +264,8 @@ pub struct Basis {
     pub rule: Option<RuleRef>,
     /// Who called, as far as that was found.
     pub caller: Caller,
+    /// What came of asking whether the caller is revoked.
+    pub revocation: Checked,
     /// Why not; `None` on an allow.
     pub reason: Option<Reason>,
 }

@@ -22,6 +22,7 @@ pub mod keys;
 pub mod policy;
 pub mod reason;
 pub mod request;
+pub mod revocation;
 pub mod route;
 pub mod rule;
 pub mod services;

@@ -11,6 +11,7 @@ use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
+use super::revocation::RevocationPolicy;
 use super::route::{Cover, HostSets, Pattern, RouteId, Table};
 use super::rule::{Expr, Rule};
 use super::services::Services;
@@ -38,6 +39,8 @@ pub struct Policy {
     pub issuers: Box<[Arc<IssuerPolicy>]>,
     /// Roles that single principals are given for a time.
     pub grants: Option<Grants>,
+    /// What is revoked; `None` where the policy says nothing of it.
+    pub revocation: Option<Box<RevocationPolicy>>,
     /// Who may ask.
     pub gateways: Gateways,
     /// Which workloads have a name.

@@ -144,6 +144,12 @@ reasons! {
     /// The token does not meet the issuer's `require` rule, or its subject begins like those of another issuer.
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
 
+    // Gate 4, revocation.
+    /// The token, its session, its key, or what its principal or issuer was given before a time is revoked.
+    Revoked = "revoked", 401, InvalidToken;
+    /// It is not known what is revoked, because the store that tells it cannot be asked.
+    RevocationUnknown = "revocation_unknown", 503, None;
+
     // Gate 5, policy.
     /// A forbid of `deny:`, or of the route, holds, or cannot be told not to hold.
     Forbidden = "forbidden", 403, None;

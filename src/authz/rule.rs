@@ -470,6 +470,7 @@ mod tests {
             groups: Listed::Unknown,
             scopes: listed(&["orders:read"]),
             token_id: None,
+            key_id: None,
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(0),

@@ -17,6 +17,7 @@ use super::issuer::{Issuer, IssuerId};
 use super::policy::{Policy, Route};
 use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
+use super::revocation::Shared;
 use super::route::{Captures, Found};
 use super::rule::{Expr, Rule, Scene, Watch, Word};
 use super::time::Timestamp;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     version: u64,
     policy: Arc<Policy>,
     issuers: Box<[Arc<Issuer>]>,
+    /// What replicas share of what is revoked; `None` before the store was asked.
+    revoked: Option<Arc<Shared>>,
 }
 
 /// What one call of [`Snapshot::decide`] comes to.
@@ -94,7 +97,19 @@ impl Snapshot {
     /// A snapshot of these parts; `issuers` stand in the policy's order.
     #[must_use]
     pub fn new(version: u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) -> Self {
-        Self { version, policy, issuers }
+        Self { version, policy, issuers, revoked: None }
+    }
+
+    /// The same with what replicas share of what is revoked.
+    #[must_use]
+    pub fn with_revoked(self, revoked: Option<Arc<Shared>>) -> Self {
+        Self { revoked, ..self }
+    }
+
+    /// What replicas share of what is revoked, as far as it is known.
+    #[must_use]
+    pub fn revoked(&self) -> Option<&Arc<Shared>> {
+        self.revoked.as_ref()
     }
 
     /// Its version: grows with each publication while the process lives.
@@ -164,7 +179,11 @@ impl Snapshot {
         let (route, captures) = self.route(request, request.method, basis)?;
         // 3. identity
         basis.caller = self.identify(request, gateway, route, facts, now)?;
-        // 4. policy
+        // 4. revocation
+        if let Some(revocation) = &self.policy.revocation {
+            basis.revocation = revocation.check(self.revoked.as_deref(), &basis.caller, now)?;
+        }
+        // 5. policy
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;

@@ -6,6 +6,7 @@ mod grant;
 mod header;
 mod include;
 mod issuer;
+mod revocation;
 mod row;
 mod service;
 mod site;
@@ -20,6 +21,7 @@ pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
+pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
@@ -49,6 +51,7 @@ pub(super) const TOP: Section = Section {
         "deny",
         "roles",
         "grants",
+        "revocation",
         "gateways",
         "services",
         "paths",
@@ -63,8 +66,8 @@ pub(super) const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
-    never: &[],
+    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
     name: "a route",
@@ -106,6 +109,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
     ("grants.*", grant::GRANT.accepted),
+    ("revocation", revocation::REVOCATION.accepted),
+    ("revocation.revoked.*", revocation::REVOKED.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
@@ -147,6 +152,8 @@ pub struct File {
     pub roles: Vec<Named<Rule>>,
     /// Roles that single principals are given for a time.
     pub grants: Vec<Grant>,
+    /// What is revoked; `None` where the file does not say.
+    pub revocation: Option<Revocation>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
     /// Workloads by name.
@@ -274,6 +281,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
+    let mut taken = taken;
+    let revocation = revocation::revocation(reader, top, around, &mut taken.files);
     let mut file = File {
         tells: header::tells(reader, top),
         hosts: named(reader, top, "hosts", |reader, _, node| {
@@ -285,6 +294,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         grants: grant::grants(reader, top),
+        revocation,
         gateways: named(reader, top, "gateways", gateway::gateway),
         services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
@@ -589,6 +599,15 @@ routes:
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 lints: {holds_by_absence: [/any]}
+revocation:
+  revoked:
+    - {issuer: main, token: t, until: 2026-12-01T00:00:00Z, ticket: OPS-1}
+    - {issuer: main, session: s}
+    - {issuer: main, key: k}
+    - {principal: main/u1, issued_before: 2026-12-01T00:00:00Z}
+  store: true
+  unknown: allow
+  keep: 7d
 roles: {admin: group:platform or claim:department=it}
 grants: [{principal: main/u1, role: admin, until: 2026-12-01T00:00:00Z, ticket: OPS-1}]
 gateways:

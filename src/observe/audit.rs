@@ -17,6 +17,7 @@ use crate::authz::identity::{Identity, Principal};
 use crate::authz::json::Json;
 use crate::authz::policy::Policy;
 use crate::authz::reason::Reason;
+use crate::authz::revocation::Checked;
 use crate::authz::route::RouteId;
 use crate::authz::time::Timestamp;
 
@@ -54,6 +55,8 @@ pub struct Line {
     route: Option<RouteId>,
     rule: Option<RuleRef>,
     reason: Option<Reason>,
+    /// Whether the caller passed although it is not known what is revoked.
+    revocation: Checked,
     snapshot: u64,
     /// Method, host and request id, one after the other.
     text: Box<[u8]>,
@@ -162,6 +165,7 @@ impl Line {
             route: basis.route,
             rule: basis.rule,
             reason: basis.reason,
+            revocation: basis.revocation,
             snapshot: basis.snapshot,
             text: text.into(),
             method_ends: u16::try_from(method_ends).unwrap_or(0),
@@ -241,6 +245,9 @@ impl Line {
         member(to, "rule", self.rule.and_then(|rule| self.rule_text(rule)).map(str::as_bytes));
         member(to, "verdict", Some(if self.reason.is_none() { b"allow" } else { b"deny" }));
         member(to, "reason", self.reason.map(|reason| reason.code().as_bytes()));
+        if self.revocation == Checked::Unknown {
+            to.extend_from_slice(b",\"fail_open\":[\"revocation\"]");
+        }
         to.extend_from_slice(b",\"policy\":");
         match &self.policy {
             Some(policy) => _ = write!(to, "\"{}\"", policy.id),
@@ -397,6 +404,7 @@ mod tests {
                 },
                 route: None,
                 rule: None,
+                revocation: Checked::Clear,
                 reason: None,
                 snapshot: 9,
                 text: (*b"GETh").into(),

@@ -97,6 +97,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         forbids,
         issuers: _,
         grants,
+        revocation: _,
         gateways,
         services: _,
         relaxed: _,

@@ -19,6 +19,7 @@ use crate::authz::json::{Json, Object};
 use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
+use crate::authz::revocation::{Checked, RevocationPolicy, Revocations};
 use crate::authz::route::{Captures, Found};
 use crate::authz::rule::{Expr, Rule, Scene, Watch, Word, WordId, Words};
 use crate::authz::snapshot::{Facts, Question, Snapshot, Step, Witness};
@@ -103,6 +104,7 @@ enum Reached {
     Read,
     Route,
     Identity,
+    Revocation,
     Policy,
     Headers,
     Passed,
@@ -129,6 +131,7 @@ impl Telling<'_> {
             Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant | Reason::PreflightRefused) => {
                 Reached::Route
             }
+            Some(Reason::Revoked | Reason::RevocationUnknown) => Reached::Revocation,
             Some(_) if basis.rule.is_none() => Reached::Identity,
             Some(Reason::HeaderValueRefused | Reason::QueryAmbiguous | Reason::HeadersTooLarge) => Reached::Headers,
             Some(_) => Reached::Policy,
@@ -154,13 +157,17 @@ impl Telling<'_> {
             let says = if reached == Reached::Headers { "" } else { "each managed header is set or removed" };
             (says.to_owned(), Vec::new(), Vec::new())
         };
-        vec![
+        let mut gates = vec![
             gate("read", Reached::Read, &read),
             gate("route", Reached::Route, &|| self.routing()),
             gate("identity", Reached::Identity, &|| self.identity()),
             gate("policy", Reached::Policy, &|| self.rules()),
             gate("headers", Reached::Headers, &headers),
-        ]
+        ];
+        if let Some(revocation) = &self.policy.revocation {
+            gates.insert(3, gate("revocation", Reached::Revocation, &|| self.revocation(revocation)));
+        }
+        gates
     }
 
     fn routing(&self) -> (String, Vec<Detail>, Vec<Asking>) {
@@ -225,6 +232,24 @@ impl Telling<'_> {
             details.push(Detail::new("looked for", sources.join(", ")));
         }
         (String::new(), details, Vec::new())
+    }
+
+    fn revocation(&self, policy: &RevocationPolicy) -> (String, Vec<Detail>, Vec<Asking>) {
+        let basis = self.decision.basis();
+        let shared = self.snapshot.revoked().filter(|_| policy.shared);
+        let lists = [Some(&policy.listed), shared.map(|shared| &*shared.base), shared.map(|shared| &*shared.recent)];
+        let lists: Vec<&Revocations> = lists.into_iter().flatten().collect();
+        let found = basis
+            .caller
+            .identities()
+            .flat_map(|identity| lists.iter().flat_map(|list| list.covering(identity, self.now)).collect::<Vec<_>>());
+        let details: Vec<Detail> = found.map(|one| Detail::new("revoked", one.to_string())).collect();
+        let says = match (self.reached() == Reached::Revocation, basis.revocation) {
+            (true, _) => "",
+            (false, Checked::Unknown) => "it is not known what is revoked, and the policy says `unknown: allow`",
+            (false, Checked::Clear) => "nothing of it is revoked",
+        };
+        (says.to_owned(), details, Vec::new())
     }
 
     fn sight<'s>(&'s self, captures: &'s [(String, String)]) -> Sight<'s> {
