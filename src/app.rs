@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -134,6 +133,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let metrics = Metrics::default();
     let health = HealthReporter::new();
     let service = Health::new(HealthService::from_health_reporter(health.clone()));
+    let shown = Arc::clone(&live);
     let (draining, drains) = watch::channel(false);
     let (ended, ends) = watch::channel(false);
 
@@ -159,7 +159,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let (mut accepting, mut tasks) = (JoinSet::new(), JoinSet::new());
     let running_public = public.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(listener) = public {
-        tasks.spawn(public::serve(listener, Router::new(), ends.clone()));
+        tasks.spawn(public::serve(listener, public::keys::paths(shown), ends.clone()));
     }
     for listener in listeners {
         accepting.spawn(cores.accept(listener));

@@ -7,6 +7,8 @@ mod step_up;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::accept;
 use super::condition;
 use super::credential::strip::{Strip, Stripped};
@@ -14,6 +16,7 @@ use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
 use super::issuer::{Issuer, IssuerId};
+use super::mint::Keys;
 use super::policy::{Policy, Route};
 use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
@@ -29,6 +32,8 @@ pub struct Snapshot {
     issuers: Box<[Arc<Issuer>]>,
     /// What replicas share of what is revoked; `None` before the store was asked.
     revoked: Option<Arc<Shared>>,
+    /// What tokens are signed with in place of the policy's own keys.
+    minting: Option<Keys>,
 }
 
 /// What one call of [`Snapshot::decide`] comes to.
@@ -97,7 +102,13 @@ impl Snapshot {
     /// A snapshot of these parts; `issuers` stand in the policy's order.
     #[must_use]
     pub fn new(version: u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) -> Self {
-        Self { version, policy, issuers, revoked: None }
+        Self { version, policy, issuers, revoked: None, minting: None }
+    }
+
+    /// The same with other keys to mint with than the policy's own.
+    #[must_use]
+    pub fn minting_with(self, keys: Keys) -> Self {
+        Self { minting: Some(keys), ..self }
     }
 
     /// The same with what replicas share of what is revoked.
@@ -192,7 +203,8 @@ impl Snapshot {
         self.step_up(route, &basis.caller, now)?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
-        Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
+        let minted = self.minted(route, gateway, &basis.caller, now)?;
+        Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip, minted)?)
     }
 
     fn route<'r>(
@@ -223,8 +235,9 @@ impl Snapshot {
         (route, captures): (&Route, &Captures<'_>),
         caller: &Caller,
         strip: Option<Strip>,
+        minted: Option<Bytes>,
     ) -> Result<Grant, Reason> {
-        let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures))?;
+        let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures), minted)?;
         let carriers = &self.policy.carriers;
         if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
             let stripped = carriers.strip(request, &grant, how)?;
@@ -233,6 +246,19 @@ impl Snapshot {
             }
         }
         Ok(grant)
+    }
+
+    /// A token of ours for the upstream, where the route has one made.
+    fn minted(
+        &self,
+        route: &Route,
+        gateway: Option<&Gateway>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Option<Bytes>, Reason> {
+        let Some(mint) = &self.policy.mint else { return Ok(None) };
+        let keys = self.minting.as_ref().unwrap_or(&mint.keys);
+        mint.value(keys, route, (gateway, caller), &self.policy.issuers, now)
     }
 
     /// How to tell the caller.

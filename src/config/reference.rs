@@ -11,7 +11,7 @@ use super::tree::{Kind, Node};
 
 /// The sections whose values may refer to what is outside of the policy.
 pub const REFERRING: &[&str] =
-    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key"];
+    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "mint", "audit", "decision_key"];
 /// Of those, the ones that decide nothing: their values do not name the policy.
 const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key"];
 /// The largest file that a value is taken from, in bytes.
@@ -31,6 +31,8 @@ pub struct Surroundings<'s> {
     pub file: &'s dyn Fn(&str) -> io::Result<Vec<u8>>,
     /// The files that a pattern names (`teams/*.yaml`, from the policy's folder down), in order.
     pub list: &'s dyn Fn(&str) -> Result<Vec<Found>, Unlisted>,
+    /// The names of the files in a folder, in order; hidden ones left out.
+    pub names: &'s dyn Fn(&str) -> io::Result<Vec<String>>,
     /// An environment variable, where it is there and is text.
     pub variable: &'s dyn Fn(&str) -> Option<String>,
     /// The names and texts of the files that are laid over the policy, one after the other.
@@ -70,6 +72,7 @@ impl Surroundings<'static> {
     pub const NONE: Self = Self {
         file: &|_| Err(io::ErrorKind::NotFound.into()),
         list: &|_| Err(Unlisted::Unreadable(io::ErrorKind::NotFound)),
+        names: &|_| Err(io::ErrorKind::NotFound.into()),
         variable: &|_| None,
         later: &[],
         stubs: false,

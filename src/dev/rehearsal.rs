@@ -17,6 +17,7 @@ use crate::authz::decision::Decision;
 use crate::authz::gateways::{By, ClientAddress, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
+use crate::authz::mint::{Key, Keys};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Header, Malformed, Proof, Raw, Request};
 use crate::authz::route::Found;
@@ -108,7 +109,7 @@ impl Rehearsal {
         let issuers = policy.issuers.iter().zip(&signers);
         let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key, now)))).collect();
         Self {
-            snapshot: Snapshot::new(1, Arc::clone(policy), issuers),
+            snapshot: Snapshot::new(1, Arc::clone(policy), issuers).minting_with(throw_away()),
             signers,
             now,
             defaults: compiled.defaults.clone(),
@@ -262,6 +263,13 @@ impl Rehearsal {
         };
         gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
+}
+
+/// A key to mint with that nobody relies on.
+#[must_use]
+pub fn throw_away() -> Keys {
+    let pem = SigningKey::shared(Algorithm::EdDsa).private_pem();
+    Keys::new(Key::read(pem.as_bytes(), Some(Timestamp::default())).into_iter().collect())
 }
 
 /// Says where a call comes from, as this gateway would.

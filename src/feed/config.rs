@@ -13,9 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::jwks::Feeds;
+use super::mint;
 use crate::authz::policy::PolicyId;
 use crate::authz::time::Timestamp;
 use crate::clock;
+use crate::config::compile::MintFolder;
 use crate::config::{Compiled, Origin, Problem, Problems, Settings, Span};
 
 /// How long the files must lie still before they are loaded: an editor or a rollout writes more than once.
@@ -71,6 +73,9 @@ impl PolicyFile {
         let mut watched = Watched::new(changed);
         watched.look(&origin.files());
         let mut compiled = loaded(&origin)?;
+        if tended(compiled.mint_folder.as_ref()) {
+            compiled = loaded(&origin)?;
+        }
         for _ in 0..ROUNDS {
             if !watched.look(&compiled.files) {
                 break;
@@ -90,7 +95,7 @@ impl PolicyFile {
         let (requests, requested) = mpsc::channel(1);
         let (told, status) = watch::channel(ReloadStatus::default());
         let started = compiled.settings.clone();
-        let mut follower = Follower { origin, watched, feeds, started, status: told, refused: None };
+        let mut follower = Follower { origin, watched, feeds, started, status: told, refused: None, mint: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
         Reloads { requests, status }
@@ -124,6 +129,16 @@ fn loaded(origin: &Origin) -> Result<Compiled, Problems> {
     origin.load().map(|compiled| compiled.warned_at(clock::now()))
 }
 
+/// Looks after the keys to mint with; says whether anything changed.
+fn tended(folder: Option<&MintFolder>) -> bool {
+    let Some(folder) = folder else { return false };
+    mint::tend(folder, clock::now()).unwrap_or_else(|error| {
+        let path = folder.path.display();
+        tracing::warn!(%error, "the keys to mint with cannot be changed in {path}: whoever fills it must");
+        false
+    })
+}
+
 struct Follower {
     origin: Origin,
     watched: Watched,
@@ -133,6 +148,8 @@ struct Follower {
     status: watch::Sender<ReloadStatus>,
     /// Why the last load was refused.
     refused: Option<Problems>,
+    /// Where keys to mint with are made.
+    mint: Option<MintFolder>,
 }
 
 impl Follower {
@@ -158,8 +175,18 @@ impl Follower {
                     stirred = None;
                     self.reload_if_changed().await;
                 }
-                _ = looks.tick() => self.reload_if_changed().await,
+                _ = looks.tick() => {
+                    self.tend().await;
+                    self.reload_if_changed().await;
+                }
             }
+        }
+    }
+
+    /// Looks after the keys to mint with: what is new among them is then seen as any change is.
+    async fn tend(&self) {
+        if let Some(folder) = self.mint.clone() {
+            let _ = tokio::task::spawn_blocking(move || tended(Some(&folder))).await;
         }
     }
 
@@ -208,6 +235,7 @@ impl Follower {
         for warning in compiled.warnings.as_slice() {
             tracing::warn!("{warning}");
         }
+        self.mint.clone_from(&compiled.mint_folder);
         self.feeds.publish(compiled.policy, compiled.fixed, compiled.feeds).await;
         self.refused = None;
         let restart = !same(&compiled.settings, &self.started);

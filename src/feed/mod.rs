@@ -3,6 +3,7 @@
 pub mod config;
 pub mod fetch;
 pub mod jwks;
+pub mod mint;
 mod reach;
 pub mod status;
 #[cfg(test)]

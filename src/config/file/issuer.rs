@@ -49,6 +49,7 @@ pub(super) const ISSUER: Section = Section {
         "refresh",
         "cooldown",
         "max_stale",
+        "relays",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
     never: &[("hmac", CALLED_SECRET), ("shared_secret", CALLED_SECRET), ("secrets", CALLED_SECRET)],
@@ -119,6 +120,8 @@ pub struct Issuer {
     pub cooldown: Duration,
     /// How long keys are used that could not be fetched again; 24 h where the file does not say.
     pub max_stale: Duration,
+    /// Whether it is another portcullis, whose tokens say where a principal comes from.
+    pub relays: bool,
 }
 
 /// Whom tokens are for.
@@ -183,6 +186,7 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
         refresh: duration(reader, &fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
         cooldown: duration(reader, &fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
         max_stale: duration(reader, &fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
+        relays: flag(reader, &fields, "relays"),
         allow_http,
         keys,
         issuer: issuer?,
