@@ -11,6 +11,7 @@
 mod architecture;
 mod browsers;
 mod cases;
+mod chain;
 mod dev;
 mod docs;
 mod doors;
@@ -18,6 +19,7 @@ mod edge;
 mod envoy;
 mod envoy_check;
 mod envoy_smoke;
+mod idp;
 mod outage;
 mod parts;
 mod properties;
