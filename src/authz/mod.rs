@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod algorithm;
+pub mod api_keys;
 pub mod certificate;
 mod claim;
 pub mod condition;

@@ -11,7 +11,7 @@ use super::tree::{Kind, Node};
 
 /// The sections whose values may refer to what is outside of the policy.
 pub const REFERRING: &[&str] =
-    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key"];
+    &["issuers", "api_keys", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key"];
 /// Of those, the ones that decide nothing: their values do not name the policy.
 const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key"];
 /// The largest file that a value is taken from, in bytes.

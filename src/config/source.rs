@@ -49,6 +49,15 @@ impl Sources {
         self.source(file).map_or("", |source| &source.text)
     }
 
+    /// Puts asterisks in the place of a part of a file.
+    pub(super) fn blank(&mut self, span: Span) {
+        let Some(source) = self.0.get_mut(usize::from(span.file.0)) else { return };
+        let (from, len) = (span.offset as usize, span.len as usize);
+        let Some((before, rest)) = source.text.split_at_checked(from) else { return };
+        let Some((_, after)) = rest.split_at_checked(len) else { return };
+        source.text = format!("{before}{}{after}", "*".repeat(len)).into();
+    }
+
     fn source(&self, file: FileId) -> Option<&Source> {
         self.0.get(usize::from(file.0))
     }

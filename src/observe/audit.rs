@@ -42,6 +42,8 @@ pub struct Line {
     id: Option<DecisionId>,
     policy: Option<Arc<Policy>>,
     principal: Option<Principal>,
+    /// The application by its owner and the id of its key, where one was shown.
+    app: Option<Box<(Arc<str>, Arc<str>)>>,
     /// The grants in force, of which there are nearly always none.
     grants: Box<[Grant]>,
     route: Option<RouteId>,
@@ -150,6 +152,10 @@ impl Line {
             id,
             policy: policy.cloned(),
             principal: basis.caller.acting().map(|identity| identity.principal().clone()),
+            app: basis.caller.app.as_ref().map(|app| {
+                let id = app.token_id().map(Arc::clone).unwrap_or_default();
+                Box::new((Arc::clone(&app.principal().subject), id))
+            }),
             grants: basis.caller.acting().map(|identity| identity.grants().into()).unwrap_or_default(),
             route: basis.route,
             rule: basis.rule,
@@ -198,6 +204,11 @@ impl Line {
                 }
             }
             None => to.extend_from_slice(b"null"),
+        }
+        if let Some(app) = &self.app {
+            let (owner, id) = &**app;
+            member(to, "app", Some(owner.as_bytes()));
+            member(to, "key", Some(id.as_bytes()));
         }
         if !self.grants.is_empty() {
             to.extend_from_slice(b",\"grants\":");
@@ -329,6 +340,7 @@ mod tests {
                 id: None,
                 policy: None,
                 principal,
+                app: None,
                 grants: if secs == 8 {
                     let until = Timestamp::from_secs(9);
                     let grant = |role: &str, ticket: Option<&str>| Grant {

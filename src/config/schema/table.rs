@@ -47,6 +47,7 @@ const TOLD: &[Key] = &[
 pub const TABLE: &[Section] = &[
     ("", &[], &[
         ("issuers", Is::Map(&Is::Section("issuers.*")), "Who signs tokens, where their keys are, what they may say; by a name of yours"),
+        ("api_keys", Is::Section("api_keys"), "Applications that call with a key of their own"),
         ("hosts", Is::Keyed(r"^[A-Za-z][A-Za-z0-9_-]*$", &Is::Texts), "Sets of hosts, by the name that keys call them: `api:/orders/**`"),
         ("include", Is::List(&Is::Section("include.*"), 1), "The files of teams, and what is given to each"),
         ("headers", HEADERS, "Headers that the upstream trusts: set on every allow, the caller's own removed"),
@@ -108,6 +109,25 @@ pub const TABLE: &[Section] = &[
     ("issuers.*.audience", &["any_of"], &[
         ("claim", Is::Text, "The claim that says whom a token is for"),
         ("any_of", Is::Texts, "What it may be"),
+    ]),
+    ("api_keys", &[], &[
+        ("file", Is::Text, "The file that lists the keys' hashes, beside the policy file: what `portcullis key` writes"),
+        ("keys", Is::List(&Is::Section("api_keys.keys.*"), 1), "The hashes themselves, in place of a file"),
+        ("from", Is::Some(&CREDENTIAL), "Where keys are shown: `header:x-api-key`, `query:api_key`, `bearer`"),
+        ("prefix", Is::Like(r"[a-z][a-z0-9_]*[a-z0-9]"), "What each key begins with; `pk_live` where it is not said"),
+        ("default", Is::Flag, "Whether routes take keys that name no issuers"),
+    ]),
+    ("api_keys.keys.*", &["owner", "hash"], &[
+        ("id", Is::Text, "What the key is called; the owner and part of the hash where it is not said"),
+        ("owner", Is::Text, "Whose it is: `key:billing` in rules"),
+        ("hash", Is::Like(r"sha256:[0-9a-f]{64}"), "The SHA-256 of the key; never the key"),
+        ("not_before", Is::Text, "From when on it is good, in UTC"),
+        ("expires", Is::Text, "From when on it is good no more, in UTC"),
+        ("roles", Is::Texts, "Its roles"),
+        ("groups", Is::Texts, "Its groups"),
+        ("scopes", Is::Texts, "Its scopes"),
+        ("routes", Is::Texts, "The requests that it is for, as keys of routes are written; all where it is not said"),
+        ("disabled", Is::Flag, "Whether it is refused whatever the time"),
     ]),
     ("include.*", &["files", "at"], &[
         ("files", Is::Texts, "The files, from the policy's folder down; `*` in the name of a file only"),
@@ -207,6 +227,7 @@ pub const TABLE: &[Section] = &[
         ("query", Is::Map(&Is::Any), "What the upstream's query should have set; null for a parameter that should not be set"),
         ("from", Is::Text, "The address that the caller asks from"),
         ("service", Is::Text, "The service that the caller's certificate names"),
+        ("key", Is::Text, "The owner of the API key that is shown, or the key's id"),
         ("at", Is::Text, "What time it is (RFC 3339); 2027-01-15T08:00:00Z where it is not said"),
     ]),
 ];
