@@ -622,7 +622,7 @@ mod tests {
             assert!(found(text).contains(&(line, column, "reference_not_here")), "{text}: {:?}", found(text));
         }
         let (_, problems) = read("roles: {x: 'role:${env:HOST}'}");
-        assert!(problems.as_slice()[0].cure.as_deref().unwrap().contains("`issuers`, `hosts`, `gateways`"));
+        assert!(problems.as_slice()[0].cure.as_deref().unwrap().contains("`issuers`, `api_keys`, `hosts`, `gateways`"));
     }
 
     #[test]

@@ -340,7 +340,7 @@ mod tests {
                 id: None,
                 policy: None,
                 principal,
-                app: None,
+                app: (secs == 8).then(|| Box::new(("bil\"ling".into(), "b-1".into()))),
                 grants: if secs == 8 {
                     let until = Timestamp::from_secs(9);
                     let grant = |role: &str, ticket: Option<&str>| Grant {
@@ -366,6 +366,8 @@ mod tests {
             assert_eq!(line["time"], rfc3339(Timestamp::from_millis(secs * 1_000 + 5)));
             assert_eq!(line["caller"], format!("main/{subject}"));
             let grants = if secs == 8 { serde_json::json!(["admin OPS-1\"", "x"]) } else { serde_json::Value::Null };
+            let app = line.get("app").zip(line.get("key"));
+            assert_eq!(app, (secs == 8).then_some((&"bil\"ling".into(), &"b-1".into())));
             assert_eq!(line.get("grants").cloned().unwrap_or_default(), grants);
             assert_eq!(
                 (&line["method"], &line["host"], &line["verdict"]),

@@ -182,3 +182,131 @@ fn no_keys(what: &str, span: Span) -> Problem {
     Problem::error("no_api_keys", span, format!("{what}, and the policy has no `api_keys`"))
         .cure("api_keys: {file: keys.yaml}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use crate::authz::api_keys::Apps;
+    use crate::config::reference::Found;
+    use crate::config::{Compiled, Problems, Surroundings, compile_all};
+
+    const HASH: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const ISSUER: &str = "issuers: {main: {url: 'https://id.example.com', audience: a, roles: r}}\n";
+
+    fn compiled(text: &str, keys: &str, team: &str) -> (Option<Compiled>, Problems) {
+        let file = |path: &str| match path {
+            "keys.yaml" if !keys.is_empty() => Ok(keys.as_bytes().to_vec()),
+            "team.yaml" => Ok(team.as_bytes().to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let list = |path: &str| Ok(vec![Found { path: path.into(), name: path.into(), place: path.into() }]);
+        compile_all("p.yaml", text, &Surroundings { file: &file, list: &list, ..Surroundings::NONE })
+    }
+
+    fn entry(more: &str) -> String {
+        format!("- {{owner: billing, hash: '{HASH}'{more}}}\n")
+    }
+
+    /// What is wrong with a policy whose file of keys has one of `billing`.
+    fn found(text: &str) -> Vec<&'static str> {
+        let text = format!("{ISSUER}api_keys: {{file: keys.yaml}}\n{text}");
+        let (_, problems) = compiled(&text, &entry(""), "");
+        problems.as_slice().iter().map(|problem| problem.code).collect()
+    }
+
+    /// Whose keys each route takes.
+    fn apps(api_keys: &str, routes: &str) -> Vec<Apps> {
+        let text = format!(
+            "{ISSUER}api_keys: {{file: keys.yaml{api_keys}}}\nroutes: {routes}\nroles: {{b: key:billing}}\nlints: {{role_unused: [b]}}"
+        );
+        let (compiled, problems) = compiled(&text, &entry(""), "");
+        let policy = compiled.unwrap_or_else(|| panic!("{}", problems.render(false))).policy;
+        policy.routes.iter().map(|route| route.apps.clone()).collect()
+    }
+
+    #[test]
+    fn a_route_takes_keys_only_where_it_or_the_section_says_so() {
+        let billing = || Apps::Of(Box::new(["billing".into()]));
+        let routes = "{/a: signed-in, /b: key:billing, /c: role:b or role:x, /d: {allow: signed-in, issuers: [api_keys]}, /e: public, /f: anyone, /g: {allow: 'role:x and not key:billing', issuers: [main]}}";
+        let (nobody, every) = (Apps::Nobody, Apps::Every);
+        let none = |apps: &Apps| apps.clone();
+        assert_eq!(
+            apps("", routes),
+            [none(&nobody), billing(), billing(), none(&every), none(&nobody), none(&nobody), none(&nobody)]
+        );
+        assert_eq!(
+            apps(", default: true", routes),
+            [none(&every), none(&every), none(&every), none(&every), none(&nobody), none(&every), none(&nobody)]
+        );
+    }
+
+    #[test]
+    fn a_rule_names_an_owner_that_there_is_where_requests_are() {
+        assert_eq!(found("routes: {/a: key:billing}"), Vec::<&str>::new());
+        assert_eq!(found("routes: {/a: key:biling}"), ["owner_unknown"]);
+        assert_eq!(found("routes: {/a: {allow: key:billing, issuers: [main]}}"), ["key_not_accepted"]);
+        assert_eq!(found("routes: {/a: role:x}\nroles: {x: not key:billing}"), ["word_not_here"]);
+        let require = ISSUER.replace("roles: r", "roles: r, require: key:billing");
+        let text = format!("{require}api_keys: {{file: keys.yaml}}\nroutes: {{/a: signed-in}}");
+        assert_eq!(compiled(&text, &entry(""), "").1.as_slice()[0].code, "word_not_here");
+        let codes = |text: &str| compiled(text, &entry(""), "").1.as_slice().iter().map(|p| p.code).collect::<Vec<_>>();
+        assert_eq!(codes(&format!("{ISSUER}routes: {{/a: key:billing}}")), ["no_api_keys"]);
+        assert_eq!(codes(&format!("{ISSUER}headers: {{X-App: app}}\nroutes: {{/a: signed-in}}")), ["no_api_keys"]);
+        assert_eq!(
+            codes(&format!("{ISSUER}routes: {{/a: {{allow: signed-in, issuers: [api_keys]}}}}")),
+            ["unknown_issuer"]
+        );
+        let reserved = ISSUER.replace("main:", "api_keys:");
+        assert_eq!(codes(&format!("{reserved}routes: {{/a: signed-in}}")), ["reserved_name"]);
+        assert_eq!(found("metadata: {app: app}\nroutes: {/a: key:billing}"), ["source_not_here"]);
+        assert_eq!(
+            found("routes: {/a: key:billing}\ntests: [{as: anonymous, key: nobody, ask: GET /a, expect: deny}]"),
+            ["unknown_owner"]
+        );
+        assert_eq!(
+            codes(&format!(
+                "{ISSUER}routes: {{/a: signed-in}}\ntests: [{{as: anonymous, key: x, ask: GET /a, expect: deny}}]"
+            )),
+            ["no_api_keys"]
+        );
+    }
+
+    #[test] // A02
+    fn a_file_of_keys_that_is_wrong_keeps_the_policy_from_loading_and_shows_no_line_of_it() {
+        let text = format!("{ISSUER}api_keys: {{file: keys.yaml}}\nroutes: {{/a: key:billing}}");
+        let wrong = |keys: &str| {
+            let (made, problems) = compiled(&text, keys, "");
+            assert!(made.is_none());
+            (problems.as_slice()[0].code, problems.render(false))
+        };
+        assert_eq!(wrong("").0, "file_unreadable");
+        let key = "pk_live_yj29SShKYw1lCPr6bd095gMj5XM4M6bU5Gh69IGwxvx1ihYqM";
+        let (code, shown) = wrong(&format!("# ours\n- {{owner: billing, hash: {key}}}\n"));
+        assert!(code == "key_in_file" && shown.contains("keys.yaml:2") && !shown.contains("yj29SS"), "{shown}");
+        assert_eq!(wrong(&entry(", routes: [nonsense]")).0, "bad_pattern");
+        assert_eq!(wrong(&entry(&", roles: [a]".repeat(2))).0, "bad_api_key");
+        let (made, _) = compiled(&text, &entry(""), "");
+        let made = made.unwrap();
+        assert!(made.files.iter().any(|file| file.ends_with("keys.yaml")), "it is watched");
+        let other = compiled(&text, &entry(", roles: [a]"), "").0.unwrap();
+        assert_ne!(made.policy.id, other.policy.id, "what it says is a part of what the policy is named by");
+    }
+
+    #[test]
+    fn a_team_defines_no_keys_and_takes_them_only_where_its_include_says_so() {
+        let with = |may: &str, team: &str| {
+            let text = format!(
+                "{ISSUER}api_keys: {{file: keys.yaml}}\ninclude: [{{files: team.yaml, at: /t/**{may}}}]\nroutes: {{/a: key:billing}}"
+            );
+            compiled(&text, &entry(""), team).1.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+        };
+        let (named, listed) = ("routes: {/t/a: key:billing}", "routes: {/t/a: {allow: role:x, issuers: [api_keys]}}");
+        assert_eq!(with("", named), ["not_permitted"]);
+        assert_eq!(with("", listed), ["not_permitted"]);
+        for team in [named, listed] {
+            assert_eq!(with(", issuers: [api_keys]", team), Vec::<&str>::new());
+        }
+        assert_eq!(with("", "api_keys: {file: keys.yaml}"), ["not_in_included_file"]);
+    }
+}
