@@ -86,13 +86,12 @@ pub(super) struct Rotate {
 }
 
 #[derive(Args)]
-#[group(id = "which", required = true, multiple = false, args = ["id", "owner"])]
 pub(super) struct Revoke {
     /// The file of keys
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
     /// The key of this id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", required_unless_present = "owner", conflicts_with = "owner")]
     id: Option<String>,
     /// All keys of this owner
     #[arg(long, value_name = "OWNER")]

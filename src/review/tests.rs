@@ -249,7 +249,7 @@ fn a_key_more_or_a_key_that_gives_more_is_an_opening() {
     assert_eq!(verdict(&of(&one, "/a: role:x"), &of(&one, "/a: role:x or key:billing")), Verdict::Changed);
     assert_eq!(verdict(&of(&one, "/a: key:billing"), &of(&one, "/a: key:billing and role:x")), Verdict::Narrowed);
     let found = between(&of(&one, "/a: role:x"), &of(&one, every));
-    assert!(found.routes[0].gains.contains("API key"), "{:?}", found.routes[0]);
+    assert!(format!("{:?}", found.routes[0]).contains("an API key"), "{:?}", found.routes[0]);
     let named = |text: &str| of(&one, text);
     let found = between(&named("/a: role:x"), &named("/a: role:x or key:billing"));
     assert!(format!("{:?}", found.routes[0]).contains("an API key of billing"), "{:?}", found.routes[0]);
