@@ -61,6 +61,11 @@ pub enum Standing {
 }
 
 impl Caller {
+    /// Everyone who presented a credential.
+    pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        [&self.user, &self.workload, &self.app].into_iter().flatten()
+    }
+
     /// The identity that `role:`, `group:`, `scope:`, `claim:` and `owner:` read: one slot, never a union of them,
     /// so that a user does not inherit the roles of the frontend it came through.
     #[must_use]
@@ -128,6 +133,7 @@ pub struct Identity {
     groups: Listed,
     scopes: Listed,
     token_id: Option<Arc<str>>,
+    key_id: Option<Arc<str>>,
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
@@ -172,6 +178,7 @@ pub(super) struct Parts {
     pub groups: Listed,
     pub scopes: Listed,
     pub token_id: Option<Arc<str>>,
+    pub key_id: Option<Arc<str>>,
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
@@ -181,8 +188,19 @@ pub(super) struct Parts {
 
 impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts } =
-            parts;
+        let Parts {
+            principal,
+            claims,
+            listed,
+            groups,
+            scopes,
+            token_id,
+            key_id,
+            issued,
+            not_before,
+            expires,
+            contracts,
+        } = parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
         Self {
             principal,
@@ -191,6 +209,7 @@ impl Identity {
             groups,
             scopes,
             token_id,
+            key_id,
             issued,
             not_before,
             expires,
@@ -210,6 +229,7 @@ impl Identity {
             groups: none(),
             scopes: none(),
             token_id: None,
+            key_id: None,
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
@@ -228,7 +248,9 @@ impl Identity {
             groups: listed(&key.rights.groups),
             scopes: listed(&key.rights.scopes),
             token_id: Some(Arc::clone(&key.id)),
-            issued: None,
+            key_id: None,
+            // What is revoked by when it was given goes by when it is good from.
+            issued: key.not_before,
             not_before: key.not_before,
             expires: key.expires.unwrap_or(Timestamp::from_millis(i64::MAX)),
             contracts,
@@ -382,6 +404,12 @@ impl Identity {
     #[must_use]
     pub fn token_id(&self) -> Option<&Arc<str>> {
         self.token_id.as_ref()
+    }
+
+    /// The kid of the key that signed its token.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&Arc<str>> {
+        self.key_id.as_ref()
     }
 
     /// The `iat` claim.

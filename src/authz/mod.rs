@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod accept;
+pub mod actor;
 pub mod algorithm;
 pub mod api_keys;
 pub mod certificate;
@@ -11,6 +12,7 @@ pub mod cors;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;
+pub mod digest;
 pub mod gateways;
 pub mod grant;
 pub mod header;
@@ -21,10 +23,12 @@ pub mod keys;
 pub mod policy;
 pub mod reason;
 pub mod request;
+pub mod revocation;
 pub mod route;
 pub mod rule;
 pub mod services;
 pub mod signin;
 pub mod snapshot;
+pub mod stepup;
 pub mod time;
 pub mod token;
