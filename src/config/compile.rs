@@ -27,8 +27,9 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::file::{Audit, File, Listen, Log, Row, Shared, parse_all};
 use super::lint::{Silence, lint};
+use super::provider::Preset;
 pub use super::reference::Secret;
 use super::reference::Surroundings;
 use crate::authz::gateways::Gateways;
@@ -70,6 +71,8 @@ pub struct Compiled {
     pub endings: Vec<grant::Ending>,
     /// The references that read as a stub.
     pub stubs: Vec<Box<str>>,
+    /// The issuers of named providers, as the policy would say them without.
+    pub presets: Vec<(Arc<str>, Preset)>,
     /// What may not do what was meant; never an error.
     pub warnings: Problems,
 }
@@ -107,6 +110,8 @@ pub struct Settings {
     pub log: Log,
     /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
     pub decision_key: Option<Secret>,
+    /// The Redis that replicas share, with its password; `None` for memory.
+    pub store: Option<(Spanned<Shared>, Option<Secret>)>,
     /// Where browsers find the site, without a slash at its end.
     pub public_url: Option<Box<str>>,
 }
@@ -291,6 +296,7 @@ impl<'f> Compiler<'f> {
             tests: self.file.tests.clone(),
             endings: self.endings(),
             stubs: std::mem::take(&mut self.stubs),
+            presets: self.presets(),
             warnings: Problems::default(),
         };
         compiled.take_keys(made);

@@ -269,7 +269,7 @@ impl Problems {
 
     /// Shows a part of a file as asterisks from now on: what should not stand there, and is not to be shown as well.
     pub(super) fn blank(&mut self, span: Span) {
-        self.sources.blank(span);
+        self.sources.hide(span);
     }
 
     /// From now on, the values that were put into scalars are told by no message.
@@ -292,6 +292,10 @@ impl Problems {
         // What follows from a value that could not be had, which was told.
         if self.hidden.is_broken(problem.span) {
             return;
+        }
+        // An excerpt of this line, for this problem or for another, must not show it.
+        if problem.code == "secret_in_file" {
+            self.sources.hide(problem.span);
         }
         let is_error = problem.severity == Severity::Error;
         // Warnings never take the place of an error, nor keep a file from loading by their number.

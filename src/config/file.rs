@@ -12,6 +12,7 @@ mod row;
 mod service;
 mod site;
 mod stepup;
+mod store;
 
 use std::collections::HashMap;
 
@@ -23,11 +24,13 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
+pub(in crate::config) use issuer::ISSUER;
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
+pub use store::{At, Shared};
 
 use crate::authz::identity::APPS;
 use crate::authz::services::Workload;
@@ -69,9 +72,10 @@ pub(super) const TOP: Section = Section {
         "log",
         "decision_key",
         "cache",
+        "store",
         "tests",
     ],
-    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    later: &["cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
     never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
@@ -128,6 +132,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
+    ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
 
@@ -189,6 +194,8 @@ pub struct File {
     pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
+    /// Where replicas share what they must all know; `None` where each keeps it for itself.
+    pub store: Option<Spanned<Shared>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// What was taken from outside of the file.
@@ -320,6 +327,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         log: site::log(reader, top),
         decision_key: site::decision_key(reader, top),
         token_cache: site::token_cache(reader, top),
+        store: store::store(reader, top),
         tests,
         issuers,
         taken,
@@ -585,6 +593,12 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+  okta: {provider: okta, domain: acme.okta.com, server: default, may_grant: any}
+  entra: {provider: entra, tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617, version: v2.0, may_grant: any}
+  realm: {provider: keycloak, url: https://id.example.com/realms/shop, client: shop, may_grant: any}
+  pool: {provider: cognito, pool: eu-west-1_AbCdEfGhI, audience: web, may_grant: any}
+  access: {provider: cloudflare-access, team: acme, may_grant: any}
+  ci: {provider: github-actions, enterprise: acme, require: claim:repository_owner=acme, may_grant: any}
 api_keys:
   keys: [{id: a, owner: billing, hash: 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', not_before: 2026-12-01T00:00:00Z, expires: 2027-12-01T00:00:00Z, roles: [a], groups: [b], scopes: [c], routes: [GET /long], disabled: false}]
   from: [header:X-API-Key, 'query:api_key', bearer]
@@ -657,6 +671,7 @@ audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
+store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
   - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, key: billing, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
