@@ -20,6 +20,7 @@ mod envoy_check;
 mod envoy_smoke;
 mod outage;
 mod parts;
+mod proof;
 mod properties;
 mod reference;
 mod reload;
