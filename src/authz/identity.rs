@@ -9,6 +9,7 @@ use super::api_keys::ApiKey;
 use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
+use super::proof::Binding;
 use super::time::Timestamp;
 
 /// Room for what is told of an identity under one contract, with its encoding, in bytes.
@@ -137,6 +138,8 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    /// What its token is bound to, where that counts.
+    binding: Option<Box<Binding>>,
     /// The service that it is, for a workload.
     service: Option<Arc<str>>,
     told: ToldOnce,
@@ -182,6 +185,7 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    pub binding: Option<Box<Binding>>,
     /// For how many contracts there is a place to remember what is told of it.
     pub contracts: usize,
 }
@@ -199,6 +203,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             contracts,
         } = parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
@@ -213,6 +218,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             service: None,
             told: ToldOnce::with_places(contracts),
             raised: RaisedOnce::default(),
@@ -233,6 +239,7 @@ impl Identity {
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
+            binding: None,
             contracts: 1,
         };
         Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
@@ -248,6 +255,7 @@ impl Identity {
             groups: listed(&key.rights.groups),
             scopes: listed(&key.rights.scopes),
             token_id: Some(Arc::clone(&key.id)),
+            binding: None,
             key_id: None,
             // What is revoked by when it was given goes by when it is good from.
             issued: key.not_before,
@@ -430,6 +438,11 @@ impl Identity {
         self.expires
     }
 
+    /// What its token is bound to, where that counts.
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        self.binding.as_deref()
+    }
+
     /// Reads a claim.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Reading<'_> {
@@ -452,6 +465,7 @@ impl Identity {
             .saturating_add(listed(&self.groups))
             .saturating_add(listed(&self.scopes))
             .saturating_add(self.principal.subject.len())
+            .saturating_add(if self.binding.is_some() { size_of::<Binding>() } else { 0 })
     }
 }
 

@@ -240,6 +240,8 @@ impl Explain {
             key: self.key.as_deref(),
             browser: false,
             headers: &headers,
+            dpop: None,
+            certificate: None,
         };
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
@@ -255,7 +257,7 @@ impl Explain {
             Err(id) => {
                 let (issuer, keys, note) = fetched(compiled, id)?;
                 let state = KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false };
-                let facts = Facts { keys: Some((id, NoNews::Unknown)) };
+                let facts = Facts { keys: Some((id, NoNews::Unknown)), ..Facts::default() };
                 let told = by(&snapshot(compiled, Some((&issuer, state))), &facts)?;
                 wanted.notes.push(note);
                 told.map_err(|_| Fault::NoKeys(issuer.to_string(), "there are none".to_owned()))?

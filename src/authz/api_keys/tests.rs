@@ -358,7 +358,17 @@ fn a_test_shows_the_key_of_an_owner_or_of_an_id() {
     let ask = |key, target: &str| {
         let ask = Ask { method: "GET".into(), host: None, target: target.into() };
         let (who, from) = (Who::Anonymous, None);
-        let call = Call { who: &who, ask: &ask, from, service: None, key: Some(key), browser: false, headers: &[] };
+        let call = Call {
+            who: &who,
+            ask: &ask,
+            from,
+            service: None,
+            key: Some(key),
+            browser: false,
+            headers: &[],
+            dpop: None,
+            certificate: None,
+        };
         rehearsal.ask(&call).map(|decision| outcome(&decision))
     };
     assert_eq!(ask("billing", "/billing").unwrap(), Ok("api_keys/billing".into()));
