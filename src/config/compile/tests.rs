@@ -684,7 +684,7 @@ fn what_is_minted_is_minted_for_somebody_by_a_gateway_that_is_known() {
         assert!(all.iter().any(|one| one.starts_with(found)), "{more}: {all:?}");
     }
     for (mint, found) in [
-        ("issuer: http://edge.test, keys: file:a, audience: o", "bad_url"),
+        ("issuer: http://edge.test, keys: file:a, audience: o", "not_https"),
         ("issuer: https://edge.test/, keys: file:a, audience: o", "bad_url"),
         ("keys: file:a, audience: o", "missing_key"),
         ("issuer: https://edge.test, audience: o", "missing_key"),
