@@ -42,10 +42,10 @@ pub enum Answer {
 impl Live {
     /// A joint with nothing published yet, its one writer, and the questions that come out of it.
     #[must_use]
-    pub fn new() -> (Arc<Self>, Publisher, mpsc::Receiver<Asked>) {
+    pub fn new() -> (Arc<Self>, Arc<Publisher>, mpsc::Receiver<Asked>) {
         let (questions, asked) = mpsc::channel(WAITING);
         let live = Arc::new(Self { snapshot: ArcSwapOption::empty(), questions });
-        let publisher = Publisher { live: Arc::clone(&live), version: Mutex::new(0) };
+        let publisher = Arc::new(Publisher { live: Arc::clone(&live), version: Mutex::new(0) });
         (live, publisher, asked)
     }
 

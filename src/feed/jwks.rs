@@ -44,7 +44,7 @@ struct Publication {
 impl Feeds {
     /// Starts them on the runtime of the caller, with no issuer yet. From now on they are all that publishes.
     #[must_use]
-    pub fn start(publisher: Publisher, asked: mpsc::Receiver<Asked>, fetcher: Fetcher) -> Self {
+    pub fn start(publisher: Arc<Publisher>, asked: mpsc::Receiver<Asked>, fetcher: Fetcher) -> Self {
         let (publications, to_publish) = mpsc::channel(1);
         let (told, status) = watch::channel(Arc::default());
         let refresher =
@@ -78,7 +78,7 @@ impl Feeds {
 
 /// All of the feeds' state, owned by one task: that a fetch is single is thus plain to see.
 struct Refresher {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     fetcher: Fetcher,
     issuers: HashMap<Arc<str>, Fed>,
     fetches: JoinSet<Result<KeyReport, FetchError>>,

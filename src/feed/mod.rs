@@ -4,6 +4,7 @@ pub mod config;
 pub mod fetch;
 pub mod jwks;
 mod reach;
+pub mod revocation;
 pub mod status;
 #[cfg(test)]
 mod trial;
