@@ -635,6 +635,7 @@ listen:
     - unix:/run/portcullis.sock
     - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
   admin: '[::1]:9001'
+  public: 0.0.0.0:9003
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY

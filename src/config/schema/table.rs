@@ -208,6 +208,7 @@ pub const TABLE: &[Section] = &[
     ("listen", &[], &[
         ("grpc", Is::Some(&Is::Either(&[ENDPOINT, Is::Section("listen.grpc.*")])), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
         ("admin", ENDPOINT, "For health, metrics and administration"),
+        ("public", ENDPOINT, "For what the world may ask of portcullis itself; nothing where it is not said"),
     ]),
     ("listen.grpc.*", &["address"], &[
         ("address", ENDPOINT, "Where to listen: `0.0.0.0:9443`"),
