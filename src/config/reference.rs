@@ -11,9 +11,9 @@ use super::tree::{Kind, Node};
 
 /// The sections whose values may refer to what is outside of the policy.
 pub const REFERRING: &[&str] =
-    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key"];
+    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key", "admin"];
 /// Of those, the ones that decide nothing: their values do not name the policy.
-const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key"];
+const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key", "admin"];
 /// The largest file that a value is taken from, in bytes.
 const MAX_VALUE_FILE: usize = 64 << 10;
 /// Values that are shorter are parts of any message, and hidden only where they stand.
