@@ -136,7 +136,7 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     let mut problems = compiler.problems;
     let mut silence = Silence::new(&file);
     problems.accept(|problem| silence.accepts(problem));
-    if let Some(compiled) = &compiled {
+    if let Some(compiled) = compiled.as_ref().filter(|_| around.lints) {
         let found = lint(&file, &compiled.policy);
         let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
         left.extend(silence.unneeded());

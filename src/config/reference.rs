@@ -37,6 +37,8 @@ pub struct Surroundings<'s> {
     pub later: &'s [(String, String)],
     /// Whether what is missing reads as a stub: to check a policy where its secrets are not.
     pub stubs: bool,
+    /// Whether the policy is held against the lints, which takes more time and memory than all the rest.
+    pub lints: bool,
 }
 
 /// A file to include.
@@ -73,6 +75,7 @@ impl Surroundings<'static> {
         variable: &|_| None,
         later: &[],
         stubs: false,
+        lints: true,
     };
 }
 
@@ -506,6 +509,7 @@ mod tests {
                 _ => None,
             },
             stubs,
+            lints: true,
             ..Surroundings::NONE
         }
     }
