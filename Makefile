@@ -11,7 +11,7 @@ FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup chromium build run test lint docs audit fuzz bench cargo
+.PHONY: help setup chromium redis build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -22,22 +22,27 @@ help:
 	@echo 'make audit   licences, sources and advisories of the dependencies'
 	@echo 'make fuzz    $(FUZZ_SECONDS) s of each fuzz target'
 	@echo 'make bench   the load test: portcullis beside a server that only says yes'
-	@echo 'make setup   only fetch Envoy, into $(VENV); with CI=true Chromium too, as root by apt-get'
+	@echo 'make setup   only fetch Envoy, into $(VENV); with CI=true Chromium and Redis too, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
 # An Envoy of one's own needs no virtual environment.
-setup: chromium
+setup: chromium redis
 	@if [ -n "$$ENVOY" ]; then echo "Using ENVOY=$$ENVOY"; else $(MAKE) --no-print-directory $(ENVOY_STAMP); fi
 
-# For the page of examples/spa in a real browser. CI has Debian's; on a laptop that test takes what is there, or is skipped.
+# From Debian, where CI runs as root; on a laptop a test takes what is there, or is skipped. Chromium is for examples/spa.
 chromium:
-	@if [ "$$CI" = true ] && [ -z "$$CHROMIUM" ] && \
-		! { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo 'Installing Chromium'; apt-get update -qq && \
-			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
-			echo 'Chromium could not be installed: set CHROMIUM to one, or its test is skipped.' >&2; \
-		else echo 'There is no Chromium, and no root to install it: set CHROMIUM to one.' >&2; fi; fi
+	@program='chromium chromium-browser google-chrome' package=chromium named="$$CHROMIUM"; $(INSTALL)
+
+redis:
+	@program='redis-server valkey-server' package=redis-server named="$$REDIS_SERVER"; $(INSTALL)
+
+INSTALL = [ "$$CI" = true ] && [ -z "$$named" ] || exit 0; \
+	for name in $$program; do if command -v "$$name" >/dev/null; then exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $$package"; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$package" >/dev/null || \
+		echo "$$package could not be installed." >&2; \
+	else echo "There is no $$package, and no root to install it." >&2; fi
 
 $(ENVOY_STAMP): requirements-dev.txt
 	@command -v python3 >/dev/null || { echo 'python3 is missing: install Python 3, or set ENVOY to an Envoy binary.' >&2; exit 1; }
@@ -56,7 +61,7 @@ build: cargo
 run: setup build
 	@exec "$${CARGO_TARGET_DIR:-target}/release/portcullis" dev --envoy "$${ENVOY:-$(VENV)/bin/envoy}"
 
-# Without an Envoy or a Chromium its tests are skipped, each with a line that says so. Where CI=true those with Envoy fail.
+# Without an Envoy, a Redis or a Chromium its tests are skipped, each with a line that says so. Where CI=true only Chromium may lack.
 test: cargo
 	@$(MAKE) --no-print-directory setup || [ "$$CI" != true ]
 	cargo test --locked

@@ -89,8 +89,9 @@ impl Authorizer {
         for _ in 0..ROUNDS {
             match self.attempt(&asked, &facts, began) {
                 Attempt::Answered(answered) => return answered,
-                Attempt::Needs(Question::Keys(id), snapshot) => {
-                    facts.keys = self.ask(id, &snapshot, began, patience).await.map(|no_news| (id, no_news));
+                Attempt::Needs(question, snapshot) => {
+                    let left = patience.saturating_sub(began.elapsed());
+                    self.learn(question, &mut facts, &snapshot, left).await;
                 }
             }
         }
@@ -116,10 +117,16 @@ impl Authorizer {
         Attempt::Answered(self.answer(Some(snapshot), asked, decision, now, began))
     }
 
+    /// Asks the outside, for as long as there is time, and notes what it tells.
+    async fn learn(&self, question: Question, facts: &mut Facts, snapshot: &Snapshot, left: Duration) {
+        match question {
+            Question::Keys(id) => facts.keys = self.ask_keys(id, snapshot, left).await.map(|no_news| (id, no_news)),
+        }
+    }
+
     /// Asks for newer keys; `None` where a newer snapshot has come.
-    async fn ask(&self, id: IssuerId, snapshot: &Snapshot, began: Instant, patience: Duration) -> Option<NoNews> {
+    async fn ask_keys(&self, id: IssuerId, snapshot: &Snapshot, left: Duration) -> Option<NoNews> {
         let Some(issuer) = snapshot.issuers().get(usize::from(id.0)) else { return Some(NoNews::Unreachable) };
-        let left = patience.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, self.live.ask(Question::Keys(id), Arc::clone(issuer))).await {
             Ok(Answer::News) => None,
             Ok(Answer::NoNews(no_news)) => Some(no_news),

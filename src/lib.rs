@@ -14,3 +14,4 @@ pub mod live;
 pub mod observe;
 pub mod review;
 pub mod server;
+pub mod store;

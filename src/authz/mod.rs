@@ -10,6 +10,7 @@ pub mod cors;
 pub mod credential;
 pub mod decision;
 pub mod decision_id;
+pub mod digest;
 pub mod gateways;
 pub mod grant;
 pub mod header;

@@ -86,6 +86,7 @@ mod tests {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: b"GET",
             target: target.as_bytes(),
             host: host.as_bytes(),

@@ -1,5 +1,7 @@
 //! The gates in order, on one screen.
 
+mod identify;
+mod permit;
 mod preflight;
 
 use std::sync::Arc;
@@ -7,18 +9,16 @@ use std::sync::Arc;
 use super::accept;
 use super::condition;
 use super::credential::strip::{Strip, Stripped};
-use super::credential::{self, Source};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
-use super::identity::{Caller, Identity, Standing, Truth};
-use super::issuer::{self, Issuer, IssuerId, Refused};
+use super::identity::{Caller, Truth};
+use super::issuer::{Issuer, IssuerId};
 use super::policy::{Policy, Route};
 use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
 use super::route::{Captures, Found};
-use super::rule::{Expr, Rule, Scene, Watch, Word, WordId, Words};
+use super::rule::{Expr, Rule, Scene, Watch, Word};
 use super::time::Timestamp;
-use super::token::Unverified;
 
 /// Everything that changes while we run, at one point in time. Immutable: a change publishes the next one.
 pub struct Snapshot {
@@ -37,7 +37,7 @@ pub enum Step {
 }
 
 /// A fact that only the outside can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Has this issuer newer keys?
     Keys(IssuerId),
@@ -168,7 +168,7 @@ impl Snapshot {
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         let lent = gateway.map_or(&[][..], |gateway| &*gateway.headers);
-        meet(route, &condition::Scene { request, who: scene, lent, now })?;
+        permit::meet(route, &condition::Scene { request, who: scene, lent, now })?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
@@ -191,132 +191,6 @@ impl Snapshot {
             Found::Route(id, captures) => Ok((self.policy.route(id).ok_or(Reason::InternalError)?, captures)),
             Found::NoRoute => Err(Reason::NoRoute),
             Found::UnknownHost => Err(Reason::UnknownHost),
-        }
-    }
-
-    /// Fills the caller's slots with what the route accepts. A credential that is there and bad is a denial.
-    fn identify(
-        &self,
-        request: &Request<'_>,
-        gateway: Option<&Gateway>,
-        route: &Route,
-        facts: &Facts,
-        now: Timestamp,
-    ) -> Result<Caller, Stop> {
-        if matches!(route.rule, Rule::Public) {
-            return Ok(Caller::default());
-        }
-        let (workload, standing) = self.workload(request, gateway, route)?;
-        let caller = Caller { user: self.user(request, route, facts, now)?, workload, app: None, standing };
-        match &route.rule {
-            // A workload that is not the right one is told so; anybody else may come back with a token.
-            Rule::Where(rule) if caller.acting().is_none() && (caller.workload.is_none() || rule.asks_for_users()) => {
-                Err(Reason::CredentialMissing.into())
-            }
-            Rule::Where(_) | Rule::Anyone | Rule::Public => Ok(caller),
-        }
-    }
-
-    /// The workload that the gateway names, where it is believed about certificates.
-    fn workload(
-        &self,
-        request: &Request<'_>,
-        gateway: Option<&Gateway>,
-        route: &Route,
-    ) -> Result<(Option<Arc<Identity>>, Standing), Reason> {
-        if self.policy.services.is_empty() {
-            Ok((None, Standing::Acts))
-        } else if gateway.is_some_and(|gateway| gateway.certificate) {
-            self.policy.services.workload(request.principal, route.id)
-        } else {
-            Ok((None, Standing::Untold))
-        }
-    }
-
-    fn user(
-        &self,
-        request: &Request<'_>,
-        route: &Route,
-        facts: &Facts,
-        now: Timestamp,
-    ) -> Result<Option<Arc<Identity>>, Stop> {
-        let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
-        let sources = sources.filter(|source| route.reads(source));
-        let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
-        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
-        let hash = issuer::hash(&presented.token);
-        let remembered = self
-            .accepted(route)
-            .filter(|(_, issuer)| speaks_from(issuer) && issuer.remembers(now))
-            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
-        let (issuer, identity) = match remembered {
-            Some((issuer, identity)) => (issuer, identity?),
-            None => {
-                let token = Unverified::read(&presented.token)?;
-                let (id, issuer) = self
-                    .accepted(route)
-                    .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
-                    .ok_or(Reason::IssuerRefused)?;
-                (issuer, verify(id, issuer, hash, token, facts, now)?)
-            }
-        };
-        if !route.audience.is_empty() {
-            issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
-        }
-        if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
-            return Err(Reason::CrossSite.into());
-        }
-        Ok(Some(match &self.policy.grants {
-            Some(grants) => grants.raise(identity, issuer, now),
-            None => identity,
-        }))
-    }
-
-    fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
-        route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
-    }
-
-    /// Forbids, then guards, then the route's own forbid and rule.
-    fn permit(
-        &self,
-        request: &Request<'_>,
-        route: &Route,
-        scene: &Scene<'_>,
-        decided: &mut Option<RuleRef>,
-        witness: &mut impl Witness,
-    ) -> Result<(), Reason> {
-        for (at, forbid) in (0_u32..).zip(&self.policy.forbids) {
-            *decided = Some(RuleRef::Forbid(at));
-            // What cannot be told not to hold is forbidden.
-            if forbid.rule.eval(scene, witness.words(RuleRef::Forbid(at), scene)) != Truth::False {
-                return Err(Reason::Forbidden);
-            }
-        }
-        let mut unmet = Ok(());
-        self.policy.covers.for_each(&request.host, request.method, &request.path, |at, captures| {
-            let (Ok(place), Some(guard)) = (u32::try_from(at), self.policy.guards.get(at)) else { return };
-            if unmet.is_ok() {
-                *decided = Some(RuleRef::Guard(place));
-                let scene = Scene { captures, ..*scene };
-                unmet = require(&guard.rule, &scene, Reason::GuardUnmet, witness.words(RuleRef::Guard(place), &scene));
-            }
-        });
-        unmet?;
-        if let Some(deny) = &route.deny {
-            let own = RuleRef::RouteForbid(route.id);
-            *decided = Some(own);
-            if deny.rule.eval(scene, witness.words(own, scene)) != Truth::False {
-                return Err(Reason::Forbidden);
-            }
-        }
-        *decided = Some(RuleRef::Route(route.id));
-        match &route.rule {
-            Rule::Public | Rule::Anyone => Ok(()),
-            Rule::Where(rule) => {
-                require(rule, scene, Reason::RuleUnmet, witness.words(RuleRef::Route(route.id), scene))?;
-                // An address, or not to be another service, is no identity: it may hold of nobody.
-                scene.caller.acting().map(drop).ok_or(Reason::CredentialMissing)
-            }
         }
     }
 
@@ -370,72 +244,6 @@ fn is_complete(request: &Request<'_>, gateway: Option<&Gateway>) -> Result<(), R
     if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
 }
 
-/// Verifies a token with what its issuer has, or asks for newer keys where those may help.
-fn verify(
-    id: IssuerId,
-    issuer: &Issuer,
-    hash: [u8; 32],
-    token: Unverified,
-    facts: &Facts,
-    now: Timestamp,
-) -> Result<Arc<Identity>, Stop> {
-    if issuer.suspended() {
-        return Err(Reason::IssuerSuspended.into());
-    }
-    let refused = if issuer.is_stale(now) {
-        Refused::KeysMayHelp(Reason::KeysUnavailable)
-    } else {
-        match issuer.verify(hash, token, now) {
-            Ok(identity) => return Ok(identity),
-            Err(refused) => refused,
-        }
-    };
-    let reason = match refused {
-        Refused::Deny(reason) => return Err(reason.into()),
-        Refused::KeysMayHelp(reason) => reason,
-    };
-    match facts.keys.filter(|(answered, _)| *answered == id) {
-        None if issuer.may_ask(now) => Err(Stop::Ask(Question::Keys(id))),
-        // There is a key of this name, and it did not sign this.
-        _ if reason == Reason::SignatureInvalid => Err(reason.into()),
-        Some((_, NoNews::Unreachable)) => Err(Reason::KeysUnavailable.into()),
-        None | Some((_, NoNews::Unknown | NoNews::TooSoon)) => Err(issuer.keyless(reason).into()),
-    }
-}
-
-/// A guard or a rule must be true: false and unknown both deny.
-fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl Watch) -> Result<(), Reason> {
-    match rule.eval(scene, watch) {
-        Truth::True => Ok(()),
-        Truth::False | Truth::Unknown if scene.caller.user.is_none() && rule.asks_for_users() => {
-            Err(Reason::CredentialMissing)
-        }
-        Truth::Unknown => Err(Reason::FactUnknown),
-        Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
-        Truth::False => Err(otherwise),
-    }
-}
-
-/// A route's condition must be true: false and what cannot be told both deny.
-fn meet(route: &Route, scene: &condition::Scene<'_>) -> Result<(), Reason> {
-    let Some(condition) = &route.condition else { return Ok(()) };
-    let reason = match condition.holds(scene) {
-        Ok(true) => return Ok(()),
-        Ok(false) => Reason::ConditionUnmet,
-        Err(_) => Reason::ConditionFailed,
-    };
-    let would_signing_in_help = scene.who.caller.acting().is_none() && condition.is_about_caller();
-    Err(if would_signing_in_help { Reason::CredentialMissing } else { reason })
-}
-
-/// Whether the rule would hold for this caller if it had been given every scope.
-fn scopes_would_help(rule: &Expr, scene: &Scene<'_>) -> bool {
-    let mut words = Words::default();
-    let _ = rule.eval(scene, &mut words);
-    let truth = |at: WordId, word: &Word| if matches!(word, Word::Scope(_)) { Truth::True } else { words.truth(at) };
-    rule.suppose(&truth) == Truth::True
-}
-
 /// The scopes that a rule names, separated by spaces (RFC 6750 §3). One that a challenge cannot hold as it is (RFC 6749
 /// §3.3) is left out.
 fn scopes(rule: &Expr) -> Option<Box<str>> {
@@ -443,14 +251,4 @@ fn scopes(rule: &Expr) -> Option<Box<str>> {
     let names = rule.words().filter_map(|(_, word)| if let Word::Scope(name) = word { Some(&**name) } else { None });
     let names: Vec<&str> = names.filter(|name| is_token(name)).collect();
     (!names.is_empty()).then(|| names.join(" ").into())
-}
-
-/// Whether a request with a cookie comes from the site itself: as the browser says, or from an origin of the issuer's
-/// list. A caller that says neither is refused: an attacker's page can make one that does not.
-fn is_same_site(request: &Request<'_>, issuer: &Issuer) -> bool {
-    matches!(request.seen.fetch_site, Some(b"same-origin" | b"none"))
-        || request
-            .seen
-            .origin
-            .is_some_and(|origin| issuer.policy().origins.iter().any(|listed| listed.as_bytes() == origin))
 }

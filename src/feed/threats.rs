@@ -73,6 +73,7 @@ impl Gate {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: b"GET",
             target: b"/",
             host: b"shop.test",

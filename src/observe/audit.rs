@@ -390,6 +390,7 @@ mod tests {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: b"GET\n",
             target: b"/",
             host: &host,

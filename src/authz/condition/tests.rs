@@ -59,8 +59,17 @@ fn run(text: &str, caller: &Caller, query: &str) -> (Result<bool, Fault>, usize)
     let target = format!("/a/b{query}");
     let (method, host) = (&b"POST"[..], &b"shop.test"[..]);
     let (proof, principal) = (Proof::default(), &b""[..]);
-    let raw =
-        Raw { asker: Asker::Unix, proof, source: None, principal, method, target: target.as_bytes(), host, headers };
+    let raw = Raw {
+        asker: Asker::Unix,
+        proof,
+        source: None,
+        principal,
+        certificate: b"",
+        method,
+        target: target.as_bytes(),
+        host,
+        headers,
+    };
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     let names = NAMES.map(Box::from);
     let captures = Captures::new(&names, ["acme", "u1"]);

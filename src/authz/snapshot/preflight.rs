@@ -1,9 +1,9 @@
 //! The preflight of a browser (Fetch §4.8): it has no credentials and gets none, so only what needs no identity is asked.
 
-use super::{Basis, Gateway, Grant, Reason, Request, RuleRef, Scene, Snapshot, Strip, Truth, Witness, Words};
+use super::{Basis, Gateway, Grant, Reason, Request, RuleRef, Scene, Snapshot, Strip, Truth, Witness};
 use crate::authz::identity::Caller;
 use crate::authz::request::Preflight;
-use crate::authz::rule::{Expr, Word};
+use crate::authz::rule::{Expr, Word, Words};
 
 impl Snapshot {
     /// The preflight that a request is; none where the policy says nothing of other origins.

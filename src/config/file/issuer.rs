@@ -1,5 +1,8 @@
 //! `issuers:` who signs tokens, where their keys are, and what they may say.
 
+mod keys;
+mod sources;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +15,12 @@ use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
-use super::site::{SecretPlace, secret_place};
+pub use keys::{Encoding, Keys, Location, Secret};
+pub use sources::Credential;
+
+pub(super) use keys::{SECRET, file_path};
+pub(super) use sources::credentials;
+
 use super::{Named, Rule, rule};
 
 pub(super) const ISSUER: Section = Section {
@@ -50,15 +58,10 @@ pub(super) const ISSUER: Section = Section {
     later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
     never: &[("hmac", CALLED_SECRET), ("shared_secret", CALLED_SECRET), ("secrets", CALLED_SECRET)],
 };
-pub(super) const SECRET: Section =
-    Section { name: "a secret", accepted: &["from", "kid", "encoding"], later: &[], never: &[("value", IN_FILE)] };
 pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
 const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: file:path`";
-const IN_FILE: &str = "a policy file says where a secret is, never what it is";
-/// How many secrets an issuer may have: each may be tried for each new token.
-const MAX_SECRETS: usize = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// Services whose subjects are the whole world, by host and the beginning of the path.
@@ -129,53 +132,6 @@ pub struct Issuer {
     pub reject_issued_before: Option<Timestamp>,
 }
 
-/// Where an issuer's keys are; at least one of them is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keys {
-    /// For OIDC discovery.
-    pub url: Option<Text>,
-    /// A key set.
-    pub jwks: Option<Spanned<Location>>,
-    /// A PEM file with public keys.
-    pub pem: Option<Spanned<PathBuf>>,
-    /// Shared secrets.
-    pub secrets: Vec<Secret>,
-}
-
-/// A shared secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secret {
-    /// Where it is.
-    pub place: Spanned<SecretPlace>,
-    /// The kid of its tokens, where the file says so.
-    pub kid: Option<Text>,
-    /// How it is written there.
-    pub encoding: Encoding,
-}
-
-/// How a secret is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    /// As it is; of a text, without blanks and line ends at either end.
-    #[default]
-    Raw,
-    /// In Base64, with padding.
-    Base64,
-    /// In Base64 for URLs, without padding.
-    Base64Url,
-    /// In hexadecimal digits.
-    Hex,
-}
-
-/// Where a key set is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// At a URL.
-    Url(Box<str>),
-    /// In a file.
-    File(PathBuf),
-}
-
 /// Whom tokens are for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
@@ -194,25 +150,10 @@ pub enum MayGrant {
     Only(Vec<Text>),
 }
 
-/// Where a credential is read from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Credential {
-    /// `Authorization: Bearer`
-    Bearer,
-    /// A header, by its lower-case name.
-    Header(Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-    /// A query parameter.
-    Query(Box<str>),
-    /// An element of `Sec-WebSocket-Protocol` that begins so.
-    Subprotocol(Box<str>),
-}
-
 pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Issuer> {
     let fields = reader.fields(node, ISSUER)?;
     let allow_http = flag(reader, &fields, "allow_http");
-    let keys = keys(reader, &fields, allow_http);
+    let keys = keys::keys(reader, &fields, allow_http);
     let written = text(reader, &fields, "issuer");
     let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
     if !given {
@@ -227,7 +168,7 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
             format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
         reader.missing(name.span, message);
     }
-    let (from, origins) = sources(reader, name, &fields);
+    let (from, origins) = sources::sources(reader, name, &fields);
     Some(Issuer {
         audience: audience(reader, &fields),
         algorithms: algorithms(reader, &fields, fields.has("secret")),
@@ -307,110 +248,6 @@ fn is_world(issuer: &str) -> bool {
         || CLUSTERS.iter().any(|start| name.starts_with(start))
 }
 
-fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys {
-    let url = fields.get("url").and_then(|node| reader.url(node, "`url` of an issuer", http));
-    if let Some(url) = url.as_ref().filter(|url| url.value.contains('?')) {
-        let message = "`url` of an issuer has a query, and an issuer has none (OIDC Discovery §3)";
-        reader.report(Problem::error("bad_url", url.span, message));
-    }
-    let jwks = fields.get("jwks").and_then(|node| {
-        let is_file = matches!(&node.kind, Kind::Text { text, .. } if text.starts_with("file:"));
-        if is_file {
-            let path = file_path(reader, node, "`jwks` of an issuer")?;
-            return Some(path.map(Location::File));
-        }
-        Some(reader.url(node, "`jwks` of an issuer", http)?.map(Location::Url))
-    });
-    let pem = fields.get("pem").and_then(|node| {
-        if matches!(&node.kind, Kind::Text { text, .. } if text.contains("-----BEGIN")) {
-            let message = "`pem` of an issuer is the path of a file, not its content";
-            reader.report(Problem::error("wrong_shape", node.span, message).cure("pem: /etc/portcullis/issuer.pem"));
-            return None;
-        }
-        let text = reader.text(node, "`pem` of an issuer")?;
-        Some(text.map(|path| PathBuf::from(path.strip_prefix("file:").unwrap_or(&path))))
-    });
-    let secrets = fields.get("secret").map(|node| secrets(reader, node)).unwrap_or_default();
-    if let Some(secret) = fields.key("secret") {
-        for other in ["url", "jwks", "pem"].iter().filter_map(|key| fields.key(key)) {
-            let message =
-                "an issuer that signs with a shared secret has no public keys, nor a place to fetch them from";
-            let problem = Problem::error("keys_twice", other, message).related(secret, "the secret");
-            reader.report(problem.cure("`secret` and `issuer`; or make two issuers of it"));
-        }
-    }
-    Keys { url, jwks, pem, secrets }
-}
-
-/// Reads one secret or a list of them; all have a kid, or none.
-fn secrets(reader: &mut Reader, node: &Node) -> Vec<Secret> {
-    let items = match &node.kind {
-        Kind::List(_) => reader.list(node, "`secret` of an issuer").unwrap_or_default(),
-        _ => std::slice::from_ref(node),
-    };
-    let read: Vec<Secret> = items.iter().filter_map(|item| secret(reader, item)).collect();
-    if read.len() > MAX_SECRETS {
-        let message = format!("an issuer has at most {MAX_SECRETS} secrets, this has {}", read.len());
-        reader.report(Problem::error("too_many", node.span, message));
-    }
-    let kids: Vec<&Text> = read.iter().filter_map(|secret| secret.kid.as_ref()).collect();
-    if let Some(kid) = kids.first().filter(|_| kids.len() < read.len()) {
-        let message = "some secrets of this issuer have a `kid`, and some have none";
-        reader.report(Problem::error("kid_missing", kid.span, message).cure("a `kid` for each, or for none"));
-    }
-    let mut seen: HashMap<&str, Span> = HashMap::new();
-    for kid in kids {
-        if let Some(first) = seen.insert(&kid.value, kid.span) {
-            let problem = Problem::error("kid_twice", kid.span, "two secrets of this issuer have the same `kid`");
-            reader.report(problem.cure("a `kid` of its own for each").related(first, "first here"));
-        }
-    }
-    let mut seen: HashMap<&SecretPlace, Span> = HashMap::new();
-    for secret in &read {
-        if let Some(first) = seen.insert(&secret.place.value, secret.place.span) {
-            let problem = Problem::error("secret_twice", secret.place.span, "this secret is in the list twice");
-            reader.report(problem.cure("keep one of the two").related(first, "first here"));
-        }
-    }
-    read
-}
-
-fn secret(reader: &mut Reader, node: &Node) -> Option<Secret> {
-    const WHAT: &str = "`secret` of an issuer";
-    if !matches!(node.kind, Kind::Map(_)) {
-        let place = secret_place(reader, node, WHAT, "secret")?;
-        return Some(Secret { place, kid: None, encoding: Encoding::Raw });
-    }
-    let fields = reader.fields(node, SECRET)?;
-    if !fields.has("from") {
-        reader.missing(node.span, "a secret needs `from`, where it is: env:NAME or file:path");
-    }
-    let kid = text(reader, &fields, "kid");
-    let encodings = [
-        ("raw", Encoding::Raw),
-        ("base64", Encoding::Base64),
-        ("base64url", Encoding::Base64Url),
-        ("hex", Encoding::Hex),
-    ];
-    let encoding = match fields.get("encoding") {
-        Some(node) => reader.choice(node, "`encoding` of a secret", &encodings)?.value,
-        None => Encoding::Raw,
-    };
-    let place = secret_place(reader, fields.get("from")?, "`from` of a secret", "secret")?;
-    Some(Secret { place, kid, encoding })
-}
-
-/// Reads `file:path`.
-pub(super) fn file_path(reader: &mut Reader, node: &Node, what: &str) -> Option<Spanned<PathBuf>> {
-    let text = reader.text(node, what)?;
-    let path = text.value.strip_prefix("file:").filter(|path| !path.is_empty() && !path.starts_with("//"));
-    if path.is_none() {
-        let problem = Problem::error("bad_path", node.span, format!("{what} must be `file:` and a path"));
-        reader.report(problem.cure("file:/etc/portcullis/name, or file:name beside this file"));
-    }
-    path.map(|path| Spanned::new(PathBuf::from(path), text.span))
-}
-
 fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
     let node = fields.get("audience")?;
     let (claim, any_of) = if matches!(node.kind, Kind::Map(_)) {
@@ -481,85 +318,6 @@ fn may_grant(reader: &mut Reader, fields: &Fields<'_>) -> Option<MayGrant> {
         }
     }
     Some(MayGrant::Only(patterns))
-}
-
-fn sources(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> (Vec<Spanned<Credential>>, Vec<Text>) {
-    let from = match fields.get("from") {
-        Some(node) => credentials(reader, node, "`from` of an issuer"),
-        None => vec![Spanned::new(Credential::Bearer, name.span)],
-    };
-    let mut origins = Vec::new();
-    if let Some(node) = fields.get("origins") {
-        for text in reader.texts(node, "`origins` of an issuer") {
-            if is_origin(&text.value) {
-                origins.push(text);
-            } else {
-                let problem = Problem::error(
-                    "bad_origin",
-                    text.span,
-                    "an origin is a scheme, a host and a port that is not the default",
-                );
-                reader.report(problem.cure("https://app.example.com"));
-            }
-        }
-    }
-    if !fields.has("origins")
-        && let Some(cookie) = from.iter().find(|source| matches!(source.value, Credential::Cookie(_)))
-    {
-        let message = "browsers send a cookie from every page: `origins` must say whose pages are meant";
-        reader.report(Problem::error("missing_key", cookie.span, message).cure("origins: [https://app.example.com]"));
-    }
-    (from, origins)
-}
-
-/// Reads the places where credentials may stand.
-pub(super) fn credentials(reader: &mut Reader, node: &Node, what: &str) -> Vec<Spanned<Credential>> {
-    let mut from = Vec::new();
-    for text in reader.texts(node, what) {
-        match credential(&text.value) {
-            Ok(credential) => from.push(Spanned::new(credential, text.span)),
-            Err(None) => reader.no_such_choice(&text, "a place of credentials", PLACES),
-            Err(Some((message, cure))) => {
-                reader.report(Problem::error("unknown_value", text.span, message).cure(cure));
-            }
-        }
-    }
-    from
-}
-
-const PLACES: &[&str] = &["bearer", "header:X-Name", "cookie:name", "query:access_token", "subprotocol:bearer."];
-
-fn credential(text: &str) -> Result<Credential, Option<(&'static str, &'static str)>> {
-    let token = |name: &str| http::HeaderName::from_bytes(name.as_bytes()).ok();
-    let Some((place, name)) = text.split_once(':') else {
-        return if text == "bearer" { Ok(Credential::Bearer) } else { Err(None) };
-    };
-    match place {
-        "header" => token(name).map(|name| Credential::Header(name.as_str().into())).ok_or(None),
-        "cookie" => token(name).map(|_| Credential::Cookie(name.into())).ok_or(None),
-        "query" => {
-            let ends = |name: &str| name.starts_with(|c: char| c.is_ascii_alphanumeric());
-            let inner = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-            let fits = inner && ends(name) && name.ends_with(|c: char| c.is_ascii_alphanumeric());
-            let cure = ("a parameter's name is made of letters, digits, `_` and `-`", "query:access_token");
-            if fits { Ok(Credential::Query(name.into())) } else { Err(Some(cure)) }
-        }
-        "subprotocol" => {
-            let fits = token(name).is_some() && name.ends_with('.') && name.len() > 1;
-            let cure = (
-                "the token follows the beginning of a subprotocol, which ends with a dot",
-                "subprotocol:bearer. or subprotocol:base64url.bearer.authorization.k8s.io.",
-            );
-            if fits { Ok(Credential::Subprotocol(name.into())) } else { Err(Some(cure)) }
-        }
-        _ => Err(None),
-    }
-}
-
-/// Whether a text is an origin exactly as browsers write it (RFC 6454 §6.2).
-fn is_origin(text: &str) -> bool {
-    Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.origin().ascii_serialization() == text)
 }
 
 fn text(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Text> {

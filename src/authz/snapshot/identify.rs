@@ -1,0 +1,142 @@
+//! Gate 3: who calls. Each credential that the route accepts fills its slot of the caller.
+
+use std::sync::Arc;
+
+use super::{Facts, NoNews, Question, Snapshot, Stop};
+use crate::authz::credential::{self, Source};
+use crate::authz::gateways::Gateway;
+use crate::authz::identity::{Caller, Identity, Standing};
+use crate::authz::issuer::{self, Issuer, IssuerId, Refused};
+use crate::authz::policy::Route;
+use crate::authz::reason::Reason;
+use crate::authz::request::Request;
+use crate::authz::rule::Rule;
+use crate::authz::time::Timestamp;
+use crate::authz::token::Unverified;
+
+impl Snapshot {
+    /// Fills the caller's slots with what the route accepts. A credential that is there and bad is a denial.
+    pub(super) fn identify(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<Caller, Stop> {
+        if matches!(route.rule, Rule::Public) {
+            return Ok(Caller::default());
+        }
+        let (workload, standing) = self.workload(request, gateway, route)?;
+        let caller = Caller { user: self.user(request, route, facts, now)?, workload, app: None, standing };
+        match &route.rule {
+            // A workload that is not the right one is told so; anybody else may come back with a token.
+            Rule::Where(rule) if caller.acting().is_none() && (caller.workload.is_none() || rule.asks_for_users()) => {
+                Err(Reason::CredentialMissing.into())
+            }
+            Rule::Where(_) | Rule::Anyone | Rule::Public => Ok(caller),
+        }
+    }
+
+    /// The workload that the gateway names, where it is believed about certificates.
+    fn workload(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+    ) -> Result<(Option<Arc<Identity>>, Standing), Reason> {
+        if self.policy.services.is_empty() {
+            Ok((None, Standing::Acts))
+        } else if gateway.is_some_and(|gateway| gateway.certificate) {
+            self.policy.services.workload(request.principal, route.id)
+        } else {
+            Ok((None, Standing::Untold))
+        }
+    }
+
+    fn user(
+        &self,
+        request: &Request<'_>,
+        route: &Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Identity>>, Stop> {
+        let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
+        let sources = sources.filter(|source| route.reads(source));
+        let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
+        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
+        let hash = issuer::hash(&presented.token);
+        let remembered = self
+            .accepted(route)
+            .filter(|(_, issuer)| speaks_from(issuer) && issuer.remembers(now))
+            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
+        let (issuer, identity) = match remembered {
+            Some((issuer, identity)) => (issuer, identity?),
+            None => {
+                let token = Unverified::read(&presented.token)?;
+                let (id, issuer) = self
+                    .accepted(route)
+                    .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
+                    .ok_or(Reason::IssuerRefused)?;
+                (issuer, verify(id, issuer, hash, token, facts, now)?)
+            }
+        };
+        if !route.audience.is_empty() {
+            issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
+        }
+        if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
+            return Err(Reason::CrossSite.into());
+        }
+        Ok(Some(match &self.policy.grants {
+            Some(grants) => grants.raise(identity, issuer, now),
+            None => identity,
+        }))
+    }
+
+    fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
+        route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
+    }
+}
+
+/// Verifies a token with what its issuer has, or asks for newer keys where those may help.
+fn verify(
+    id: IssuerId,
+    issuer: &Issuer,
+    hash: [u8; 32],
+    token: Unverified,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<Arc<Identity>, Stop> {
+    if issuer.suspended() {
+        return Err(Reason::IssuerSuspended.into());
+    }
+    let refused = if issuer.is_stale(now) {
+        Refused::KeysMayHelp(Reason::KeysUnavailable)
+    } else {
+        match issuer.verify(hash, token, now) {
+            Ok(identity) => return Ok(identity),
+            Err(refused) => refused,
+        }
+    };
+    let reason = match refused {
+        Refused::Deny(reason) => return Err(reason.into()),
+        Refused::KeysMayHelp(reason) => reason,
+    };
+    match facts.keys.filter(|(answered, _)| *answered == id) {
+        None if issuer.may_ask(now) => Err(Stop::Ask(Question::Keys(id))),
+        // There is a key of this name, and it did not sign this.
+        _ if reason == Reason::SignatureInvalid => Err(reason.into()),
+        Some((_, NoNews::Unreachable)) => Err(Reason::KeysUnavailable.into()),
+        None | Some((_, NoNews::Unknown | NoNews::TooSoon)) => Err(issuer.keyless(reason).into()),
+    }
+}
+
+/// Whether a request with a cookie comes from the site itself: as the browser says, or from an origin of the issuer's
+/// list. A caller that says neither is refused: an attacker's page can make one that does not.
+fn is_same_site(request: &Request<'_>, issuer: &Issuer) -> bool {
+    matches!(request.seen.fetch_site, Some(b"same-origin" | b"none"))
+        || request
+            .seen
+            .origin
+            .is_some_and(|origin| issuer.policy().origins.iter().any(|listed| listed.as_bytes() == origin))
+}
