@@ -1,6 +1,5 @@
 //! What THREATS K says of keys, end to end: checks that are answered by the shell, over feeds that really fetch.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::fetch::{FetchError, Fetcher, Source};
 use super::folder::Folder;
@@ -422,54 +420,4 @@ async fn what_an_answer_says_of_its_age_changes_nothing() {
         assert!((270..=330).contains(&next.as_secs()), "{said}: {next:?}");
         assert_eq!((status.keys, server.hits()), (1, 1), "{said}");
     }
-}
-
-/// A log that can be read.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Heard {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Heard {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-#[tokio::test] // K11
-async fn nothing_that_a_server_answers_and_no_query_is_in_the_log() {
-    let heard = Heard::default();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(heard.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let secret = "canary-in-an-answer";
-    for answer in [
-        format!("HTTP/1.1 500 {secret}\r\nContent-Length: 19\r\nX-Debug: {secret}\r\n\r\n{secret}"),
-        format!("HTTP/1.1 302 x\r\nLocation: https://{secret}.example.com/?{secret}\r\nContent-Length: 0\r\n\r\n"),
-        ok(&format!("<html>{secret}")),
-        ok(&json!({"keys": [{"kty": secret, "kid": "k", "n": secret}]}).to_string()),
-        format!("{secret}\r\n\r\n"),
-    ] {
-        let server = Canned::start(answer, Duration::ZERO).await;
-        let from = KeySource::Jwks(format!("{}keys?client_secret=canary-in-a-query", server.url).into());
-        let source = Source { issuer: "https://id.example.com".into(), from, allow_http: true, ca: None };
-        let gate = Gate::start(&[("main", &source, COOL)]).await;
-        let status = gate.feeds.status().borrow()["main"].clone();
-        assert!(status.error.is_some());
-        assert!(!format!("{status:?}").contains("canary"), "{status:?}");
-    }
-    let log = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("keys could not be fetched"), "{log}");
-    assert!(!log.contains("canary"), "{log}");
 }

@@ -10,9 +10,12 @@ use portcullis::dev::wire::Answer;
 use portcullis::feed::config::PolicyFile;
 use portcullis::server::Endpoint;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::process::Command;
 
 use crate::edge::issuer;
-use crate::support::{ANY_PORT, TempDir, ask};
+use crate::support::{ANY_PORT, Process, TempDir, ask};
 
 pub const TOKEN: &str = "a-token-of-this-test-alone";
 
@@ -178,6 +181,51 @@ async fn the_token_is_in_no_answer_and_no_debug_output() {
     for (method, path) in [("GET", "/issuers"), ("GET", "/metrics"), ("POST", "/issuers/main/suspend")] {
         let answer = send(replica.running.admin, method, path, "Authorization: Bearer wrong\r\n").await;
         assert!(!answer.text().contains(TOKEN), "{path}");
+    }
+}
+
+/// A server that answers all alike, whatever it is asked.
+async fn canned(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4_096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test] // K11
+async fn nothing_that_a_server_of_keys_answers_and_no_query_is_in_a_log_or_an_answer() {
+    let secret = "canary-in-an-answer";
+    let body =
+        |body: String| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    for answer in [
+        format!("HTTP/1.1 500 {secret}\r\nX-Debug: {secret}\r\nConnection: close\r\n\r\n{secret}"),
+        format!("HTTP/1.1 302 x\r\nLocation: https://{secret}.test/?{secret}\r\nContent-Length: 0\r\n\r\n"),
+        body(format!("<html>{secret}")),
+        body(format!(r#"{{"keys":[{{"kty":"{secret}","kid":"k","n":"{secret}"}}]}}"#)),
+        format!("{secret}\r\n\r\n"),
+    ] {
+        let (server, dir) = (canned(answer.clone()).await, TempDir::new());
+        let policy = format!(
+            "issuers: {{main: {{jwks: 'http://{server}/keys?client_secret=canary-in-a-query', issuer: x, allow_http: true, audience: a}}}}\nroutes: {{GET /: signed-in}}\n"
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "-c"]);
+        command.arg(dir.file("portcullis.yaml", policy)).env("PORTCULLIS_LOG", "trace");
+        let mut process = Process::start(&mut command);
+        let line: Value = serde_json::from_str(&process.line_with("health and metrics").await).unwrap();
+        let admin = line["address"].as_str().unwrap().parse().unwrap();
+        process.line_with("keys could not be fetched").await;
+        for path in ["/issuers", "/metrics"] {
+            let told = send(admin, "GET", path, "").await.text();
+            assert!(told.contains("main") && !told.contains("canary"), "{told}");
+        }
+        assert!(process.log().contains("TRACE"), "{}", process.log());
+        assert!(!process.log().contains("canary"), "{answer}\n{}", process.log());
     }
 }
 
