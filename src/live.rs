@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::authz::issuer::{Issuer, IssuerPolicy, KeyState};
 use crate::authz::policy::Policy;
+use crate::authz::revocation::Shared;
 use crate::authz::snapshot::{NoNews, Question, Snapshot};
 use crate::authz::time::Timestamp;
 
@@ -195,15 +196,34 @@ impl Publisher {
         self.publish(&mut written, Arc::clone(old.policy()), issuers.into_iter());
     }
 
-    /// No issuer is published but as it is suspended, or is not.
+    /// Publishes what replicas share of what is revoked.
+    pub fn publish_revoked(&self, shared: Arc<Shared>) {
+        let mut written = self.written();
+        let Some(old) = self.live.snapshot() else { return };
+        let issuers = old.issuers().iter().map(Arc::clone);
+        self.publish_with(&mut written, Arc::clone(old.policy()), issuers, Some(shared));
+    }
+
     fn publish(&self, written: &mut Written, policy: Arc<Policy>, issuers: impl Iterator<Item = Arc<Issuer>>) {
+        let revoked = self.live.snapshot().and_then(|old| old.revoked().map(Arc::clone));
+        self.publish_with(written, policy, issuers, revoked);
+    }
+
+    /// No issuer is published but as it is suspended, or is not.
+    fn publish_with(
+        &self,
+        written: &mut Written,
+        policy: Arc<Policy>,
+        issuers: impl Iterator<Item = Arc<Issuer>>,
+        revoked: Option<Arc<Shared>>,
+    ) {
         written.version = written.version.saturating_add(1);
         let issuers = issuers.map(|issuer| {
             let suspended = written.suspends(issuer.policy());
             if issuer.suspended() == suspended { issuer } else { Arc::new(issuer.with_suspension(suspended)) }
         });
-        let issuers = issuers.collect();
-        self.live.snapshot.store(Some(Arc::new(Snapshot::new(written.version, policy, issuers))));
+        let snapshot = Snapshot::new(written.version, policy, issuers.collect()).with_revoked(revoked);
+        self.live.snapshot.store(Some(Arc::new(snapshot)));
     }
 }
 

@@ -402,6 +402,7 @@ mod tests {
             groups,
             scopes: known(&[]),
             token_id: None,
+            key_id: None,
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(1),

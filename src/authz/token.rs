@@ -56,7 +56,7 @@ pub struct Verified {
     pub not_before: Option<Timestamp>,
     /// The `exp` claim.
     pub expires: Timestamp,
-    /// The `kid` of the header.
+    /// The `kid` of the header; where it has none, that of the key which signed it.
     pub kid: Option<Box<str>>,
 }
 
@@ -153,7 +153,7 @@ impl Unverified {
             issued: registered.issued,
             not_before: registered.not_before,
             expires: registered.expires,
-            kid,
+            kid: kid.or_else(|| keys.sole_kid(algorithm).map(Into::into)),
         })
     }
 }

@@ -20,6 +20,7 @@ fn caller(claims: &str) -> Caller {
         groups: Listed::Unknown,
         scopes: texts(&["orders:read"]),
         token_id: None,
+        key_id: None,
         issued: None,
         not_before: None,
         expires: Timestamp::default(),
