@@ -1,5 +1,6 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod admin;
 mod browser;
 mod gateway;
 mod grant;
@@ -13,6 +14,7 @@ mod site;
 mod stepup;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 pub use super::source::FileId;
 pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
@@ -63,6 +65,8 @@ pub(super) const TOP: Section = Section {
         "audit",
         "log",
         "decision_key",
+        "admin",
+        "key_cache",
         "cache",
         "tests",
     ],
@@ -120,6 +124,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
+    ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
@@ -178,6 +183,10 @@ pub struct File {
     pub log: Log,
     /// Where the key of the decision ids is found.
     pub decision_key: Option<Spanned<SecretPlace>>,
+    /// Where the token is that a change by the admin listener needs.
+    pub admin_token: Option<Spanned<SecretPlace>>,
+    /// The folder of what outlives the process: last-good keys, suspensions.
+    pub key_cache: Option<Spanned<PathBuf>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// The policy's own tests.
@@ -307,6 +316,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         audit: site::audit(reader, top),
         log: site::log(reader, top),
         decision_key: site::decision_key(reader, top),
+        admin_token: admin::token(reader, top),
+        key_cache: admin::key_cache(reader, top),
         token_cache: site::token_cache(reader, top),
         tests,
         issuers,
@@ -550,6 +561,9 @@ issuers:
     refresh: 10m
     cooldown: 250ms
     max_stale: 7d
+    ca: file:ca.pem
+    deny_kids: [k1, k2]
+    reject_issued_before: 2026-11-20T00:00:00Z
   partner:
     jwks: file:partner.json
     issuer: partner
@@ -639,6 +653,8 @@ listen:
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
+admin: {token: env:ADMIN_TOKEN}
+key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
 tests:
   - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}

@@ -19,6 +19,8 @@ pub const LATER: &[&str] = &[
     "audit",
     "log",
     "decision_key",
+    "admin",
+    "key_cache",
     "cache",
 ];
 

@@ -82,7 +82,7 @@ struct Addition {
 impl Revoker {
     /// Starts the feed on the runtime of the caller.
     #[must_use]
-    pub fn start(store: Store, publisher: Arc<Publisher>) -> Self {
+    pub fn start(store: Store, publisher: Publisher) -> Self {
         let (additions, added) = mpsc::channel(WAITING);
         let (told, status) = watch::channel(RevocationStatus::default());
         let known = Known { store, publisher, entries: HashMap::new(), shared: Shared::default(), epoch: None, told };
@@ -111,7 +111,7 @@ impl Revoker {
 /// Everything that this replica knows, owned by one task.
 struct Known {
     store: Store,
-    publisher: Arc<Publisher>,
+    publisher: Publisher,
     entries: HashMap<Box<[u8]>, Entry>,
     shared: Shared,
     epoch: Option<u64>,
