@@ -12,6 +12,7 @@ use crate::authz::issuer::Issuer;
 use crate::clock::now;
 use crate::feed::config::ReloadStatus;
 use crate::feed::folder::FolderStatus;
+use crate::feed::revocation::RevocationStatus;
 use crate::feed::status::Statuses;
 use crate::observe::metrics::{BOUNDS, Totals};
 
@@ -28,6 +29,7 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
         folder: sources.folder.as_ref().map(|folder| folder.status()).unwrap_or_default(),
+        revocation: sources.revoker.as_ref().map(|revoker| *revoker.status().borrow()),
         reloads: *sources.reloads.borrow(),
         renewed: *sources.renewals.borrow(),
     };
@@ -46,6 +48,7 @@ struct Scrape {
     policy: String,
     issuers: Vec<IssuerFacts>,
     folder: FolderStatus,
+    revocation: Option<RevocationStatus>,
     reloads: ReloadStatus,
     renewed: bool,
 }
@@ -87,6 +90,7 @@ impl Collector for Scrape {
         self.checks(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.keys(&mut encoder)?;
+        self.revocation(&mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -162,6 +166,24 @@ impl Scrape {
         Ok(())
     }
 
+    fn revocation(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(status) = &self.revocation else { return Ok(()) };
+        let help = "1 while it is known what is revoked";
+        encoder
+            .encode_descriptor("revocation_known", help, None, MetricType::Gauge)?
+            .encode_gauge(&u64::from(status.known))?;
+        encoder
+            .encode_descriptor("revocations", "What is revoked through the store", None, MetricType::Gauge)?
+            .encode_gauge(&count(status.entries))?;
+        encoder
+            .encode_descriptor("revocations_unreadable", "Entries that cannot be read", None, MetricType::Gauge)?
+            .encode_gauge(&status.unreadable)?;
+        let help = "How often the store was told again what it had forgotten";
+        encoder
+            .encode_descriptor("revocation_seeds", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&status.seeds, None)
+    }
+
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Audit lines that were dropped because too many waited";
         encoder
@@ -202,6 +224,7 @@ mod tests {
             policy: String::new(),
             issuers: Vec::new(),
             folder: FolderStatus::default(),
+            revocation: None,
             reloads: ReloadStatus::default(),
             renewed: true,
         };

@@ -4,6 +4,7 @@
 mod guard;
 mod issuers;
 mod metrics;
+mod revocations;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use crate::config::Settings;
 use crate::feed::config::ReloadStatus;
 use crate::feed::folder::Folder;
+use crate::feed::revocation::Revoker;
 use crate::feed::status::Statuses;
 use crate::feed::suspension::Suspender;
 use crate::live::Live;
@@ -44,6 +46,8 @@ pub struct Sources {
     pub suspender: Suspender,
     /// The folder of what outlives the process.
     pub folder: Option<Arc<Folder>>,
+    /// Who revokes on every replica; `None` where nothing is shared.
+    pub revoker: Option<Revoker>,
     /// Whether the listeners serve the certificates that are on disk.
     pub renewals: watch::Receiver<bool>,
     /// True once the process drains.
@@ -70,7 +74,8 @@ fn routes(sources: Arc<Sources>, local: bool) -> Router {
     let told = Router::new().route("/issuers", get(issuers::list));
     let changes = Router::new()
         .route("/issuers/{name}/suspend", post(issuers::suspend))
-        .route("/issuers/{name}/resume", post(issuers::resume));
+        .route("/issuers/{name}/resume", post(issuers::resume))
+        .route("/revocations", get(revocations::list).post(revocations::add));
     let with_token = || from_fn_with_state(Arc::clone(&sources), guard::with_token);
     let told = if local { told } else { told.route_layer(with_token()) };
     let routes = open.merge(told).merge(changes.route_layer(with_token())).with_state(Arc::clone(&sources));

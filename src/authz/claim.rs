@@ -86,7 +86,7 @@ impl TokenTypes {
     }
 }
 
-fn media_type(typ: &str) -> &str {
+pub(super) fn media_type(typ: &str) -> &str {
     const PREFIX: &str = "application/";
     match typ.split_at_checked(PREFIX.len()) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
@@ -175,7 +175,7 @@ pub fn times_hold(
 }
 
 /// A claim that is a text of 1 to so many bytes without control characters, where it is there at all.
-fn text(claims: &Object, name: &str, longest: usize) -> Result<Option<Arc<str>>, Reason> {
+pub(super) fn text(claims: &Object, name: &str, longest: usize) -> Result<Option<Arc<str>>, Reason> {
     match claims.get(name) {
         None => Ok(None),
         Some(Json::Text(text)) if (1..=longest).contains(&text.len()) && !text.contains(char::is_control) => {

@@ -9,6 +9,7 @@ use super::credential::Source;
 use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::keys::KeySet;
+use super::logout::LogoutPolicy;
 use super::reason::Reason;
 use super::route::Captures;
 use super::rule::{Expr, Scene};
@@ -44,6 +45,8 @@ pub struct IssuerPolicy {
     pub require: Option<Expr>,
     /// The roles that the policy derives, each after those that it is made of.
     pub derived: Box<[(Arc<str>, Expr)]>,
+    /// Whose logout tokens count; none where that is `None`.
+    pub logout: Option<Box<LogoutPolicy>>,
     /// What its subjects are prefixed with.
     pub subject_prefix: Box<str>,
     /// Beginnings that its subjects must not have: the prefixes of other issuers, where it has none itself.

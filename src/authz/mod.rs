@@ -19,6 +19,7 @@ pub mod identity;
 pub mod issuer;
 pub mod json;
 pub mod keys;
+pub mod logout;
 pub mod policy;
 pub mod reason;
 pub mod request;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct RevocationPolicy {
     pub shared: bool,
     /// Whether a request passes while it is not known what is revoked.
     pub fail_open: bool,
+    /// How long what is added is remembered, where it does not say itself.
+    pub keep: Duration,
 }
 
 /// One revocation.

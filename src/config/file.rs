@@ -22,7 +22,7 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
-pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
@@ -101,6 +101,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("issuers.*.logout", issuer::LOGOUT.accepted),
     ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("response_headers.*", header::HEADER.accepted),
@@ -563,6 +564,7 @@ issuers:
     max_stale: 7d
     ca: file:ca.pem
     deny_kids: [k1, k2]
+    logout: {clients: [shop-web], revokes: subject}
     reject_issued_before: 2026-11-20T00:00:00Z
   partner:
     jwks: file:partner.json

@@ -11,6 +11,7 @@ use super::{SiteChange, Verdict, believed, route, told};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
+use crate::authz::logout::LogoutPolicy;
 use crate::authz::policy::Policy;
 use crate::authz::request::Relaxed;
 use crate::authz::token::{Audience, TokenRules, TokenTypes};
@@ -171,6 +172,14 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     let foreign = |issuer: &IssuerPolicy| issuer.foreign_prefixes.iter().cloned().collect();
     // What is refused: less of it widens.
     set("subjects that begin otherwise than with", foreign(new), foreign(old), found);
+    set("logout tokens other than those for", logouts(new), logouts(old), found);
+}
+
+/// Whose logout tokens count, and what they revoke.
+fn logouts(issuer: &IssuerPolicy) -> BTreeSet<Box<str>> {
+    let revokes = |whole| if whole { "subject" } else { "session" };
+    let one = |logout: &LogoutPolicy, client: &str| format!("{client} ({})", revokes(logout.whole_subject)).into();
+    issuer.logout.iter().flat_map(|logout| logout.clients.iter().map(|client| one(logout, client))).collect()
 }
 
 /// Takes an issuer apart, so that a new field of it does not compile until it is compared here.
@@ -198,6 +207,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         contracts: _,
         digest: _,
         max_stale: _,
+        logout: _,
     } = issuer;
     let TokenRules {
         issuer: _,

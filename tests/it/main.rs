@@ -26,6 +26,7 @@ mod properties;
 mod reference;
 mod reload;
 mod review;
+mod revoked;
 mod schema;
 mod semantics;
 mod site;

@@ -134,6 +134,7 @@ impl Compiler<'_> {
             may_grant: may_grant(issuer),
             require: require.map_or(Some(None), |require| require.map(Some))?,
             derived: derived.into(),
+            logout: self.logout(issuer),
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
             foreign_prefixes: self.foreign_prefixes(issuer),
             fed: matches!(keys, Keys::Fed { .. }),

@@ -54,10 +54,13 @@ pub(super) const ISSUER: Section = Section {
         "ca",
         "deny_kids",
         "reject_issued_before",
+        "logout",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
     never: &[("hmac", CALLED_SECRET), ("shared_secret", CALLED_SECRET), ("secrets", CALLED_SECRET)],
 };
+pub(super) const LOGOUT: Section =
+    Section { name: "`logout` of an issuer", accepted: &["clients", "revokes"], later: &[], never: &[] };
 pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
@@ -100,6 +103,8 @@ pub struct Issuer {
     pub default: Option<Spanned<bool>>,
     /// The roles that it may speak of; `None` where the file does not say.
     pub may_grant: Option<MayGrant>,
+    /// The clients whose logout tokens count, and whether they revoke all of a subject.
+    pub logout: Option<Logout>,
     /// What every token of it must fulfil.
     pub require: Option<Rule>,
     /// Where its credentials are read from.
@@ -130,6 +135,17 @@ pub struct Issuer {
     pub deny_kids: Vec<Text>,
     /// Tokens that were issued before are refused.
     pub reject_issued_before: Option<Timestamp>,
+}
+
+/// Which logout tokens of an issuer count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logout {
+    /// Where it was written.
+    pub span: Span,
+    /// Whom they are for; empty only where that could not be read.
+    pub clients: Vec<Text>,
+    /// Whether they revoke all that a subject was given.
+    pub whole_subject: bool,
 }
 
 /// Whom tokens are for.
@@ -183,6 +199,7 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
             .get("default")
             .and_then(|node| reader.flag(node, "`default` of an issuer").map(|value| Spanned::new(value, node.span))),
         may_grant: may_grant(reader, &fields),
+        logout: logout(reader, &fields),
         require: fields.get("require").and_then(|node| rule(reader, node)),
         from,
         origins,
@@ -206,6 +223,23 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
         keys,
         issuer: issuer?,
     })
+}
+
+fn logout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Logout> {
+    let node = fields.get("logout")?;
+    if !matches!(node.kind, Kind::Map(_)) {
+        let clients = reader.texts(node, "`logout` of an issuer");
+        return Some(Logout { span: node.span, clients, whole_subject: false });
+    }
+    let fields = reader.fields(node, LOGOUT)?;
+    if !fields.has("clients") {
+        reader.missing(node.span, "`logout` needs `clients`, whom logout tokens are for");
+    }
+    let whole = fields
+        .get("revokes")
+        .and_then(|node| reader.choice(node, "`revokes` of `logout`", &[("session", false), ("subject", true)]));
+    let clients = fields.get("clients").map(|node| reader.texts(node, "`clients` of `logout`")).unwrap_or_default();
+    Some(Logout { span: node.span, clients, whole_subject: whole.is_some_and(|whole| whole.value) })
 }
 
 /// Compares the issuers of a file with each other.

@@ -108,7 +108,12 @@ pub const TABLE: &[Section] = &[
         ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
         ("ca", FILE, "A PEM file: who vouches for the servers of its keys, in place of whom this machine trusts"),
         ("deny_kids", Is::Texts, "Kids of keys that are not believed any more"),
+        ("logout", Is::Either(&[Is::Texts, Is::Section("issuers.*.logout")]), "The clients whose logout tokens count (OpenID Connect Back-Channel Logout)"),
         ("reject_issued_before", Is::Text, "Tokens that were issued before are refused (RFC 3339)"),
+    ]),
+    ("issuers.*.logout", &["clients"], &[
+        ("clients", Is::Texts, "Whom logout tokens are for: the clients that people sign in at"),
+        ("revokes", Is::Words(&["session", "subject"]), "What a logout token revokes that names both"),
     ]),
     ("issuers.*.secret", &["from"], &[
         ("from", SECRET, "Where it is: `env:NAME` or `file:path`"),
