@@ -1,5 +1,7 @@
 //! The composition root: what is started, in which order, and how it ends. The only file that knows every module.
 
+mod shared;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use crate::feed::config::{PolicyFile, ReloadStatus, Reloads};
 use crate::feed::fetch::Fetcher;
 use crate::feed::folder::Folder;
 use crate::feed::jwks::{Beside, Feeds};
+use crate::feed::revocation::Revoker;
 use crate::feed::saved::SavedKeys;
 use crate::feed::suspension::Suspender;
 use crate::gateway::envoy;
@@ -30,9 +33,10 @@ use crate::live::Live;
 use crate::observe::Recorder;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
-use crate::public;
+use crate::public::{self, logout::Logout};
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
 use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
+use crate::store::redis::TrustFault;
 
 /// Where gateways ask when neither policy nor command line says.
 const GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9000);
@@ -77,6 +81,14 @@ pub enum Failure {
         /// Why.
         source: TlsFault,
     },
+    /// The store that the policy names can never be connected to.
+    #[error("{place}: the store cannot be connected to: {source}")]
+    Store {
+        /// Where the policy says so.
+        place: String,
+        /// Why.
+        source: TrustFault,
+    },
     /// The audit file cannot be opened.
     #[error("cannot write audit lines to {}: {source}", path.display())]
     Audit {
@@ -103,6 +115,8 @@ pub struct Running {
     pub admin: SocketAddr,
     /// The address of what the world may ask, where there is one.
     pub public: Option<SocketAddr>,
+    /// What is revoked on every replica; `None` where nothing is shared.
+    pub revoker: Option<Revoker>,
     /// The feeds of keys.
     pub feeds: Feeds,
     /// The reloading of the policy.
@@ -132,6 +146,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     };
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let sealing = Arc::new(sealing_key(settings)?);
+    let store = shared::store(&compiled)?;
 
     let (live, publisher, questions) = Live::new();
     let metrics = Metrics::default();
@@ -143,21 +158,26 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let folder = settings.key_cache.clone().map(|path| Arc::new(Folder::new(path)));
     let suspender = Suspender::recall(publisher.clone(), folder.clone()).await;
     let beside = Beside { saved: folder.clone().map(SavedKeys::start), ..Beside::default() };
-    let feeds = Feeds::start_with(publisher, questions, Fetcher::new(), beside);
+    let feeds = Feeds::start_with(publisher.clone(), questions, Fetcher::new(), beside);
     let reloads = file.follow(compiled, feeds.clone()).await;
+    // What is revoked is published with a policy: after the first one.
+    let revoker = store.is_shared().then(|| Revoker::start(store.clone(), publisher));
     let cores = start_cores(overrides.cores, &service, &live, &audit, &metrics, &sealing)?;
     serving(&health, ServingStatus::Serving).await;
 
     let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
     let (renewed, renewals) = watch::channel(true);
+    let paths = public_paths(&live, revoker.as_ref());
     let sources = admin::Sources {
         live,
+        revoker: revoker.clone(),
         settings: reloads.settings(),
         suspender,
         folder,
         renewals,
         metrics,
         audit: audit.clone(),
+        store,
         feeds: feeds.status(),
         reloads: reloads.status(),
         draining: drains,
@@ -168,22 +188,19 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let (mut accepting, mut tasks) = (JoinSet::new(), JoinSet::new());
     let running_public = public.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(listener) = public {
-        tasks.spawn(public::serve(listener, Router::new(), ends.clone()));
+        tasks.spawn(public::serve(listener, paths, ends.clone()));
     }
     for listener in listeners {
         accepting.spawn(cores.accept(listener));
     }
     tasks.spawn(renew(tls, reloads.status(), renewed));
-    tasks.spawn(async move {
-        if let Err(error) = admin::serve(admin, sources, ends).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    tasks.spawn(administer(admin, sources, ends));
     Ok(Running {
         grpc,
         endpoints,
         admin: running_admin,
         public: running_public,
+        revoker,
         feeds,
         reloads,
         cores,
@@ -239,9 +256,21 @@ fn start_cores(
     })
 }
 
+/// What the world may ask.
+fn public_paths(live: &Arc<Live>, revoker: Option<&Revoker>) -> Router {
+    let logout = revoker.map(|revoker| Logout { live: Arc::clone(live), revoker: revoker.clone() });
+    logout.map(public::logout::paths).unwrap_or_default()
+}
+
 async fn serving(health: &HealthReporter, status: ServingStatus) {
     for service in ["", envoy::SERVICE] {
         health.set_service_status(service, status).await;
+    }
+}
+
+async fn administer(listener: TcpListener, sources: admin::Sources, ends: watch::Receiver<bool>) {
+    if let Err(error) = admin::serve(listener, sources, ends).await {
+        tracing::error!(%error, "the admin listener ended");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything counted, as OpenMetrics text. Labels come from the policy and from closed lists only.
 
+mod store;
+
 use std::fmt::{self, Debug};
 
 use prometheus_client::collector::Collector;
@@ -15,6 +17,7 @@ use crate::feed::folder::FolderStatus;
 use crate::feed::revocation::RevocationStatus;
 use crate::feed::status::Statuses;
 use crate::observe::metrics::{BOUNDS, Totals};
+use store::StoreFacts;
 
 /// The text of one scrape.
 pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
@@ -32,6 +35,7 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         revocation: sources.revoker.as_ref().map(|revoker| *revoker.status().borrow()),
         reloads: *sources.reloads.borrow(),
         renewed: *sources.renewals.borrow(),
+        store: StoreFacts::of(&sources.store),
     };
     let mut registry = Registry::with_prefix("portcullis");
     registry.register_collector(Box::new(scrape));
@@ -51,6 +55,7 @@ struct Scrape {
     revocation: Option<RevocationStatus>,
     reloads: ReloadStatus,
     renewed: bool,
+    store: StoreFacts,
 }
 
 #[derive(Debug)]
@@ -91,6 +96,7 @@ impl Collector for Scrape {
         self.latency(&mut encoder)?;
         self.keys(&mut encoder)?;
         self.revocation(&mut encoder)?;
+        self.store.encode(&mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -227,6 +233,7 @@ mod tests {
             revocation: None,
             reloads: ReloadStatus::default(),
             renewed: true,
+            store: StoreFacts::default(),
         };
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(scrape));

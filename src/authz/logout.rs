@@ -137,7 +137,10 @@ routes: {{/a: signed-in}}
             (json!({"iss": "https://other.test"}), deny(Reason::IssuerRefused)),
             (json!({"iss": ["https://id.test"]}), deny(Reason::IssuerRefused)),
             (json!({"events": null}), deny(Reason::TokenTypeRefused)),
-            (json!({"events": {"http://schemas.openid.net/event/backchannel-logout": true}}), deny(Reason::TokenTypeRefused)),
+            (
+                json!({"events": {"http://schemas.openid.net/event/backchannel-logout": true}}),
+                deny(Reason::TokenTypeRefused),
+            ),
             (json!({"nonce": "n"}), deny(Reason::TokenTypeRefused)),
             (json!({"iat": null}), deny(Reason::ClaimsMalformed)),
             (json!({"jti": null}), deny(Reason::ClaimsMalformed)),

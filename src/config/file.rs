@@ -12,6 +12,7 @@ mod row;
 mod service;
 mod site;
 mod stepup;
+mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,11 +23,13 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
+pub(in crate::config) use issuer::ISSUER;
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
+pub use store::{At, Shared};
 
 use crate::authz::services::Workload;
 
@@ -68,9 +71,10 @@ pub(super) const TOP: Section = Section {
         "admin",
         "key_cache",
         "cache",
+        "store",
         "tests",
     ],
-    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    later: &["cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
     never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
@@ -127,6 +131,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen.grpc.*.tls", site::TLS.accepted),
     ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
+    ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
 
@@ -190,6 +195,8 @@ pub struct File {
     pub key_cache: Option<Spanned<PathBuf>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
+    /// Where replicas share what they must all know; `None` where each keeps it for itself.
+    pub store: Option<Spanned<Shared>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// What was taken from outside of the file.
@@ -320,6 +327,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         admin_token: admin::token(reader, top),
         key_cache: admin::key_cache(reader, top),
         token_cache: site::token_cache(reader, top),
+        store: store::store(reader, top),
         tests,
         issuers,
         taken,
@@ -589,6 +597,12 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+  okta: {provider: okta, domain: acme.okta.com, server: default, may_grant: any}
+  entra: {provider: entra, tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617, version: v2.0, may_grant: any}
+  realm: {provider: keycloak, url: https://id.example.com/realms/shop, client: shop, may_grant: any}
+  pool: {provider: cognito, pool: eu-west-1_AbCdEfGhI, audience: web, may_grant: any}
+  access: {provider: cloudflare-access, team: acme, may_grant: any}
+  ci: {provider: github-actions, enterprise: acme, require: claim:repository_owner=acme, may_grant: any}
 include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
 hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
@@ -658,6 +672,7 @@ decision_key: env:DECISION_KEY
 admin: {token: env:ADMIN_TOKEN}
 key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
+store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
   - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]

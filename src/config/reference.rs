@@ -133,6 +133,16 @@ impl Fillings {
         }
     }
 
+    /// A text that was made of the one at this place, as the policy would write it: with references in place of what they
+    /// stand for.
+    #[must_use]
+    pub(super) fn written(&self, text: &str, span: Span) -> String {
+        match self.filled.get(&span).filter(|filled| !filled.value.is_empty() && text.contains(&*filled.value)) {
+            Some(filled) => text.replace(&*filled.value, &filled.written),
+            None => text.replace("${", "$${"),
+        }
+    }
+
     /// Whether references were put into the text at this place.
     #[must_use]
     pub fn is_filled(&self, span: Span) -> bool {
@@ -464,6 +474,10 @@ fn stub(keys: &[Box<str>], before: &str, alone: bool, piece: &Piece<'_>) -> Stri
         ("hosts", _) => format!("{label}.stub.invalid"),
         ("listen", _) => "127.0.0.1:0".into(),
         ("audit", _) => "none".into(),
+        ("store", "store" | "url") => format!("rediss://{label}.stub.invalid"),
+        ("store", "ca") => format!("file:{label}.pem"),
+        ("store", "deadline") => "50ms".into(),
+        ("store", "prefix") => "stub:".into(),
         ("gateways", "by") => "192.0.2.1".into(),
         ("gateways", "hops") => "1".into(),
         ("gateways", "client_address" | "from") => "connection".into(),

@@ -372,6 +372,7 @@ mod tests {
 
     const POLICY: &str = "
 issuers: {main: {url: https://id.example.com, audience: shop}}
+store: redis://127.0.0.1:6379
 revocation: {store: true}
 routes: {/a: signed-in}
 ";

@@ -70,7 +70,8 @@ audit: none
 
     /// 0 where the token passes, otherwise the status of its denial.
     async fn me(&self, token: &str) -> i32 {
-        let headers = [(":method".to_owned(), "GET".to_owned()), ("authorization".to_owned(), format!("Bearer {token}"))];
+        let headers =
+            [(":method".to_owned(), "GET".to_owned()), ("authorization".to_owned(), format!("Bearer {token}"))];
         let http = auth::attribute_context::HttpRequest {
             method: "GET".into(),
             path: "/me".into(),
@@ -222,7 +223,8 @@ async fn who_signs_out_at_the_issuer_is_signed_out_on_every_replica() {
     let iat = now().as_millis() / 1_000;
     let logout = |more: Value| {
         let event = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
-        let mut claims = json!({"aud": "shop-web", "jti": "l1", "iat": iat, "exp": iat + 60, "events": event, "sub": null});
+        let mut claims =
+            json!({"aud": "shop-web", "jti": "l1", "iat": iat, "exp": iat + 60, "events": event, "sub": null});
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         issuer.token(&claims)

@@ -18,6 +18,10 @@ impl Compiler<'_> {
     pub(super) fn revocation(&mut self) -> Option<Option<Box<RevocationPolicy>>> {
         let file = self.file;
         let Some(written) = &file.revocation else { return Some(None) };
+        if let Some(span) = written.store.filter(|_| file.store.is_none()) {
+            let message = "what is revoked would end with the process: there is no store that replicas share";
+            self.report(Problem::error("not_durable", span, message).cure("store: rediss://redis.example.com:6379"));
+        }
         if let Some(first) = written.listed.first().filter(|_| written.listed.len() > MAX_LISTED) {
             let message = format!("a file of revocations lists at most {MAX_LISTED}, this {}", written.listed.len());
             self.report(Problem::error("too_many", first.span, message).cure("remove those whose `until` has passed"));

@@ -9,6 +9,20 @@ const FORMATS: Is = Is::Word(&["json", "comma", "base64url"]);
 const ALGORITHMS: &[&str] = &[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
 ];
+const PROVIDERS: &[&str] = &[
+    "okta",
+    "auth0",
+    "entra",
+    "cognito",
+    "aws-iam",
+    "google",
+    "google-iap",
+    "keycloak",
+    "cloudflare-access",
+    "github-actions",
+    "gitlab",
+    "kubernetes",
+];
 const LENIENCIES: &[&str] =
     &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
 const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+|query:[A-Za-z0-9_-]+|subprotocol:.+\.");
@@ -78,14 +92,24 @@ pub const TABLE: &[Section] = &[
         ("admin", Is::Section("admin"), "Who may change something by the admin listener"),
         ("key_cache", Is::Like("/.*"), "The folder of what outlives the process: last-good keys, suspensions"),
         ("cache", Is::Section("cache"), "How much is remembered"),
+        ("store", Is::Either(&[Is::Like(r"memory|rediss?://[^\s@]+|redis\+unix:///[^\s@]+"), Is::Section("store")]), "Where replicas share what they must all know: `memory` or a Redis"),
         ("tests", Is::Tests, "The policy's own tests: `[who, METHOD target, expectation, {header: value}]`"),
     ]),
     ("issuers.*", &[], &[
+        ("provider", Is::Word(PROVIDERS), "Whose tokens they are, by name: what the provider fixes is filled in (docs/providers.md)"),
+        ("domain", Is::Text, "Okta, Auth0: the host of the tenant"),
+        ("server", Is::Text, "Okta: the authorization server; `default`, its id, or `org`"),
+        ("tenant", Is::Text, "Entra ID: the id of the tenant"),
+        ("version", Is::Word(&["v2.0", "v1.0"]), "Entra ID: which tokens the API's manifest asks for"),
+        ("client", Is::Text, "Keycloak: whose roles count, in place of those of the realm"),
+        ("pool", Is::Text, "Cognito: the id of the user pool"),
+        ("team", Is::Text, "Cloudflare Access: the name of the team"),
+        ("enterprise", Is::Text, "GitHub Actions: the slug of the enterprise that has an issuer of its own"),
         ("url", URL, "The issuer's URL, for OpenID Connect discovery; also its `iss`"),
         ("jwks", Is::Either(&[URL, FILE]), "A key set: a URL, or `file:path` beside the policy file"),
         ("pem", Is::Text, "A PEM file of public keys"),
         ("secret", Is::Some(&Is::Either(&[SECRET, Is::Section("issuers.*.secret")])), "Where its shared secret is: `env:NAME` or `file:path`; several while it is changed"),
-        ("issuer", Is::Text, "The exact `iss` claim; needed without `url`"),
+        ("issuer", Is::Texts, "The exact `iss` claim, in all its spellings; needed without `url`"),
         ("audience", Is::Either(&[Is::Texts, Is::Section("issuers.*.audience")]), "Whom its tokens are for"),
         ("algorithms", Is::Words(ALGORITHMS), "The signature algorithms that are accepted"),
         ("roles", Is::Text, "The claim that lists roles"),
@@ -235,6 +259,14 @@ pub const TABLE: &[Section] = &[
     ]),
     ("cache", &[], &[
         ("tokens", Is::Like("[0-9]+(KiB|MiB|GiB)"), "How much memory verified tokens may take"),
+    ]),
+    ("store", &["url"], &[
+        ("url", Is::Like(r"rediss?://[^\s@]+|redis\+unix:///[^\s@]+"), "Where the Redis is: `redis://host:6379/0`, `rediss://…` with TLS, `redis+unix:///path`"),
+        ("username", Is::Text, "The user, as in Redis's ACL"),
+        ("password", SECRET, "Where the user's password is: `env:NAME` or `file:path`"),
+        ("ca", FILE, "A PEM file: who signs its certificate, in place of those whom the system believes"),
+        ("deadline", Is::Duration, "How long an operation may take, 50ms at most"),
+        ("prefix", Is::Like("[A-Za-z0-9._:/-]{1,64}"), "What every key begins with"),
     ]),
     ("tests.*", &["as", "ask", "expect"], &[
         ("as", Is::Any, "Who asks: `anonymous`, or the claims of a token"),
