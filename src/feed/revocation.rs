@@ -179,6 +179,11 @@ impl Known {
         match event {
             Event::Added(epoch, entry) => {
                 let next = self.epoch.map(|mine| mine.saturating_add(1));
+                let is_old = epoch.zip(self.epoch).is_some_and(|(epoch, mine)| epoch <= mine);
+                if is_old && self.entries.get(&entry.key).is_some_and(|known| known.value == entry.value) {
+                    // Added by this replica, or loaded with everything else.
+                    return due;
+                }
                 if !self.take(entry) {
                     return Due::Load;
                 }
