@@ -119,8 +119,11 @@ tests:
                 ask: &row.ask.value,
                 from: None,
                 service: None,
+                key: None,
                 browser: false,
                 headers: &[],
+                dpop: None,
+                certificate: None,
             };
             let step = rehearsal.stage(&call, |request| snapshot.decide(request, &Facts::default(), now)).unwrap();
             let Step::Decided(decision) = step else { panic!("a question") };

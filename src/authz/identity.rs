@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::api_keys::ApiKey;
 use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
+use super::proof::Binding;
 use super::time::Timestamp;
 
 /// Room for what is told of an identity under one contract, with its encoding, in bytes.
 const TOLD: usize = 1_024;
 /// What stands for the issuer of workloads: no issuer of a policy with services has this name.
 pub const WORKLOADS: &str = "services";
-/// What stands for the issuer of applications, who have keys: no issuer of a policy with such keys has this name.
+/// What stands for the issuer of applications with API keys: no issuer of a policy has this name.
 pub const APPS: &str = "api_keys";
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
@@ -136,6 +138,8 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    /// What its token is bound to, where that counts.
+    binding: Option<Box<Binding>>,
     /// The service that it is, for a workload.
     service: Option<Arc<str>>,
     told: ToldOnce,
@@ -181,6 +185,7 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    pub binding: Option<Box<Binding>>,
     /// For how many contracts there is a place to remember what is told of it.
     pub contracts: usize,
 }
@@ -198,6 +203,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             contracts,
         } = parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
@@ -212,6 +218,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             service: None,
             told: ToldOnce::with_places(contracts),
             raised: RaisedOnce::default(),
@@ -232,9 +239,37 @@ impl Identity {
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
+            binding: None,
             contracts: 1,
         };
         Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
+    }
+
+    /// Who shows this key. It has no claims, and no roles but those of the key and those that the policy derives.
+    pub(super) fn of_app(key: &ApiKey, contracts: usize) -> Self {
+        let listed = |names: &[Arc<str>]| Listed::Known(names.into());
+        Self::new(Parts {
+            principal: Principal { issuer: APPS.into(), subject: Arc::clone(&key.owner) },
+            claims: Object::default(),
+            listed: listed(&key.rights.roles),
+            groups: listed(&key.rights.groups),
+            scopes: listed(&key.rights.scopes),
+            token_id: Some(Arc::clone(&key.id)),
+            binding: None,
+            key_id: None,
+            // What is revoked by when it was given goes by when it is good from.
+            issued: key.not_before,
+            not_before: key.not_before,
+            expires: key.expires.unwrap_or(Timestamp::from_millis(i64::MAX)),
+            contracts,
+        })
+    }
+
+    /// Whether it is an application, known by its key. Its subject is the key's owner, which the operator calls as he
+    /// likes: it is never compared with, or told as, the subject of a token.
+    #[must_use]
+    pub fn is_app(&self) -> bool {
+        *self.principal.issuer == *APPS
     }
 
     /// The same by another subject.
@@ -403,6 +438,11 @@ impl Identity {
         self.expires
     }
 
+    /// What its token is bound to, where that counts.
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        self.binding.as_deref()
+    }
+
     /// Reads a claim.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Reading<'_> {
@@ -425,6 +465,7 @@ impl Identity {
             .saturating_add(listed(&self.groups))
             .saturating_add(listed(&self.scopes))
             .saturating_add(self.principal.subject.len())
+            .saturating_add(if self.binding.is_some() { size_of::<Binding>() } else { 0 })
     }
 }
 

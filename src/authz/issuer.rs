@@ -10,6 +10,7 @@ use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::keys::KeySet;
 use super::logout::LogoutPolicy;
+use super::proof::Possession;
 use super::reason::Reason;
 use super::route::Captures;
 use super::rule::{Expr, Scene};
@@ -27,6 +28,8 @@ pub struct IssuerPolicy {
     pub name: Arc<str>,
     /// What its tokens must be like.
     pub tokens: TokenRules,
+    /// How its tokens are proven to be in the right hands.
+    pub proof: Possession,
     /// Where its tokens are looked for.
     pub sources: Box<[Source]>,
     /// Sites whose pages may send its cookie with an unsafe request.
@@ -254,6 +257,7 @@ impl Issuer {
         };
         let principal = Principal { issuer: Arc::clone(&policy.name), subject };
         let (contracts, key_id) = (policy.contracts, kid.map(Arc::from));
+        let binding = policy.proof.binding(&claims);
         let parts = Parts {
             principal,
             claims,
@@ -265,6 +269,7 @@ impl Issuer {
             issued,
             not_before,
             expires,
+            binding,
             contracts,
         };
         self.derive(Identity::new(parts))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::api_keys::{ApiKeys, Apps};
 use super::condition::Condition;
 use super::cors::{Cors, Sharing};
 use super::credential::Source;
@@ -10,6 +11,7 @@ use super::gateways::Gateways;
 use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
+use super::proof::Nonces;
 use super::request::Relaxed;
 use super::revocation::RevocationPolicy;
 use super::route::{Cover, HostSets, Pattern, RouteId, Table};
@@ -39,10 +41,14 @@ pub struct Policy {
     pub issuers: Box<[Arc<IssuerPolicy>]>,
     /// Roles that single principals are given for a time.
     pub grants: Option<Grants>,
+    /// The nonces of proofs; `None` where no issuer's proofs hold any.
+    pub nonces: Option<Nonces>,
     /// What is revoked; `None` where the policy says nothing of it.
     pub revocation: Option<Box<RevocationPolicy>>,
     /// Who may ask.
     pub gateways: Gateways,
+    /// Which applications have keys, and where they show them.
+    pub api_keys: Option<Arc<ApiKeys>>,
     /// Which workloads have a name.
     pub services: Services,
     /// What `paths:` relaxes.
@@ -111,6 +117,8 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// Whose keys it takes.
+    pub apps: Apps,
     /// What is told on an allow. Routes that tell the same share it.
     pub contract: Arc<Contract>,
     /// Its own forbid.

@@ -138,8 +138,11 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         ask: &row.ask.value,
         from: row.from.as_ref().map(|from| from.value),
         service: row.service.as_ref().map(|service| &*service.value),
+        key: row.key.as_ref().map(|key| &*key.value),
         browser: expected == Expectation::Redirect,
         headers: &[],
+        dpop: row.dpop,
+        certificate: row.certificate,
     };
     let decision = rehearsal.ask(&call).map_err(|impossible| format!("cannot be tried: {impossible}"))?;
     if !is_as_expected(expected, decision.verdict()) {

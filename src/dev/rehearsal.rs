@@ -1,22 +1,27 @@
 //! A policy tried out without the world: throw-away keys in place of the issuers' own, tokens and requests made to
 //! order, and the decisions that the policy makes of them.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::mint::SigningKey;
+use super::prover::{Occasion, Prover, hash};
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::api_keys::ApiKey;
+use crate::authz::api_keys::format::KeyHash;
 use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
 use crate::authz::decision::Decision;
 use crate::authz::gateways::{By, ClientAddress, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
+use crate::authz::proof::{Mode, Sighting};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Header, Malformed, Proof, Raw, Request};
 use crate::authz::route::Found;
@@ -31,6 +36,8 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// How long a token lives whose row does not say, in seconds.
 const LIFETIME: u64 = 300;
 const KID: &str = "rehearsal";
+/// What stands for the certificate of a caller, where no more is asked of it than which it is.
+const CERTIFICATE: &[u8] = b"the certificate of a caller in rehearsals";
 
 /// The algorithms to sign with, those with quickly made keys first.
 const PREFERRED: &[Algorithm] = &[
@@ -56,6 +63,8 @@ pub struct Rehearsal {
     now: Timestamp,
     defaults: Vec<IssuerId>,
     host: Box<str>,
+    /// Throw-away keys of applications, by the names that tests call them.
+    api_keys: HashMap<Box<str>, String>,
 }
 
 /// A request to try.
@@ -69,10 +78,17 @@ pub struct Call<'a> {
     pub from: Option<IpAddr>,
     /// The service that the caller's certificate names.
     pub service: Option<&'a str>,
+    /// The owner of the API key that is shown, or the key's id; one for which [`Rehearsal::with_keys`] was told, or that
+    /// the policy's tests name.
+    pub key: Option<&'a str>,
     /// Whether it is a browser that asks for a page.
     pub browser: bool,
     /// Further headers, their names in lower case.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Whether a DPoP proof comes with the token; as its issuer wants it where this is `None`.
+    pub dpop: Option<bool>,
+    /// Whether the caller has the certificate that the token is bound to; the same.
+    pub certificate: Option<bool>,
 }
 
 /// Why a request cannot be tried.
@@ -87,6 +103,9 @@ pub enum Impossible {
     /// The policy has no issuer of this name.
     #[error("there is no issuer `{0}`")]
     NoSuchIssuer(Box<str>),
+    /// The policy has no API key of this name.
+    #[error("nobody called `{0}` has an API key, and no key is called so")]
+    NoSuchKey(Box<str>),
     /// A claim stands where another one must hold an object.
     #[error("`{0}` cannot be written: another claim of the token stands in its way")]
     NoPlace(Box<str>),
@@ -107,13 +126,38 @@ impl Rehearsal {
             policy.issuers.iter().map(|issuer| SigningKey::shared(preferred(issuer.tokens.algorithms))).collect();
         let issuers = policy.issuers.iter().zip(&signers);
         let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key, now)))).collect();
+        let named = compiled.tests.iter().filter_map(|row| row.key.as_ref()).map(|name| &*name.value);
         Self {
             snapshot: Snapshot::new(1, Arc::clone(policy), issuers),
             signers,
             now,
             defaults: compiled.defaults.clone(),
             host: host(compiled),
+            api_keys: HashMap::new(),
         }
+        .with_keys(named)
+    }
+
+    /// Puts throw-away keys in place of those of these owners, or ids: of an owner's keys, of one that is live, if any is.
+    #[must_use]
+    pub fn with_keys<'n>(mut self, names: impl Iterator<Item = &'n str>) -> Self {
+        let policy = Arc::clone(self.snapshot.policy());
+        let Some(keys) = &policy.api_keys else { return self };
+        let mut hashes: HashMap<Arc<str>, KeyHash> = HashMap::new();
+        for name in names.collect::<BTreeSet<_>>() {
+            let is_meant = |key: &&ApiKey| *key.id == *name || *key.owner == *name;
+            let meant = keys.iter().filter(is_meant).max_by_key(|key| (*key.id == *name, key.is_live(self.now)));
+            let Some(key) = meant else { continue };
+            let mut bytes =
+                key.id.bytes().cycle().zip(0_u8..=u8::MAX).map(|(byte, at)| byte.wrapping_mul(31) ^ at).cycle();
+            let made = keys.prefix().key(|| bytes.next().unwrap_or_default());
+            hashes.insert(Arc::clone(&key.id), KeyHash::of(made.as_bytes()));
+            self.api_keys.insert(name.into(), made);
+        }
+        if !hashes.is_empty() {
+            self.snapshot = self.snapshot.with_api_keys(Arc::new(keys.with_keys(&hashes)));
+        }
+        self
     }
 
     /// The policy with these keys.
@@ -127,7 +171,7 @@ impl Rehearsal {
     /// # Errors
     /// Where no issuer can be told, or a claim has no place.
     pub fn token(&self, who: &Who) -> Result<Option<String>, Impossible> {
-        Ok(self.credential(who)?.map(|(_, token)| token))
+        Ok(self.credential(who, (None, None))?.map(|(_, token)| token))
     }
 
     /// A token of exactly these claims, signed by an issuer's throw-away key.
@@ -158,7 +202,7 @@ impl Rehearsal {
         call: &Call<'_>,
         then: impl FnOnce(Result<&Request<'_>, Malformed>) -> T,
     ) -> Result<T, Impossible> {
-        let credential = self.credential(call.who)?;
+        let credential = self.credential(call.who, (call.dpop, call.certificate))?;
         let host = call.ask.host.as_deref().unwrap_or(&self.host);
         let mut target = call.ask.target.to_string();
         let mut lines: Vec<(&str, String)> = vec![
@@ -173,10 +217,22 @@ impl Rehearsal {
             lines.push(("accept", "*/*".into()));
         }
         if let Some((issuer, token)) = &credential {
-            present(self.place(issuer, call, host), token, &mut target, &mut lines);
+            present(self.place(issuer.sources.iter(), call, host), token, &mut target, &mut lines);
+            if bound(issuer, (call.dpop, call.certificate)).0 {
+                lines.iter_mut().filter(|(name, _)| *name == "authorization").for_each(|(_, value)| {
+                    *value = value.replacen("Bearer", "DPoP", 1);
+                });
+                lines.push(("dpop", self.proof(issuer, call, host, token)));
+            }
         }
+        if let (Some(key), Some(keys)) = (call.key, &self.snapshot.policy().api_keys) {
+            let key = self.api_keys.get(key).ok_or_else(|| Impossible::NoSuchKey(key.into()))?;
+            present(self.place(keys.sources(), call, host), key, &mut target, &mut lines);
+        }
+        let certificate = credential.as_ref().filter(|(issuer, _)| bound(issuer, (call.dpop, call.certificate)).1);
+        let certificate = certificate.map(|_| pem(CERTIFICATE)).unwrap_or_default();
         lines.push((":path", target.clone()));
-        let gateway = self.gateway(call);
+        let gateway = self.gateway(call, call.service.is_some() || !certificate.is_empty());
         let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
         let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -186,7 +242,7 @@ impl Rehearsal {
             proof: shown.proof(),
             source,
             principal: principal.as_bytes(),
-            certificate: b"",
+            certificate: certificate.as_bytes(),
             method: call.ask.method.as_bytes(),
             target: target.as_bytes(),
             host: host.as_bytes(),
@@ -196,8 +252,8 @@ impl Rehearsal {
         Ok(then(request.as_ref().map_err(|malformed| *malformed)))
     }
 
-    /// The first place where the route that a call reaches looks for this issuer's tokens.
-    fn place<'i>(&self, issuer: &'i IssuerPolicy, call: &Call<'_>, host: &str) -> &'i Source {
+    /// The first of these places in which the route that a call reaches looks for credentials.
+    fn place<'i>(&self, mut places: impl Iterator<Item = &'i Source>, call: &Call<'_>, host: &str) -> &'i Source {
         let (method, target) = (call.ask.method.as_bytes(), call.ask.target.as_bytes());
         let raw = Raw {
             asker: Asker::Unix,
@@ -217,16 +273,18 @@ impl Rehearsal {
                 Found::NoRoute | Found::UnknownHost => None,
             }
         });
-        let read = issuer.sources.iter().find(|source| route.is_none_or(|route| route.reads(source)));
-        read.or(issuer.sources.first()).unwrap_or(&Source::Bearer)
+        let first = places.next();
+        let read = first.into_iter().chain(places).find(|source| route.is_none_or(|route| route.reads(source)));
+        read.or(first).unwrap_or(&Source::Bearer)
     }
 
     fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
         let mut facts = Facts::default();
-        for _ in 0..2 {
+        for _ in 0..3 {
             match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
                 Step::Needs(Question::Keys(issuer)) => facts.keys = Some((issuer, NoNews::Unknown)),
+                Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
             }
         }
         Decision::denied(Reason::InternalError)
@@ -245,23 +303,73 @@ impl Rehearsal {
             .ok_or_else(|| Impossible::NoSuchIssuer(name.unwrap_or_default().into()))
     }
 
-    fn credential(&self, who: &Who) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
+    fn credential(
+        &self,
+        who: &Who,
+        shown: (Option<bool>, Option<bool>),
+    ) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
         let Who::Token { issuer, roles, claims } = who else { return Ok(None) };
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
-        let claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
+        let mut claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
+        bind(issuer, shown, &mut claims);
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
         let header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
+    /// A proof for this very call.
+    fn proof(&self, issuer: &IssuerPolicy, call: &Call<'_>, host: &str, token: &str) -> String {
+        let known = issuer.proof.origins.iter().find(|origin| origin.host() == host).map(ToString::to_string);
+        let site = known.unwrap_or_else(|| format!("https://{host}"));
+        let path = call.ask.target.split(['?', '#']).next().unwrap_or_default();
+        let nonce = self.snapshot.policy().nonces.as_ref().map(|nonces| nonces.current(self.now));
+        Prover::new(issuer.proof.algorithms).proof(&Occasion {
+            method: &call.ask.method,
+            url: &format!("{site}{path}"),
+            token,
+            at: self.now.as_millis().div_euclid(1_000),
+            id: KID,
+            nonce: nonce.as_deref(),
+        })
+    }
+
     /// The first gateway that is believed about what is told of the call; else the first one.
-    fn gateway(&self, call: &Call<'_>) -> Option<&Gateway> {
+    fn gateway(&self, call: &Call<'_>, about_certificate: bool) -> Option<&Gateway> {
         let gateways = &self.snapshot.policy().gateways;
         let believed = |gateway: &&Gateway| {
-            (gateway.client_address.is_some() || call.from.is_none()) && (gateway.certificate || call.service.is_none())
+            let about_address = gateway.client_address.is_some() || call.from.is_none();
+            about_address && (gateway.certificate || !about_certificate)
         };
         gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
+}
+
+/// What a token is bound to: a key, a certificate; as the call says, or else as its issuer wants it.
+fn bound(issuer: &IssuerPolicy, (dpop, certificate): (Option<bool>, Option<bool>)) -> (bool, bool) {
+    let mode = issuer.proof.mode;
+    let dpop = dpop.unwrap_or(mode == Mode::Dpop || (mode == Mode::Either && certificate != Some(true)));
+    (dpop, certificate.unwrap_or(mode == Mode::Mtls))
+}
+
+/// Binds a token to what its caller has, unless its claims say otherwise.
+fn bind(issuer: &IssuerPolicy, shown: (Option<bool>, Option<bool>), claims: &mut Map<String, Value>) {
+    let (dpop, certificate) = bound(issuer, shown);
+    if (dpop || certificate) && !claims.contains_key("cnf") {
+        let mut to = Map::new();
+        if dpop {
+            to.insert("jkt".into(), Prover::new(issuer.proof.algorithms).thumbprint().into());
+        }
+        if certificate {
+            to.insert("x5t#S256".into(), hash(CERTIFICATE).into());
+        }
+        claims.insert("cnf".into(), Value::Object(to));
+    }
+}
+
+/// A certificate as Envoy sends it.
+fn pem(der: &[u8]) -> String {
+    let body = STANDARD.encode(der).replace('+', "%2B").replace('=', "%3D");
+    format!("-----BEGIN%20CERTIFICATE-----%0A{body}%0A-----END%20CERTIFICATE-----%0A")
 }
 
 /// Says where a call comes from, as this gateway would.
@@ -447,7 +555,17 @@ mod tests {
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {
         let from = row.from.as_ref().map(|from| from.value);
-        let call = Call { who: &row.who.value, ask: &row.ask.value, from, service: None, browser: false, headers: &[] };
+        let call = Call {
+            who: &row.who.value,
+            ask: &row.ask.value,
+            from,
+            service: None,
+            key: None,
+            browser: false,
+            headers: &[],
+            dpop: None,
+            certificate: None,
+        };
         match rehearsal.ask(&call) {
             Err(impossible) => impossible.to_string(),
             Ok(decision) => match decision.verdict() {

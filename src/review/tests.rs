@@ -120,6 +120,13 @@ fn what_stands_outside_of_the_routes_is_told() {
         (issuer("audience: shop, leeway: 2m"), Verdict::Widened),
         (issuer("audience: shop, max_token_lifetime: 1h"), Verdict::Narrowed),
         (issuer("audience: shop, id_tokens: true"), Verdict::Widened),
+        (issuer("audience: shop, proof: none"), Verdict::Widened),
+        (issuer("audience: shop, proof: required-if-bound"), Verdict::Same),
+        (issuer("audience: shop, proof: dpop"), Verdict::Narrowed),
+        (issuer("audience: shop, proof: {mode: required-if-bound, window: 2m}"), Verdict::Widened),
+        (issuer("audience: shop, proof: {mode: required-if-bound, nonce: offered}"), Verdict::Narrowed),
+        (issuer("audience: shop, proof: {mode: required-if-bound, algorithms: ES256}"), Verdict::Narrowed),
+        (issuer("audience: shop, proof: {mode: required-if-bound, urls: https://a.test}"), Verdict::Changed),
         (issuer("audience: shop, jwks: https://id.test/other"), Verdict::Changed),
         (issuer("audience: shop, cooldown: 1s"), Verdict::Same),
         (format!("{base}paths: [semicolon]"), Verdict::Widened),
@@ -132,6 +139,9 @@ fn what_stands_outside_of_the_routes_is_told() {
     for (new, expected) in cases {
         assert_eq!(verdict(&base, &new), expected, "{new}");
     }
+    let nonce = |how: &str| issuer(&format!("audience: shop, proof: {{mode: dpop, nonce: {how}}}"));
+    assert_eq!(verdict(&nonce("required"), &nonce("offered")), Verdict::Widened);
+    assert_eq!(verdict(&nonce("required"), &base), Verdict::Widened);
     let may = |grant: &str| {
         format!(
             "issuers: {{main: {{url: https://id.test, audience: a, roles: roles, may_grant: {grant}}}}}\nroutes: {{/a: role:x, /b: 'not role:x'}}"
@@ -221,6 +231,43 @@ fn services_pass_without_a_token() {
     assert_eq!(verdict(&of(both, "service:a"), &of(both, "service:a and signed-in")), Verdict::Narrowed);
     let moved = "a: spiffe://t.test/b, b: spiffe://t.test/a";
     assert_eq!(verdict(&of(both, "service:a"), &of(moved, "service:a")), Verdict::Changed);
+}
+
+#[test]
+fn a_key_more_or_a_key_that_gives_more_is_an_opening() {
+    let of = |keys: &str, routes: &str| format!("{ISSUERS}api_keys: {{keys: [{keys}]}}\nroutes: {{{routes}}}\n");
+    let key = |id: u32, more: &str| format!("{{id: k{id}, owner: billing, hash: 'sha256:{id:064x}'{more}}}");
+    let (route, every) = ("/a: key:billing", "/a: {allow: role:x, issuers: [main, api_keys]}");
+    let one = key(1, "");
+    for (before, after, expected) in [
+        (one.clone(), format!("{one}, {}", key(2, "")), Verdict::Widened),
+        (format!("{one}, {}", key(2, "")), one.clone(), Verdict::Narrowed),
+        (one.clone(), key(1, ", roles: [x]"), Verdict::Widened),
+        (one.clone(), key(1, ", scopes: [x]"), Verdict::Widened),
+        (one.clone(), key(1, ", routes: [GET /a]"), Verdict::Narrowed),
+        (key(1, ", routes: [GET /a]"), key(1, ", routes: [/a]"), Verdict::Changed),
+        (key(1, ", routes: [/a]"), one.clone(), Verdict::Widened),
+        (one.clone(), key(1, ", expires: 2030-01-01T00:00:00Z"), Verdict::Narrowed),
+        (key(1, ", expires: 2030-01-01T00:00:00Z"), key(1, ", expires: 2031-01-01T00:00:00Z"), Verdict::Widened),
+        (key(1, ", not_before: 2030-01-01T00:00:00Z"), one.clone(), Verdict::Widened),
+        (key(1, ", disabled: true"), one.clone(), Verdict::Widened),
+        (one.clone(), key(1, ", disabled: true"), Verdict::Narrowed),
+        (one.clone(), key(1, "").replace("0001'", "0009'"), Verdict::Changed),
+        (one.clone(), one.clone(), Verdict::Same),
+    ] {
+        assert_eq!(verdict(&of(&before, route), &of(&after, route)), expected, "{before} → {after}");
+    }
+    let held = "/a: key:billing, /b: not role:x";
+    assert_eq!(verdict(&of(&one, held), &of(&key(1, ", roles: [x]"), held)), Verdict::Changed);
+    // Who shows a bad key loses what a key opens to others.
+    assert_eq!(verdict(&of(&one, "/a: role:x"), &of(&one, every)), Verdict::Changed, "a route that takes keys now");
+    assert_eq!(verdict(&of(&one, "/a: role:x"), &of(&one, "/a: role:x or key:billing")), Verdict::Changed);
+    assert_eq!(verdict(&of(&one, "/a: key:billing"), &of(&one, "/a: key:billing and role:x")), Verdict::Narrowed);
+    let found = between(&of(&one, "/a: role:x"), &of(&one, every));
+    assert!(format!("{:?}", found.routes[0]).contains("an API key"), "{:?}", found.routes[0]);
+    let named = |text: &str| of(&one, text);
+    let found = between(&named("/a: role:x"), &named("/a: role:x or key:billing"));
+    assert!(format!("{:?}", found.routes[0]).contains("an API key of billing"), "{:?}", found.routes[0]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ use portcullis::live::Live;
 use portcullis::observe::Recorder;
 use portcullis::observe::audit::Audit;
 use portcullis::observe::metrics::Metrics;
+use portcullis::store::Store;
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance, pause};
 
@@ -100,7 +101,7 @@ impl Replica {
         feeds.attempted().await;
         let sealer = Sealer::new(Arc::new(SealingKey::new(&[7; 32]).unwrap()), 1);
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
-        Self { authorizer: Authorizer::new(live, recorder, sealer).by_clock(now), feeds }
+        Self { authorizer: Authorizer::new(live, recorder, sealer, Store::memory()).by_clock(now), feeds }
     }
 
     /// Why a token is denied; `None` where it passes.
