@@ -91,7 +91,7 @@ impl Snapshot {
         if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
             return Err(Reason::CrossSite.into());
         }
-        let proven = self.prove(request, gateway, (&presented, &hash), (issuer, &identity), facts, now)?;
+        let proven = self.prove(request, gateway, (&presented, &hash), (issuer, &identity), (facts, now))?;
         let identity = match &self.policy.grants {
             Some(grants) => grants.raise(identity, issuer, now),
             None => identity,
