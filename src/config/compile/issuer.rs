@@ -11,6 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use super::rule::Stand;
 use super::{Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::api_keys::ApiKeys;
 use crate::authz::credential::Source;
 use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
@@ -40,9 +41,10 @@ pub(super) enum Keys {
     Fed { from: KeySource, allow_http: bool, refresh: Duration },
 }
 
-/// Where credentials of these issuers may stand.
-pub(super) fn carriers(made: &[Made]) -> Carriers {
-    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
+/// Where credentials of these issuers, and keys, may stand.
+pub(super) fn carriers(made: &[Made], keys: Option<&ApiKeys>) -> Carriers {
+    let keys = keys.into_iter().flat_map(ApiKeys::sources);
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()).chain(keys))
 }
 
 impl Compiler<'_> {
