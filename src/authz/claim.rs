@@ -26,6 +26,8 @@ const MAX_SECONDS: u64 = 1 << 53;
 pub struct TokenRules {
     /// The exact `iss` claim.
     pub issuer: Arc<str>,
+    /// Other spellings of it.
+    pub also: Box<[Arc<str>]>,
     /// Whom its tokens must be meant for.
     pub audience: Audience,
     /// The algorithms that it signs with.
@@ -126,10 +128,16 @@ pub(super) struct Registered {
 }
 
 impl TokenRules {
+    /// Whether this is the `iss` of its tokens.
+    #[must_use]
+    pub fn names(&self, iss: &str) -> bool {
+        *iss == *self.issuer || self.also.iter().any(|also| **also == *iss)
+    }
+
     /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
     pub(super) fn check(&self, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
         match claims.get("iss").and_then(Json::as_text) {
-            Some(issuer) if *issuer == *self.issuer => {}
+            Some(issuer) if self.names(issuer) => {}
             Some(_) => return Err(Reason::IssuerRefused),
             None => return Err(Reason::ClaimsMalformed),
         }

@@ -139,6 +139,8 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     all_is_compared(new);
     let (before, after) = (&old.tokens, &new.tokens);
     differs("`iss`", &before.issuer, &after.issuer, found);
+    let also = |issuer: &IssuerPolicy| issuer.tokens.also.iter().cloned().collect();
+    set("the other spellings of `iss`", also(old), also(new), found);
     differs("the claim of the audience", &before.audience.claim.to_string(), &after.audience.claim.to_string(), found);
     let audience = |issuer: &IssuerPolicy| issuer.tokens.audience.any_of.iter().cloned().collect();
     set("`audience`", audience(old), audience(new), found);
@@ -201,6 +203,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
     } = issuer;
     let TokenRules {
         issuer: _,
+        also: _,
         audience,
         algorithms: _,
         types,

@@ -199,7 +199,7 @@ async fn an_hour_without_the_issuer_and_new_keys_after_it_cost_no_wrong_answer()
         (0..1_500).map(|number| issuer.token(&watch.claims(&json!({"sub": format!("u{number}")})))).collect();
     let (off, on, dropped, end) = (5 * MINUTE, 65 * MINUTE, 75 * MINUTE, 90 * MINUTE);
     let (mut tally, mut new) = (Tally::default(), String::new());
-    for second in 0..end {
+    for second in (0..end).step_by(2) {
         match second {
             _ if second == on => {
                 issuer.behave(Behaviour::Normal);
@@ -229,18 +229,18 @@ async fn an_hour_without_the_issuer_and_new_keys_after_it_cost_no_wrong_answer()
             if second >= on {
                 tally.good(replica, &new, second).await;
             }
-            if second % 5 == 0 {
+            if second % 10 == 0 {
                 for bad in bad_tokens(&watch, &issuer, &forger, second) {
                     tally.bad(replica, &bad).await;
                 }
             }
         }
-        watch.let_pass(1);
+        watch.let_pass(2);
     }
     assert_eq!((tally.wrong_allows, &tally.wrong_denials), (0, &BTreeMap::new()), "{tally:?}");
     // A key that nobody could have fetched while the issuer was off is looked for once a cool-down: 503, not 401, until then.
     assert!(tally.later.iter().all(|second| (on..=on + COOLDOWN).contains(second)), "{tally:?}");
-    assert!(tally.allowed > 18_000 && tally.denied > 10_000, "{tally:?}");
+    assert!(tally.allowed > 9_000 && tally.denied > 5_000, "{tally:?}");
 }
 
 #[tokio::test] // K07
