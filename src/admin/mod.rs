@@ -24,6 +24,7 @@ use crate::feed::suspension::Suspender;
 use crate::live::Live;
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
+use crate::store::Store;
 
 /// What the admin listener tells of.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Where audit lines go.
     pub audit: Audit,
+    /// What replicas share.
+    pub store: Store,
     /// How the feeds of keys are doing.
     pub feeds: watch::Receiver<Arc<Statuses>>,
     /// How reloading is doing.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::file::{Audit, File, Listen, Log, Row, Shared, parse_all};
 use super::lint::{Silence, lint};
 use super::provider::Preset;
 pub use super::reference::Secret;
@@ -119,6 +119,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// The folder of what outlives the process.
     pub key_cache: Option<PathBuf>,
+    /// The Redis that replicas share, with its password; `None` for memory.
+    pub store: Option<(Spanned<Shared>, Option<Secret>)>,
     /// Where browsers find the site, without a slash at its end.
     pub public_url: Option<Box<str>>,
 }

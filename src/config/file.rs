@@ -12,6 +12,7 @@ mod row;
 mod service;
 mod site;
 mod stepup;
+mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
+pub use store::{At, Shared};
 
 use crate::authz::services::Workload;
 
@@ -69,9 +71,10 @@ pub(super) const TOP: Section = Section {
         "admin",
         "key_cache",
         "cache",
+        "store",
         "tests",
     ],
-    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    later: &["cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
     never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
@@ -127,6 +130,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen.grpc.*.tls", site::TLS.accepted),
     ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
+    ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
 
@@ -190,6 +194,8 @@ pub struct File {
     pub key_cache: Option<Spanned<PathBuf>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
+    /// Where replicas share what they must all know; `None` where each keeps it for itself.
+    pub store: Option<Spanned<Shared>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// What was taken from outside of the file.
@@ -320,6 +326,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         admin_token: admin::token(reader, top),
         key_cache: admin::key_cache(reader, top),
         token_cache: site::token_cache(reader, top),
+        store: store::store(reader, top),
         tests,
         issuers,
         taken,
@@ -663,6 +670,7 @@ decision_key: env:DECISION_KEY
 admin: {token: env:ADMIN_TOKEN}
 key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
+store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
   - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]

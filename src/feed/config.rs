@@ -253,14 +253,17 @@ impl Follower {
 }
 
 /// What is read at the start only.
-const NEEDS_RESTART: &str = "`listen`, `audit`, `log`, `decision_key` and `key_cache`";
+const NEEDS_RESTART: &str = "`listen`, `store`, `audit`, `log`, `decision_key` and `key_cache`";
 
 /// Whether two files say the same, wherever they say it, of what is fixed at start.
 fn same(a: &Settings, b: &Settings) -> bool {
     let grpc = |settings: &Settings| settings.listen.grpc.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
     let admin = |settings: &Settings| settings.listen.admin.as_ref().map(|at| at.value.clone());
     let public = |settings: &Settings| settings.listen.public.as_ref().map(|at| at.value.clone());
-    let others = a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key && a.key_cache == b.key_cache;
+    let store =
+        |settings: &Settings| settings.store.as_ref().map(|(at, password)| (at.value.clone(), password.clone()));
+    let others = store(a) == store(b) && a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
+    let others = others && a.key_cache == b.key_cache;
     others && grpc(a) == grpc(b) && admin(a) == admin(b) && public(a) == public(b)
 }
 
@@ -640,6 +643,9 @@ mod tests {
         folder.write("p.yaml", &format!("{A}audit: stdout\n"));
         assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
         assert!(!site.status().restart);
+        folder.write("p.yaml", &format!("{A}store: redis://redis\n"));
+        assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
+        assert!(site.status().restart);
     }
 
     #[tokio::test]
