@@ -183,7 +183,7 @@ impl Refresher {
     }
 
     fn question(&mut self, asked: Asked) {
-        let Question::Keys(_) = asked.question;
+        let Question::Keys(_) = asked.question else { return answer(asked, Answer::NoNews(NoNews::Unknown)) };
         let wanted = asked.issuer.policy();
         let Some(fed) = self.issuers.get_mut(&wanted.name).filter(|fed| fed.policy.digest == wanted.digest) else {
             // The question came out of a snapshot that has been replaced.

@@ -25,6 +25,7 @@ use portcullis::live::Live;
 use portcullis::observe::Recorder;
 use portcullis::observe::audit::Audit;
 use portcullis::observe::metrics::Metrics;
+use portcullis::store::Store;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -105,7 +106,7 @@ impl Replica {
         feeds.attempted().await;
         let sealer = Sealer::new(Arc::new(SealingKey::new(&[7; 32]).unwrap()), 1);
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
-        Self { authorizer: Authorizer::new(live, recorder, sealer).by(time.clone()), feeds, time }
+        Self { authorizer: Authorizer::new(live, recorder, sealer, Store::memory()).by(time.clone()), feeds, time }
     }
 
     /// Why a token is denied; `None` where it passes.

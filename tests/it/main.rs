@@ -23,6 +23,7 @@ mod envoy_smoke;
 mod idp;
 mod outage;
 mod parts;
+mod proof;
 mod properties;
 mod reference;
 mod reload;
