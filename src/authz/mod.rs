@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod actor;
 pub mod algorithm;
+pub mod api_keys;
 pub mod certificate;
 mod claim;
 pub mod condition;

@@ -176,6 +176,21 @@ reasons! {
     /// The token is bound to something that is not known here, or cannot be read.
     BindingUnknown = "binding_unknown", 401, InvalidToken;
 
+    /// What stands where API keys stand is not written as one: its prefix, its length or its checksum.
+    ApiKeyMalformed = "api_key_malformed", 401, Bare;
+    /// The policy has no such API key.
+    ApiKeyUnknown = "api_key_unknown", 401, Bare;
+    /// The API key has expired.
+    ApiKeyExpired = "api_key_expired", 401, Bare;
+    /// The API key is not valid yet.
+    ApiKeyNotYetValid = "api_key_not_yet_valid", 401, Bare;
+    /// The API key is disabled: it was revoked.
+    ApiKeyDisabled = "api_key_disabled", 401, Bare;
+    /// The route does not take keys of this owner.
+    ApiKeyRefused = "api_key_refused", 401, Bare;
+    /// The API key is good, and is limited to other routes.
+    ApiKeyRouteRefused = "api_key_route_refused", 403, None;
+
     // Gate 4, revocation.
     /// The token, its session, its key, or what its principal or issuer was given before a time is revoked.
     Revoked = "revoked", 401, InvalidToken;

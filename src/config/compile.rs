@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod api_keys;
 mod browser;
 mod condition;
 mod gateway;
@@ -197,6 +198,8 @@ struct Compiler<'f> {
     accepted: HashSet<usize>,
     /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
+    /// The keys of applications, once they were read.
+    api_keys: api_keys::Keys,
     /// What reads as a stub.
     stubs: Vec<Box<str>>,
     /// Everything that was read, to name the policy by.
@@ -240,6 +243,7 @@ impl<'f> Compiler<'f> {
             reads_roles: false,
             accepted: HashSet::new(),
             read: file.taken.files.clone(),
+            api_keys: api_keys::Keys::default(),
             stubs: file.taken.stubs.clone(),
             digest,
         }
@@ -252,13 +256,15 @@ impl<'f> Compiler<'f> {
             return None;
         }
         self.host_sets();
+        self.read_api_keys();
         let lines = self.lines();
         let derived = self.derived();
         let contracts = self.contracts(&lines);
         let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
         let (guards, forbids) = (self.guards(&lines), self.forbids());
-        let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
+        let contracts = contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default();
+        let routes = self.routes(&lines, contracts, derived.as_deref().unwrap_or_default());
         self.compare(&lines, &guards);
         let (grants, services, revocation) = (self.grants(), self.services(), self.revocation());
         let (gateways, settings) = (self.gateways(), self.settings());
@@ -270,6 +276,7 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
+        let api_keys = self.compiled_keys(derived.as_deref().unwrap_or_default(), different);
         let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
@@ -287,7 +294,8 @@ impl<'f> Compiler<'f> {
                 gateways: Gateways::new(gateways),
                 services,
                 relaxed: self.relaxed(),
-                carriers: issuer::carriers(&made),
+                carriers: issuer::carriers(&made, api_keys.as_deref()),
+                api_keys,
                 sign_in,
                 cors: cors?,
             }),

@@ -1,5 +1,6 @@
 //! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
 
+pub mod api_keys;
 pub mod compile;
 pub mod dotenv;
 pub mod effective;

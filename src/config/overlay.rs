@@ -11,6 +11,7 @@ use super::tree::{Kind, Node, read};
 pub const LATER: &[&str] = &[
     "issuers",
     "hosts",
+    "api_keys",
     "gateways",
     "store",
     "listen",

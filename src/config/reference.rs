@@ -10,8 +10,19 @@ use super::error::{Problem, Problems, Span, Spanned};
 use super::tree::{Kind, Node};
 
 /// The sections whose values may refer to what is outside of the policy.
-pub const REFERRING: &[&str] =
-    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key", "admin"];
+pub const REFERRING: &[&str] = &[
+    "issuers",
+    "api_keys",
+    "hosts",
+    "gateways",
+    "store",
+    "listen",
+    "sign_in",
+    "public_url",
+    "audit",
+    "decision_key",
+    "admin",
+];
 /// Of those, the ones that decide nothing: their values do not name the policy.
 const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key", "admin"];
 /// The largest file that a value is taken from, in bytes.
@@ -640,7 +651,7 @@ mod tests {
             assert!(found(text).contains(&(line, column, "reference_not_here")), "{text}: {:?}", found(text));
         }
         let (_, problems) = read("roles: {x: 'role:${env:HOST}'}");
-        assert!(problems.as_slice()[0].cure.as_deref().unwrap().contains("`issuers`, `hosts`, `gateways`"));
+        assert!(problems.as_slice()[0].cure.as_deref().unwrap().contains("`issuers`, `api_keys`, `hosts`, `gateways`"));
     }
 
     #[test]

@@ -489,6 +489,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_of_api_keys_is_followed_and_a_bad_one_changes_nothing() {
+        let folder = Folder::new();
+        let entry = |at: u32| format!("- {{owner: o{at}, hash: 'sha256:{at:064x}'}}\n");
+        folder.write("p.yaml", "routes: {/a: {allow: signed-in, issuers: [api_keys]}}\napi_keys: {file: keys.yaml}\n");
+        folder.write("keys.yaml", &entry(1));
+        let site = Site::start(folder.at("p.yaml")).await;
+        let owners = || {
+            let snapshot = site.live.snapshot().unwrap();
+            let keys = snapshot.policy().api_keys.as_ref().unwrap();
+            keys.iter().map(|key| key.owner.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(owners(), ["o1"]);
+        folder.replace("keys.yaml", &(entry(1) + &entry(2)));
+        site.until(|status| status.good == 2).await;
+        assert_eq!(owners(), ["o1", "o2"]);
+        folder.replace("keys.yaml", "- {owner: o3}\n");
+        site.until(|status| status.bad == 1).await;
+        assert_eq!(owners(), ["o1", "o2"], "the keys before stay");
+    }
+
+    #[tokio::test]
     async fn a_new_file_of_a_team_is_seen() {
         let folder = Folder::new();
         fs::create_dir(folder.at("teams")).unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::condition::{self, About, Condition, Whom};
-use super::{SiteChange, Verdict, believed, route, told};
+use super::{SiteChange, Verdict, api_keys, believed, route, told};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
@@ -26,6 +26,7 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     roles(before, after, &mut changes);
     believed::gateways(before, after, &mut changes);
     believed::services(before, after, &mut changes);
+    api_keys::changes(before, after, &mut changes);
     believed::grants(before, after, &mut changes);
     believed::revocation(before, after, &mut changes);
     paths(before.relaxed, after.relaxed, &mut changes);

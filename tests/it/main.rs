@@ -21,6 +21,7 @@ mod envoy;
 mod envoy_check;
 mod envoy_smoke;
 mod idp;
+mod key;
 mod outage;
 mod parts;
 mod proof;

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::rule::Stand;
 use super::{Authority, Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::api_keys::ApiKeys;
 use crate::authz::credential::Source;
 use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
@@ -43,9 +44,10 @@ pub(super) enum Keys {
     Fed { from: KeySource, allow_http: bool, refresh: Duration, ca: Option<Authority> },
 }
 
-/// Where credentials of these issuers may stand.
-pub(super) fn carriers(made: &[Made]) -> Carriers {
-    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
+/// Where credentials of these issuers, and keys, may stand.
+pub(super) fn carriers(made: &[Made], keys: Option<&ApiKeys>) -> Carriers {
+    let keys = keys.into_iter().flat_map(ApiKeys::sources);
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()).chain(keys))
 }
 
 impl Compiler<'_> {

@@ -54,7 +54,7 @@ const TOLD: &[Key] = &[
     (
         "from",
         Is::Text,
-        "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, route, `capture:name` or a claim",
+        "What it holds: sub, principal, issuer, roles, groups, scopes, app, app_id, actor, actors, route, `capture:name` or a claim",
     ),
     ("value", Is::Text, "What it holds, whoever calls"),
     ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
@@ -66,6 +66,7 @@ const TOLD: &[Key] = &[
 pub const TABLE: &[Section] = &[
     ("", &[], &[
         ("issuers", Is::Map(&Is::Section("issuers.*")), "Who signs tokens, where their keys are, what they may say; by a name of yours"),
+        ("api_keys", Is::Section("api_keys"), "Applications that call with a key of their own"),
         ("hosts", Is::Keyed(r"^[A-Za-z][A-Za-z0-9_-]*$", &Is::Texts), "Sets of hosts, by the name that keys call them: `api:/orders/**`"),
         ("include", Is::List(&Is::Section("include.*"), 1), "The files of teams, and what is given to each"),
         ("headers", HEADERS, "Headers that the upstream trusts: set on every allow, the caller's own removed"),
@@ -144,6 +145,25 @@ pub const TABLE: &[Section] = &[
     ("issuers.*.audience", &["any_of"], &[
         ("claim", Is::Text, "The claim that says whom a token is for"),
         ("any_of", Is::Texts, "What it may be"),
+    ]),
+    ("api_keys", &[], &[
+        ("file", Is::Text, "The file that lists the keys' hashes, beside the policy file: what `portcullis key` writes"),
+        ("keys", Is::List(&Is::Section("api_keys.keys.*"), 1), "The hashes themselves, in place of a file"),
+        ("from", Is::Some(&CREDENTIAL), "Where keys are shown: `header:x-api-key`, `query:api_key`, `bearer`"),
+        ("prefix", Is::Like(r"[a-z][a-z0-9_]*[a-z0-9]"), "What each key begins with; `pk_live` where it is not said"),
+        ("default", Is::Flag, "Whether routes take keys that name no issuers"),
+    ]),
+    ("api_keys.keys.*", &["owner", "hash"], &[
+        ("id", Is::Text, "What the key is called; the owner and part of the hash where it is not said"),
+        ("owner", Is::Text, "Whose it is: `key:billing` in rules"),
+        ("hash", Is::Like(r"sha256:[0-9a-f]{64}"), "The SHA-256 of the key; never the key"),
+        ("not_before", Is::Text, "From when on it is good, in UTC"),
+        ("expires", Is::Text, "From when on it is good no more, in UTC"),
+        ("roles", Is::Texts, "The roles that it gives"),
+        ("groups", Is::Texts, "The groups that it gives"),
+        ("scopes", Is::Texts, "The scopes that it gives"),
+        ("routes", Is::Texts, "The requests that it is for, as keys of routes are written; all where it is not said"),
+        ("disabled", Is::Flag, "Whether it is refused whatever the time"),
     ]),
     ("issuers.*.proof", &["mode"], &[
         ("mode", MODE, "Possession of a key (RFC 9449), of a certificate (RFC 8705), of either, of what the token is bound to, or of nothing"),
@@ -281,6 +301,7 @@ pub const TABLE: &[Section] = &[
         ("query", Is::Map(&Is::Any), "What the upstream's query should have set; null for a parameter that should not be set"),
         ("from", Is::Text, "The address that the caller asks from"),
         ("service", Is::Text, "The service that the caller's certificate names"),
+        ("key", Is::Text, "The owner of the API key that is shown, or the key's id"),
         ("dpop", Is::Flag, "Whether a DPoP proof comes with the token; as its issuer wants it where it is not said"),
         ("certificate", Is::Flag, "Whether the caller has the certificate that the token is bound to"),
         ("at", Is::Text, "What time it is (RFC 3339); 2027-01-15T08:00:00Z where it is not said"),
