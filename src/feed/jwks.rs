@@ -4,10 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
-
 use super::fetch::{FetchError, Fetcher, Source};
 use super::saved::SavedKeys;
 use super::status::{FeedStatus, Statuses};
@@ -15,10 +11,11 @@ use crate::authz::issuer::{IssuerPolicy, KeyState};
 use crate::authz::keys::KeyReport;
 use crate::authz::policy::Policy;
 use crate::authz::snapshot::{NoNews, Question};
-use crate::authz::time::Timestamp;
-use crate::clock;
+use crate::clock::Time;
 use crate::config::Feed;
 use crate::live::{Answer, Asked, Publisher};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// How many questions may wait for one issuer's fetch.
 const WAITING: usize = 1_024;
@@ -38,18 +35,12 @@ pub struct Feeds {
 }
 
 /// What the feeds work with beside the network.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Beside {
     /// Where good keys are kept for the next start.
     pub saved: Option<SavedKeys>,
     /// What time it is.
-    pub clock: fn() -> Timestamp,
-}
-
-impl Default for Beside {
-    fn default() -> Self {
-        Self { saved: None, clock: clock::now }
-    }
+    pub time: Time,
 }
 
 struct Publication {
@@ -97,7 +88,7 @@ impl Feeds {
         let has_keys = |feed: &&Feed| known.get(&feed.issuer.name).is_some_and(|status| status.fetched.is_some());
         let unknown = feeds.iter().filter(|feed| !has_keys(feed));
         let wanted: Vec<_> = unknown.map(|feed| (Arc::clone(&feed.issuer), Source::of(feed))).collect();
-        if wanted.is_empty() { HashMap::new() } else { saved.load(wanted, (self.beside.clock)()).await }
+        if wanted.is_empty() { HashMap::new() } else { saved.load(wanted, self.beside.time.now()).await }
     }
 
     /// How each feed is doing.
@@ -131,9 +122,9 @@ struct Fed {
     state: KeyState,
     status: FeedStatus,
     /// When a fetch last ended.
-    ended: Option<Instant>,
+    ended: Option<Duration>,
     /// When the next one is to start.
-    due: Instant,
+    due: Duration,
     running: Option<AbortHandle>,
     waiting: Vec<Asked>,
 }
@@ -141,7 +132,7 @@ struct Fed {
 impl Refresher {
     async fn run(mut self, mut publications: mpsc::Receiver<Publication>, mut asked: mpsc::Receiver<Asked>) {
         loop {
-            let now = Instant::now();
+            let now = self.beside.time.passed();
             for fed in self.issuers.values_mut().filter(|fed| fed.running.is_none() && fed.due <= now) {
                 fed.begin(&self.fetcher, &mut self.fetches);
             }
@@ -153,14 +144,14 @@ impl Refresher {
                 },
                 Some(asked) = asked.recv() => self.question(asked),
                 Some(ended) = self.fetches.join_next_with_id() => self.ended(ended),
-                () = sleep_until(due.unwrap_or(later(now, NEVER))) => {}
+                () = self.beside.time.until(due.unwrap_or(now.saturating_add(NEVER))) => {}
             }
         }
     }
 
     fn publish(&mut self, publication: Publication) {
         let Publication { policy, mut fixed, feeds, mut saved, done } = publication;
-        let now = (self.beside.clock)();
+        let time = &self.beside.time;
         let mut old = std::mem::take(&mut self.issuers);
         for feed in feeds {
             let name = Arc::clone(&feed.issuer.name);
@@ -170,11 +161,11 @@ impl Refresher {
                     if fed.policy.digest != feed.issuer.digest {
                         fixed.insert(Arc::clone(&name), fed.state.clone());
                     }
-                    fed.follow(feed, source, now)
+                    fed.follow(feed, source, time)
                 }
                 other => {
                     old.extend(other.map(|fed| (Arc::clone(&name), fed)));
-                    let fed = Fed::new(feed, source, saved.remove(&name).unwrap_or_default(), now);
+                    let fed = Fed::new(feed, source, saved.remove(&name).unwrap_or_default(), time);
                     // Else the publisher would keep the old place's keys for an issuer that did not change otherwise.
                     fixed.insert(Arc::clone(&name), fed.state.clone());
                     fed
@@ -202,7 +193,8 @@ impl Refresher {
             return answer(asked, Answer::News);
         }
         if fed.running.is_none() {
-            let cools = fed.ended.is_some_and(|ended| ended.elapsed() < fed.policy.cooldown);
+            let passed = self.beside.time.passed();
+            let cools = fed.ended.is_some_and(|ended| passed.saturating_sub(ended) < fed.policy.cooldown);
             if cools {
                 let why = if fed.state.failed { NoNews::Unreachable } else { NoNews::TooSoon };
                 return answer(asked, Answer::NoNews(why));
@@ -227,7 +219,7 @@ impl Refresher {
         let is_this = |fed: &&mut Fed| fed.running.as_ref().is_some_and(|running| running.id() == id);
         // A fetch that was stopped belongs to nobody: what it brought came from a place that is no longer named.
         let Some(fed) = self.issuers.values_mut().find(is_this) else { return };
-        fed.take(brought, (self.beside.clock)());
+        fed.take(brought, &self.beside.time);
         if let Some(saved) = self.beside.saved.as_ref().filter(|_| !fed.state.failed) {
             saved.save(&fed.policy, &fed.source, &fed.state);
         }
@@ -250,7 +242,8 @@ impl Refresher {
 }
 
 impl Fed {
-    fn new(feed: Feed, source: Source, state: KeyState, now: Timestamp) -> Self {
+    fn new(feed: Feed, source: Source, state: KeyState, time: &Time) -> Self {
+        let now = time.now();
         let (fetched, keys) = (state.fetched, state.keys.len());
         let status = FeedStatus { source: source.shown(), fetched, keys, next: Some(now), ..FeedStatus::default() };
         if let Some(fetched) = fetched {
@@ -264,25 +257,26 @@ impl Fed {
             state,
             status,
             ended: None,
-            due: Instant::now(),
+            due: time.passed(),
             running: None,
             waiting: Vec::new(),
         }
     }
 
     /// The same feed under a new policy.
-    fn follow(mut self, feed: Feed, source: Source, now: Timestamp) -> Self {
+    fn follow(mut self, feed: Feed, source: Source, time: &Time) -> Self {
+        let passed = time.passed();
         self.policy = feed.issuer;
         if self.source.ca != source.ca {
             // Whoever vouched before may be believed no more.
-            self.due = Instant::now();
+            self.due = passed;
         }
         self.source = source;
         self.refresh = feed.refresh;
-        let cool = self.ended.map(|ended| later(ended, self.policy.cooldown));
-        let sooner = self.due.min(later(Instant::now(), feed.refresh));
+        let cool = self.ended.map(|ended| ended.saturating_add(self.policy.cooldown));
+        let sooner = self.due.min(passed.saturating_add(feed.refresh));
         self.due = cool.map_or(sooner, |cool| sooner.max(cool));
-        self.status.next = Some(now.plus(self.due.saturating_duration_since(Instant::now())));
+        self.status.next = Some(time.now().plus(self.due.saturating_sub(passed)));
         self
     }
 
@@ -302,7 +296,8 @@ impl Fed {
     }
 
     /// Takes what a fetch brought. Good keys are never replaced by none.
-    fn take(&mut self, brought: Result<KeyReport, FetchError>, now: Timestamp) {
+    fn take(&mut self, brought: Result<KeyReport, FetchError>, time: &Time) {
+        let now = time.now();
         self.running = None;
         self.state.attempted = Some(now);
         let outcome = brought.and_then(|report| {
@@ -325,10 +320,10 @@ impl Fed {
         self.status.fetched = self.state.fetched;
         self.status.attempted = self.state.attempted;
         self.status.fetches = self.status.fetches.saturating_add(1);
-        let ended = Instant::now();
+        let ended = time.passed();
         self.ended = Some(ended);
         let pause = pause(self.refresh, self.policy.cooldown, self.status.failures, dice());
-        self.due = later(ended, pause);
+        self.due = ended.saturating_add(pause);
         self.status.next = Some(now.plus(pause));
         self.log(changed);
     }
@@ -380,12 +375,10 @@ fn dice() -> u8 {
     dice
 }
 
-fn later(now: Instant, by: Duration) -> Instant {
-    now.checked_add(by).unwrap_or(now)
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::authz::issuer::Issuer;
     use crate::config::KeySource;

@@ -415,7 +415,7 @@ routes: {/a: signed-in}
 
     const DAY: Duration = Duration::from_secs(86_400);
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_new_store_is_unknown_until_it_is_told_that_it_is_new() {
         let store = Store::memory();
         let began = Instant::now();
@@ -427,7 +427,7 @@ routes: {/a: signed-in}
         assert!(one.live.snapshot().unwrap().revoked().unwrap().known);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_one_replica_revokes_the_other_one_knows_and_so_does_a_third_that_comes_later() {
         let store = Store::memory();
         let (one, two) = (Replica::start(&store), Replica::start(&store));
@@ -446,7 +446,7 @@ routes: {/a: signed-in}
         assert_eq!(three.revoker.status().borrow().seeds, 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_revocation_is_never_made_shorter_nor_earlier() {
         let one = Replica::start(&Store::memory());
         one.until(|status| status.known).await;
@@ -464,7 +464,7 @@ routes: {/a: signed-in}
         assert!(one.listed().contains(&wanted), "{:?}", one.listed());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_a_key_signed_stays_revoked_for_years() {
         let one = Replica::start(&Store::memory());
         one.until(|status| status.known).await;
@@ -475,7 +475,7 @@ routes: {/a: signed-in}
         assert!(until.since(now()) <= DAY);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_entry_that_cannot_be_read_closes() {
         let store = Store::memory();
         let one = Replica::start(&store);
@@ -488,7 +488,7 @@ routes: {/a: signed-in}
         one.until(|status| !status.known).await;
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn many_recent_revocations_become_one_list() {
         let one = Replica::start(&Store::memory());
         one.until(|status| status.known).await;

@@ -33,6 +33,7 @@ use crate::live::{Live, Publisher};
 use crate::observe::Recorder;
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
+use crate::store::Store;
 
 /// Whoever checks tokens by feeds that fetch.
 struct Gate {
@@ -51,12 +52,8 @@ impl Gate {
         let fetcher = Fetcher::new().with_deadline(Duration::from_secs(60));
         let feeds = Feeds::start_with(publisher.clone(), asked, fetcher, beside);
         let sealer = Sealer::new(Arc::new(SealingKey::new(&[7; 32]).unwrap()), 1);
-        let authorizer = Authorizer::new(
-            live,
-            Recorder::new(Audit::off(), Metrics::default().core()),
-            sealer,
-            crate::store::Store::memory(),
-        );
+        let authorizer =
+            Authorizer::new(live, Recorder::new(Audit::off(), Metrics::default().core()), sealer, Store::memory());
         let gate = Self { authorizer, publisher, feeds };
         gate.publish(issuers).await;
         gate.feeds.attempted().await;
