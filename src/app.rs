@@ -23,7 +23,10 @@ use crate::config::compile::{Compiled, Settings};
 use crate::config::{Spanned, file};
 use crate::feed::config::{PolicyFile, ReloadStatus, Reloads};
 use crate::feed::fetch::Fetcher;
-use crate::feed::jwks::Feeds;
+use crate::feed::folder::Folder;
+use crate::feed::jwks::{Beside, Feeds};
+use crate::feed::saved::SavedKeys;
+use crate::feed::suspension::Suspender;
 use crate::gateway::envoy;
 use crate::live::Live;
 use crate::observe::Recorder;
@@ -150,7 +153,10 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let (draining, drains) = watch::channel(false);
     let (ended, ends) = watch::channel(false);
 
-    let feeds = Feeds::start(publisher, questions, Fetcher::new());
+    let folder = settings.key_cache.clone().map(|path| Arc::new(Folder::new(path)));
+    let suspender = Suspender::recall(publisher.clone(), folder.clone()).await;
+    let beside = Beside { saved: folder.clone().map(SavedKeys::start), ..Beside::default() };
+    let feeds = Feeds::start_with(publisher, questions, Fetcher::new(), beside);
     let reloads = file.follow(compiled, feeds.clone()).await;
     let cores = start_cores(overrides.cores, &service, &live, (&audit, &metrics), &sealing, &store)?;
     serving(&health, ServingStatus::Serving).await;
@@ -159,6 +165,9 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let (renewed, renewals) = watch::channel(true);
     let sources = admin::Sources {
         live,
+        settings: reloads.settings(),
+        suspender,
+        folder,
         renewals,
         metrics,
         audit: audit.clone(),

@@ -13,6 +13,7 @@ use super::Sources;
 use crate::authz::issuer::Issuer;
 use crate::clock::now;
 use crate::feed::config::ReloadStatus;
+use crate::feed::folder::FolderStatus;
 use crate::feed::status::Statuses;
 use crate::observe::metrics::{BOUNDS, Totals};
 use store::StoreFacts;
@@ -29,6 +30,7 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         version: snapshot.as_ref().map_or(0, |snapshot| snapshot.version()),
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
+        folder: sources.folder.as_ref().map(|folder| folder.status()).unwrap_or_default(),
         reloads: *sources.reloads.borrow(),
         renewed: *sources.renewals.borrow(),
         store: StoreFacts::of(&sources.store),
@@ -47,6 +49,7 @@ struct Scrape {
     version: u64,
     policy: String,
     issuers: Vec<IssuerFacts>,
+    folder: FolderStatus,
     reloads: ReloadStatus,
     renewed: bool,
     store: StoreFacts,
@@ -60,6 +63,8 @@ struct IssuerFacts {
     /// Seconds since the keys were fetched with success; `None` for keys from a file.
     age: Option<f64>,
     failed: bool,
+    from_disk: bool,
+    suspended: bool,
 }
 
 impl IssuerFacts {
@@ -71,6 +76,8 @@ impl IssuerFacts {
             refused: feeds.get(&*name).map_or(0, |feed| count(feed.refused.len())),
             age: state.fetched.map(|at| now().since(at).as_secs_f64()),
             failed: issuer.policy().fed && (state.failed || state.keys.is_empty()),
+            from_disk: state.from_disk,
+            suspended: issuer.suspended(),
             name,
         }
     }
@@ -143,6 +150,21 @@ impl Scrape {
         for issuer in &self.issuers {
             degraded.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&u64::from(issuer.failed))?;
         }
+        let help = "1 while the keys in use are those that an earlier run kept on disk";
+        let mut from_disk = encoder.encode_descriptor("issuer_keys_from_disk", help, None, MetricType::Gauge)?;
+        for issuer in &self.issuers {
+            from_disk.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&u64::from(issuer.from_disk))?;
+        }
+        let help = "1 while the operator has suspended the issuer";
+        let mut suspended = encoder.encode_descriptor("issuer_suspended", help, None, MetricType::Gauge)?;
+        for issuer in &self.issuers {
+            suspended.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&u64::from(issuer.suspended))?;
+        }
+        let help = "Files of the key cache that were not believed, or could not be written";
+        let mut failures = encoder.encode_descriptor("key_cache_failures", help, None, MetricType::Counter)?;
+        for (operation, count) in [("read", self.folder.unread), ("write", self.folder.unwritten)] {
+            failures.encode_family(&[("operation", operation)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         Ok(())
     }
 
@@ -185,6 +207,7 @@ mod tests {
             version: 0,
             policy: String::new(),
             issuers: Vec::new(),
+            folder: FolderStatus::default(),
             reloads: ReloadStatus::default(),
             renewed: true,
             store: StoreFacts::default(),

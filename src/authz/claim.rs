@@ -38,6 +38,10 @@ pub struct TokenRules {
     pub leeway: Duration,
     /// How long after `iat` a token may expire. Where set, `iat` is required.
     pub max_lifetime: Option<Duration>,
+    /// The kids of keys that are not believed any more.
+    pub denied_kids: Box<[Box<str>]>,
+    /// Tokens that were issued before are refused. Where set, `iat` is required.
+    pub issued_from: Option<Timestamp>,
 }
 
 /// Whom tokens must be meant for.
@@ -146,6 +150,9 @@ impl TokenRules {
         times_hold(not_before, expires, self.leeway, now)?;
         if issued.is_some_and(|issued| issued > now.plus(self.leeway)) {
             return Err(Reason::TokenNotYetValid);
+        }
+        if self.issued_from.is_some_and(|from| issued.is_none_or(|issued| issued < from)) {
+            return Err(Reason::IssuedTooEarly);
         }
         if let Some(longest) = self.max_lifetime
             && expires.since(issued.ok_or(Reason::ClaimsMalformed)?) > longest

@@ -99,6 +99,8 @@ pub struct KeyState {
     pub attempted: Option<Timestamp>,
     /// Whether that fetch failed.
     pub failed: bool,
+    /// Whether the keys are those that were kept on disk by an earlier run.
+    pub from_disk: bool,
 }
 
 /// An issuer ready to verify tokens.
@@ -106,6 +108,7 @@ pub struct Issuer {
     policy: Arc<IssuerPolicy>,
     state: KeyState,
     verified: Arc<Memory>,
+    suspended: bool,
 }
 
 type Memory = quick_cache::sync::Cache<[u8; 32], Arc<Identity>, Weight, foldhash::fast::RandomState>;
@@ -142,16 +145,30 @@ impl Issuer {
         let items = usize::try_from(policy.memory / 16_384).unwrap_or(usize::MAX);
         let verified =
             Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
-        Self { policy, state, verified: Arc::new(verified) }
+        Self { policy, state, verified: Arc::new(verified), suspended: false }
+    }
+
+    /// The same issuer, suspended or not: nothing that it signed passes while it is, remembered or new.
+    #[must_use]
+    pub fn with_suspension(&self, suspended: bool) -> Self {
+        let (policy, verified) = (Arc::clone(&self.policy), Arc::clone(&self.verified));
+        Self { policy, state: self.state.clone(), verified, suspended }
+    }
+
+    /// Whether the operator has suspended it.
+    #[must_use]
+    pub fn suspended(&self) -> bool {
+        self.suspended
     }
 
     /// The same issuer after a fetch. What was verified stays remembered only where the usable keys are the same.
     #[must_use]
     pub fn refreshed(&self, state: KeyState) -> Self {
+        let suspended = self.suspended;
         if state.keys.digest() == self.state.keys.digest() {
-            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified) }
+            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified), suspended }
         } else {
-            Self::new(Arc::clone(&self.policy), state)
+            Self { suspended, ..Self::new(Arc::clone(&self.policy), state) }
         }
     }
 
@@ -179,8 +196,17 @@ impl Issuer {
     }
 
     /// Whether the keys are too old to be believed.
-    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
-        self.policy.fed && self.state.fetched.is_some_and(|at| now.since(at) > self.policy.max_stale)
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let KeyState { fetched, from_disk, .. } = self.state;
+        // What a file says of its age is not believed by a clock that is behind it.
+        let is_old = |at| now.since(at) > self.policy.max_stale || (from_disk && now < at);
+        self.policy.fed && fetched.is_some_and(is_old)
+    }
+
+    /// Whether tokens that it verified may pass by being remembered.
+    pub(super) fn remembers(&self, now: Timestamp) -> bool {
+        !self.suspended && !self.is_stale(now)
     }
 
     /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.

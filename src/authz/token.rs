@@ -153,7 +153,10 @@ impl Unverified {
         if !rules.algorithms.contains(algorithm) {
             return Err(Reason::AlgorithmRefused.into());
         }
-        let key = match keys.find(kid.as_deref(), algorithm) {
+        if kid.as_ref().is_some_and(|kid| rules.denied_kids.contains(kid)) {
+            return Err(Reason::KeyDenied.into());
+        }
+        let key = match keys.find_but(&rules.denied_kids, kid.as_deref(), algorithm) {
             Found::One(key) => key,
             Found::Unknown => return Err(Refused::KeyUnknown),
             Found::Ambiguous => return Err(Reason::KeyUnknown.into()),

@@ -1,5 +1,6 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod admin;
 mod api_keys;
 mod browser;
 mod gateway;
@@ -15,6 +16,7 @@ mod stepup;
 mod store;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 pub use super::source::FileId;
 pub use api_keys::ApiKeys;
@@ -71,6 +73,8 @@ pub(super) const TOP: Section = Section {
         "audit",
         "log",
         "decision_key",
+        "admin",
+        "key_cache",
         "cache",
         "store",
         "tests",
@@ -132,6 +136,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
+    ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
     ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
@@ -193,6 +198,10 @@ pub struct File {
     pub log: Log,
     /// Where the key of the decision ids is found.
     pub decision_key: Option<Spanned<SecretPlace>>,
+    /// Where the token is that a change by the admin listener needs.
+    pub admin_token: Option<Spanned<SecretPlace>>,
+    /// The folder of what outlives the process: last-good keys, suspensions.
+    pub key_cache: Option<Spanned<PathBuf>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// Where replicas share what they must all know; `None` where each keeps it for itself.
@@ -327,6 +336,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         audit: site::audit(reader, top),
         log: site::log(reader, top),
         decision_key: site::decision_key(reader, top),
+        admin_token: admin::token(reader, top),
+        key_cache: admin::key_cache(reader, top),
         token_cache: site::token_cache(reader, top),
         store: store::store(reader, top),
         tests,
@@ -572,6 +583,9 @@ issuers:
     refresh: 10m
     cooldown: 250ms
     max_stale: 7d
+    ca: file:ca.pem
+    deny_kids: [k1, k2]
+    reject_issued_before: 2026-11-20T00:00:00Z
   partner:
     jwks: file:partner.json
     issuer: partner
@@ -672,6 +686,8 @@ listen:
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
+admin: {token: env:ADMIN_TOKEN}
+key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
 store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:

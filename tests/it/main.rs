@@ -8,9 +8,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod architecture;
 mod browsers;
 mod cases;
+mod chaos;
 mod dev;
 mod docs;
 mod doors;

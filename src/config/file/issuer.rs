@@ -5,9 +5,11 @@ mod proof;
 mod sources;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::authz::algorithm::Algorithm;
+use crate::authz::time::Timestamp;
 use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::provider::{self, Preset, World, world};
 use crate::config::shape::{Fields, Reader, Section, brief};
@@ -61,6 +63,9 @@ pub(in crate::config) const ISSUER: Section = Section {
         "refresh",
         "cooldown",
         "max_stale",
+        "ca",
+        "deny_kids",
+        "reject_issued_before",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "certificate", "api_keys"],
     never: &[
@@ -131,6 +136,12 @@ pub struct Issuer {
     pub cooldown: Duration,
     /// How long keys are used that could not be fetched again; 24 h where the file does not say.
     pub max_stale: Duration,
+    /// Who vouches for the servers that its keys are fetched from: a PEM file, in place of whom this machine trusts.
+    pub ca: Option<Spanned<PathBuf>>,
+    /// The kids of keys that are not believed any more.
+    pub deny_kids: Vec<Text>,
+    /// Tokens that were issued before are refused.
+    pub reject_issued_before: Option<Timestamp>,
 }
 
 /// Whom tokens are for.
@@ -210,6 +221,14 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         refresh: duration(reader, fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
         cooldown: duration(reader, fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
         max_stale: duration(reader, fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
+        ca: fields.get("ca").and_then(|node| file_path(reader, node, "`ca` of an issuer")),
+        deny_kids: fields
+            .get("deny_kids")
+            .map(|node| reader.texts(node, "`deny_kids` of an issuer"))
+            .unwrap_or_default(),
+        reject_issued_before: fields
+            .get("reject_issued_before")
+            .and_then(|node| reader.time(node, "`reject_issued_before` of an issuer")),
         allow_http,
         keys,
         issuer: issuer?,
