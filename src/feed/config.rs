@@ -665,7 +665,7 @@ mod tests {
         assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
         assert!(!site.status().restart);
         folder.write("p.yaml", &format!("{A}store: redis://redis\n"));
-        assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
+        assert!(matches!(site.reloads.reload().await, Some(Reloaded::Published(_))));
         assert!(site.status().restart);
     }
 
