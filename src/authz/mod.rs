@@ -20,6 +20,7 @@ pub mod identity;
 pub mod issuer;
 pub mod json;
 pub mod keys;
+pub mod logout;
 pub mod mint;
 pub mod policy;
 pub mod proof;

@@ -131,6 +131,10 @@ reasons! {
     IssuerRefused = "issuer_refused", 401, InvalidToken;
     /// The issuer has no such key.
     KeyUnknown = "key_unknown", 401, InvalidToken;
+    /// The operator has suspended the token's issuer.
+    IssuerSuspended = "issuer_suspended", 401, InvalidToken;
+    /// The token names a key that the issuer's `deny_kids` lists.
+    KeyDenied = "key_denied", 401, InvalidToken;
     /// The issuer's keys could not be had.
     KeysUnavailable = "keys_unavailable", 503, None;
     /// The signature does not verify.
@@ -143,6 +147,8 @@ reasons! {
     TokenExpired = "token_expired", 401, InvalidToken;
     /// The token is not valid yet.
     TokenNotYetValid = "token_not_yet_valid", 401, InvalidToken;
+    /// The token was issued before the issuer's `reject_issued_before`, or does not say when it was.
+    IssuedTooEarly = "issued_too_early", 401, InvalidToken;
     /// The token lives longer than the issuer's `max_token_lifetime`.
     TokenLifetimeRefused = "token_lifetime_refused", 401, InvalidToken;
     /// The token does not meet the issuer's `require` rule, or its subject begins like those of another issuer.

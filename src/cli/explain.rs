@@ -256,7 +256,7 @@ impl Explain {
             Ok(explanation) => explanation,
             Err(id) => {
                 let (issuer, keys, note) = fetched(compiled, id)?;
-                let state = KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false };
+                let state = KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() };
                 let facts = Facts { keys: Some((id, NoNews::Unknown)), ..Facts::default() };
                 let told = by(&snapshot(compiled, Some((&issuer, state))), &facts)?;
                 wanted.notes.push(note);

@@ -96,9 +96,9 @@ impl PolicyFile {
         self.files.clone().into()
     }
 
-    /// Loads the policy to follow it; tells what is wrong with it on standard error.
+    /// Loads the policy to follow it, without lints: those are for `check`. Tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.origin()).inspect_err(tell).ok()
+        Followed::open(Origin { lints: false, ..self.origin() }).inspect_err(tell).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.

@@ -93,7 +93,13 @@ pub struct Feed {
     pub allow_http: bool,
     /// How often.
     pub refresh: Duration,
+    /// Who vouches for the servers, in place of whom this machine trusts.
+    pub ca: Option<Authority>,
 }
+
+/// The certificates of who vouches for servers: PEM that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority(pub Arc<[u8]>);
 
 /// Where keys are fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +121,10 @@ pub struct Settings {
     pub log: Log,
     /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
     pub decision_key: Option<Secret>,
+    /// The token that a change by the admin listener needs; `None` where none is allowed.
+    pub admin_token: Option<Secret>,
+    /// The folder of what outlives the process.
+    pub key_cache: Option<PathBuf>,
     /// The Redis that replicas share, with its password; `None` for memory.
     pub store: Option<(Spanned<Shared>, Option<Secret>)>,
     /// Where browsers find the site, without a slash at its end.
@@ -138,7 +148,7 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     let mut problems = compiler.problems;
     let mut silence = Silence::new(&file);
     problems.accept(|problem| silence.accepts(problem));
-    if let Some(compiled) = &compiled {
+    if let Some(compiled) = compiled.as_ref().filter(|_| around.lints) {
         let found = lint(&file, &compiled.policy);
         let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
         left.extend(silence.unneeded());
@@ -156,8 +166,8 @@ impl Compiled {
         for issuer::Made { policy, keys } in made {
             match keys {
                 issuer::Keys::Fixed(state) => _ = self.fixed.insert(Arc::clone(&policy.name), state),
-                issuer::Keys::Fed { from, allow_http, refresh } => {
-                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
+                issuer::Keys::Fed { from, allow_http, refresh, ca } => {
+                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh, ca });
                 }
             }
         }

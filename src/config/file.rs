@@ -1,5 +1,6 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod admin;
 mod api_keys;
 mod browser;
 mod gateway;
@@ -16,6 +17,7 @@ mod stepup;
 mod store;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 pub use super::source::FileId;
 pub use api_keys::ApiKeys;
@@ -27,7 +29,7 @@ pub(super) use header::fold as fold_header;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub(in crate::config) use issuer::ISSUER;
-pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret};
 pub use mint::{Mint, MintFor, MintKeys};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
@@ -75,6 +77,8 @@ pub(super) const TOP: Section = Section {
         "audit",
         "log",
         "decision_key",
+        "admin",
+        "key_cache",
         "cache",
         "store",
         "tests",
@@ -112,6 +116,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.proof", issuer::PROOF.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("issuers.*.logout", issuer::LOGOUT.accepted),
     ("api_keys", api_keys::API_KEYS.accepted),
     ("api_keys.keys.*", api_keys::ENTRY),
     ("include.*", include::INCLUDE.accepted),
@@ -140,6 +145,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
+    ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
     ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
@@ -203,6 +209,10 @@ pub struct File {
     pub log: Log,
     /// Where the key of the decision ids is found.
     pub decision_key: Option<Spanned<SecretPlace>>,
+    /// Where the token is that a change by the admin listener needs.
+    pub admin_token: Option<Spanned<SecretPlace>>,
+    /// The folder of what outlives the process: last-good keys, suspensions.
+    pub key_cache: Option<Spanned<PathBuf>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// Where replicas share what they must all know; `None` where each keeps it for itself.
@@ -340,6 +350,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         audit: site::audit(reader, top),
         log: site::log(reader, top),
         decision_key: site::decision_key(reader, top),
+        admin_token: admin::token(reader, top),
+        key_cache: admin::key_cache(reader, top),
         token_cache: site::token_cache(reader, top),
         store: store::store(reader, top),
         tests,
@@ -589,6 +601,10 @@ issuers:
     cooldown: 250ms
     max_stale: 7d
     relays: true
+    ca: file:ca.pem
+    deny_kids: [k1, k2]
+    logout: {clients: [shop-web], revokes: subject}
+    reject_issued_before: 2026-11-20T00:00:00Z
   partner:
     jwks: file:partner.json
     issuer: partner
@@ -692,6 +708,8 @@ listen:
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
+admin: {token: env:ADMIN_TOKEN}
+key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
 store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:

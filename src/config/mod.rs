@@ -18,7 +18,7 @@ pub mod source;
 mod trap;
 pub mod tree;
 
-pub use compile::{Compiled, Feed, KeySource, Settings, compile, compile_all};
+pub use compile::{Authority, Compiled, Feed, KeySource, Settings, compile, compile_all};
 pub use effective::Effective;
 pub use error::{Place, Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};

@@ -20,6 +20,8 @@ pub const LATER: &[&str] = &[
     "audit",
     "log",
     "decision_key",
+    "admin",
+    "key_cache",
     "cache",
 ];
 

@@ -22,9 +22,10 @@ pub const REFERRING: &[&str] = &[
     "mint",
     "audit",
     "decision_key",
+    "admin",
 ];
 /// Of those, the ones that decide nothing: their values do not name the policy.
-const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key"];
+const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key", "admin"];
 /// The largest file that a value is taken from, in bytes.
 const MAX_VALUE_FILE: usize = 64 << 10;
 /// Values that are shorter are parts of any message, and hidden only where they stand.
@@ -50,6 +51,8 @@ pub struct Surroundings<'s> {
     pub later: &'s [(String, String)],
     /// Whether what is missing reads as a stub: to check a policy where its secrets are not.
     pub stubs: bool,
+    /// Whether the policy is held against the lints, which takes more time and memory than all the rest.
+    pub lints: bool,
 }
 
 /// A file to include.
@@ -87,6 +90,7 @@ impl Surroundings<'static> {
         variable: &|_| None,
         later: &[],
         stubs: false,
+        lints: true,
     };
 }
 
@@ -534,6 +538,7 @@ mod tests {
                 _ => None,
             },
             stubs,
+            lints: true,
             ..Surroundings::NONE
         }
     }

@@ -530,7 +530,7 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 
 /// Keys that were fetched this very moment, so that none are asked for.
 fn state(key: &SigningKey, now: Timestamp) -> KeyState {
-    KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), failed: false }
+    KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), ..KeyState::default() }
 }
 
 /// The host of a request that names none: the site's own, or the only one that routes name.

@@ -5,6 +5,7 @@ use std::fs;
 use std::future::pending;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -95,10 +96,12 @@ impl PolicyFile {
         let (requests, requested) = mpsc::channel(1);
         let (told, status) = watch::channel(ReloadStatus::default());
         let started = compiled.settings.clone();
-        let mut follower = Follower { origin, watched, feeds, started, status: told, refused: None, mint: None };
+        let (in_force, settings) = watch::channel(Arc::new(started.clone()));
+        let mut follower =
+            Follower { origin, watched, feeds, started, status: told, settings: in_force, refused: None, mint: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
-        Reloads { requests, status }
+        Reloads { requests, status, settings }
     }
 }
 
@@ -107,9 +110,16 @@ impl PolicyFile {
 pub struct Reloads {
     requests: mpsc::Sender<oneshot::Sender<Reloaded>>,
     status: watch::Receiver<ReloadStatus>,
+    settings: watch::Receiver<Arc<Settings>>,
 }
 
 impl Reloads {
+    /// What the policy in force says beside the policy.
+    #[must_use]
+    pub fn settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.clone()
+    }
+
     /// Loads the files now, changed or not. `None` where the runtime is ending.
     pub async fn reload(&self) -> Option<Reloaded> {
         let (reply, outcome) = oneshot::channel();
@@ -146,6 +156,7 @@ struct Follower {
     /// What holds until a restart.
     started: Settings,
     status: watch::Sender<ReloadStatus>,
+    settings: watch::Sender<Arc<Settings>>,
     /// Why the last load was refused.
     refused: Option<Problems>,
     /// Where keys to mint with are made.
@@ -240,10 +251,9 @@ impl Follower {
         self.refused = None;
         let restart = !same(&compiled.settings, &self.started);
         if restart {
-            tracing::warn!(
-                "`listen`, `store`, `audit`, `log` and `decision_key` are not what they were at start: restart"
-            );
+            tracing::warn!("what is read at the start only is not what it was then: restart for {NEEDS_RESTART}");
         }
+        self.settings.send_replace(Arc::new(compiled.settings));
         let (loaded, good) = (clock::now(), old.good.saturating_add(1));
         self.status.send_replace(ReloadStatus { policy: new, loaded, failed: false, restart, good, ..old });
         if old.good == 0 {
@@ -270,6 +280,9 @@ impl Follower {
     }
 }
 
+/// What is read at the start only.
+const NEEDS_RESTART: &str = "`listen`, `store`, `audit`, `log`, `decision_key` and `key_cache`";
+
 /// Whether two files say the same, wherever they say it, of what is fixed at start.
 fn same(a: &Settings, b: &Settings) -> bool {
     let grpc = |settings: &Settings| settings.listen.grpc.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
@@ -278,6 +291,7 @@ fn same(a: &Settings, b: &Settings) -> bool {
     let store =
         |settings: &Settings| settings.store.as_ref().map(|(at, password)| (at.value.clone(), password.clone()));
     let others = store(a) == store(b) && a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
+    let others = others && a.key_cache == b.key_cache;
     others && grpc(a) == grpc(b) && admin(a) == admin(b) && public(a) == public(b)
 }
 
@@ -400,7 +414,6 @@ fn folder(file: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use tokio::time::timeout;
@@ -680,7 +693,7 @@ mod tests {
         assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
         assert!(!site.status().restart);
         folder.write("p.yaml", &format!("{A}store: redis://redis\n"));
-        assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
+        assert!(matches!(site.reloads.reload().await, Some(Reloaded::Published(_))));
         assert!(site.status().restart);
     }
 

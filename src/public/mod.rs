@@ -2,6 +2,7 @@
 //! nothing but its few paths is answered.
 
 pub mod keys;
+pub mod logout;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -8,10 +8,12 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod architecture;
 mod browsers;
 mod cases;
 mod chain;
+mod chaos;
 mod dev;
 mod docs;
 mod doors;
@@ -28,6 +30,7 @@ mod properties;
 mod reference;
 mod reload;
 mod review;
+mod revoked;
 mod schema;
 mod semantics;
 mod site;

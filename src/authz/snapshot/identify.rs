@@ -76,7 +76,7 @@ impl Snapshot {
         let hash = issuer::hash(&presented.token);
         let remembered = self
             .accepted(route)
-            .filter(|(_, issuer)| speaks_from(issuer) && !issuer.is_stale(now))
+            .filter(|(_, issuer)| speaks_from(issuer) && issuer.remembers(now))
             .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
         let (issuer, identity) = match remembered {
             Some((issuer, identity)) => (issuer, identity?),
@@ -120,6 +120,9 @@ fn verify(
     facts: &Facts,
     now: Timestamp,
 ) -> Result<Arc<Identity>, Stop> {
+    if issuer.suspended() {
+        return Err(Reason::IssuerSuspended.into());
+    }
     let refused = if issuer.is_stale(now) {
         Refused::KeysMayHelp(Reason::KeysUnavailable)
     } else {

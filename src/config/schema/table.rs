@@ -93,6 +93,8 @@ pub const TABLE: &[Section] = &[
         ("audit", Is::Like(r"stdout|none|file:.+"), "Where decisions are recorded"),
         ("log", Is::Word(&["json", "human"]), "How the log is written"),
         ("decision_key", Is::Like(r"env:[A-Za-z0-9_]+|file:.+"), "Where the key of the decision ids is found: at least 16 bytes"),
+        ("admin", Is::Section("admin"), "Who may change something by the admin listener"),
+        ("key_cache", Is::Like("/.*"), "The folder of what outlives the process: last-good keys, suspensions"),
         ("cache", Is::Section("cache"), "How much is remembered"),
         ("store", Is::Either(&[Is::Like(r"memory|rediss?://[^\s@]+|redis\+unix:///[^\s@]+"), Is::Section("store")]), "Where replicas share what they must all know: `memory` or a Redis"),
         ("tests", Is::Tests, "The policy's own tests: `[who, METHOD target, expectation, {header: value}]`"),
@@ -134,6 +136,14 @@ pub const TABLE: &[Section] = &[
         ("cooldown", Is::Duration, "The shortest time between two fetches"),
         ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
         ("relays", Is::Flag, "Whether it is another portcullis, whose tokens say where a principal comes from"),
+        ("ca", FILE, "A PEM file: who vouches for the servers of its keys, in place of whom this machine trusts"),
+        ("deny_kids", Is::Texts, "Kids of keys that are not believed any more"),
+        ("logout", Is::Either(&[Is::Texts, Is::Section("issuers.*.logout")]), "The clients whose logout tokens count (OpenID Connect Back-Channel Logout)"),
+        ("reject_issued_before", Is::Text, "Tokens that were issued before are refused (RFC 3339)"),
+    ]),
+    ("issuers.*.logout", &["clients"], &[
+        ("clients", Is::Texts, "Whom logout tokens are for: the clients that people sign in at"),
+        ("revokes", Is::Words(&["session", "subject"]), "What a logout token revokes that names both"),
     ]),
     ("issuers.*.secret", &["from"], &[
         ("from", SECRET, "Where it is: `env:NAME` or `file:path`"),
@@ -293,6 +303,9 @@ pub const TABLE: &[Section] = &[
         ("key", FILE, "A PEM file: its private key"),
         ("client_ca", FILE, "A PEM file: who signs the certificates of gateways"),
         ("client", Is::Word(&["required", "optional"]), "Whether a gateway must have one"),
+    ]),
+    ("admin", &["token"], &[
+        ("token", SECRET, "Where the bearer token is that every change needs: `env:NAME` or `file:path`, 16 bytes at least"),
     ]),
     ("cache", &[], &[
         ("tokens", Is::Like("[0-9]+(KiB|MiB|GiB)"), "How much memory verified tokens may take"),
