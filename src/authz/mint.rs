@@ -144,7 +144,12 @@ impl Mint {
         };
         // What another portcullis told of where a principal comes from stays so over any number of them.
         let relayed = |name: &str| issuer.filter(|issuer| issuer.relays).and_then(|_| told(name));
-        let own = || text(&issuer.map_or(&*principal.issuer, |issuer| &*issuer.tokens.issuer));
+        let own = || {
+            text(match issuer {
+                Some(issuer) => &issuer.tokens.issuer,
+                None => &principal.issuer,
+            })
+        };
         let (issued, expires) = self.times(identity, begun, now);
         let mut claims = vec![
             ("iss", text(&self.issuer)),
