@@ -124,15 +124,41 @@ pub(super) struct Registered {
 impl TokenRules {
     /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
     pub(super) fn check(&self, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
-        match claims.get("iss").and_then(Json::as_text) {
-            Some(issuer) if *issuer == *self.issuer => {}
-            Some(_) => return Err(Reason::IssuerRefused),
-            None => return Err(Reason::ClaimsMalformed),
+        if claims.get("iss").is_none() {
+            return Err(Reason::ClaimsMalformed);
         }
-        let subject = text(claims, "sub", MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
+        self.check_for(claims, "sub", None, now)
+    }
+
+    /// Checks what an issuer told of an opaque token. It need not name itself, nor the token's end, which then is
+    /// `otherwise`; the member `subject` names the subject.
+    pub(super) fn check_told(
+        &self,
+        claims: &Object,
+        subject: &str,
+        otherwise: Timestamp,
+        now: Timestamp,
+    ) -> Result<Registered, Reason> {
+        self.check_for(claims, subject, Some(otherwise).filter(|_| self.max_lifetime.is_none()), now)
+    }
+
+    fn check_for(
+        &self,
+        claims: &Object,
+        subject: &str,
+        otherwise: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Registered, Reason> {
+        match claims.get("iss").map(Json::as_text) {
+            None => {}
+            Some(Some(issuer)) if *issuer == *self.issuer => {}
+            Some(Some(_)) => return Err(Reason::IssuerRefused),
+            Some(None) => return Err(Reason::ClaimsMalformed),
+        }
+        let subject = text(claims, subject, MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
         let token_id = text(claims, "jti", MAX_TOKEN_ID)?;
         self.audience.check(claims)?;
-        let expires = time(claims, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        let expires = time(claims, "exp")?.or(otherwise).ok_or(Reason::ClaimsMalformed)?;
         let not_before = time(claims, "nbf")?;
         let issued = time(claims, "iat")?;
         times_hold(not_before, expires, self.leeway, now)?;

@@ -1,6 +1,7 @@
 //! The gates in order, on one screen.
 
 mod identify;
+mod opaque;
 mod permit;
 mod preflight;
 
@@ -12,6 +13,7 @@ use super::credential::strip::{Strip, Stripped};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
+use super::introspection::{Introspected, OpaqueToken};
 use super::issuer::{Issuer, IssuerId};
 use super::policy::{Policy, Route};
 use super::reason::Reason;
@@ -41,13 +43,17 @@ pub enum Step {
 pub enum Question {
     /// Has this issuer newer keys?
     Keys(IssuerId),
+    /// What does this issuer say of this token?
+    Introspect(IssuerId, Arc<OpaqueToken>),
 }
 
 /// What the outside told about one check so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// That an issuer has no newer keys, and why.
     pub keys: Option<(IssuerId, NoNews)>,
+    /// What an issuer said of a token.
+    pub introspected: Option<Introspected>,
 }
 
 /// Why asking brought no newer keys.

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
+use super::claim::Registered;
 use super::json::{Json, Object};
 use super::keys::{Found, KeySet};
 use super::reason::Reason;
@@ -143,15 +144,14 @@ impl Unverified {
             return Err(Reason::TokenTypeRefused.into());
         }
         let registered = rules.check(&claims, now)?;
-        Ok(Verified {
-            claims,
-            subject: registered.subject,
-            token_id: registered.token_id,
-            issued: registered.issued,
-            not_before: registered.not_before,
-            expires: registered.expires,
-            kid,
-        })
+        Ok(Verified::of(claims, registered, kid))
+    }
+}
+
+impl Verified {
+    pub(super) fn of(claims: Object, registered: Registered, kid: Option<Box<str>>) -> Self {
+        let Registered { subject, token_id, issued, not_before, expires } = registered;
+        Self { claims, subject, token_id, issued, not_before, expires, kid }
     }
 }
 

@@ -6,6 +6,7 @@ mod condition;
 mod gateway;
 mod grant;
 mod hosts;
+mod introspection;
 mod issuer;
 mod order;
 mod route;

@@ -18,7 +18,9 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
-pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret};
+pub use issuer::{
+    Audience, ClientProof, Credential, Encoding, Introspection, Issuer, Keys, Location, MayGrant, Secret,
+};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 
@@ -90,6 +92,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("issuers.*.introspection", issuer::INTROSPECTION.accepted),
+    ("issuers.*.introspection.private_key_jwt", issuer::PRIVATE_KEY_JWT.accepted),
     ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("response_headers.*", header::HEADER.accepted),
@@ -553,6 +557,17 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+  opaque:
+    issuer: opaque
+    introspection: {url: https://opaque.example.com/introspect, client_id: edge, client_secret: env:CLIENT, auth: post, subject: username, cache: 30s, timeout: 1s}
+    may_grant: []
+  signed:
+    url: https://signed.example.com
+    introspection:
+      url: https://signed.example.com/introspect
+      client_id: edge
+      private_key_jwt: {key: file:client.pem, kid: c1, algorithm: ES256, audience: https://signed.example.com/token}
+    may_grant: []
 include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
 hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
@@ -668,6 +683,12 @@ tests:
             (&SecretPlace::File("shared.key".into()), Encoding::Hex)
         );
         assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
+        let opaque = issuer(6).introspection.as_ref().unwrap();
+        assert_eq!((opaque.cache.as_secs(), opaque.timeout.as_secs(), opaque.subject.member()), (30, 1, "username"));
+        assert!(matches!(&opaque.proof, ClientProof::Secret { in_form: true, .. }));
+        let signed = issuer(7).introspection.as_ref().unwrap();
+        assert_eq!((signed.cache.as_secs(), signed.timeout.as_secs(), signed.subject.member()), (60, 2, "sub"));
+        assert!(matches!(&signed.proof, ClientProof::Key { audience: Some(_), .. }));
         assert_eq!(file.tells.headers[1].format.unwrap().value, Format::Comma);
         assert_eq!(file.tells.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.tells.metadata[1].source.value, Source::Claim("tier".into()));

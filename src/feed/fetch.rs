@@ -138,22 +138,27 @@ pub struct Fetcher {
 
 /// One client for each reach, so that no connection of one serves another. Made when first needed: reading the
 /// certificates that this machine trusts takes a while, and nobody needs them who fetches nothing.
-#[derive(Default)]
-struct Clients {
+pub(super) struct Clients {
+    /// How long a connection is kept for the next request.
+    idle: Duration,
     any: OnceLock<Option<Client>>,
     public: OnceLock<Option<Client>>,
     loopback: OnceLock<Option<Client>>,
 }
 
 impl Clients {
+    pub(super) fn new(idle: Duration) -> Self {
+        Self { idle, any: OnceLock::new(), public: OnceLock::new(), loopback: OnceLock::new() }
+    }
+
     /// `None` where this machine trusts no certificates.
-    fn of(&self, reach: Reach) -> Option<&Client> {
+    pub(super) fn of(&self, reach: Reach) -> Option<&Client> {
         let made = match reach {
             Reach::Any => &self.any,
             Reach::Public => &self.public,
             Reach::Loopback => &self.loopback,
         };
-        made.get_or_init(|| client(reach).build().ok()).as_ref()
+        made.get_or_init(|| client(reach).pool_idle_timeout(self.idle).build().ok()).as_ref()
     }
 }
 
@@ -167,7 +172,7 @@ impl Fetcher {
     /// A fetcher that trusts the certificates that this machine trusts. Without any, its fetches fail.
     #[must_use]
     pub fn new() -> Self {
-        Self { clients: Arc::default(), deadline: DEADLINE }
+        Self { clients: Arc::new(Clients::new(IDLE)), deadline: DEADLINE }
     }
 
     #[cfg(test)]
@@ -201,7 +206,7 @@ impl Fetcher {
         let response =
             request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
         match response.status() {
-            StatusCode::OK => read(response).await,
+            StatusCode::OK => read(response, MAX_JWKS).await,
             status if status.is_redirection() => Err(FetchError::Redirect),
             status => Err(FetchError::HttpStatus(status.as_u16())),
         }
@@ -216,17 +221,16 @@ fn client(reach: Reach) -> reqwest::ClientBuilder {
         .no_proxy()
         .https_only(reach != Reach::Loopback)
         .dns_resolver(Resolver(reach))
-        .connect_timeout(CONNECT)
-        .pool_idle_timeout(IDLE);
+        .connect_timeout(CONNECT);
     // There is no TLS on loopback, so that a machine without certificates can do at least that.
     if reach == Reach::Loopback { client.tls_certs_only([]) } else { client }
 }
 
-/// The body, whatever length was announced.
-async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
+/// The body, of so many bytes at most, whatever length was announced.
+pub(super) async fn read(mut response: Response, most: usize) -> Result<Vec<u8>, FetchError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
-        if body.len().saturating_add(chunk.len()) > MAX_JWKS {
+        if body.len().saturating_add(chunk.len()) > most {
             return Err(FetchError::TooLarge);
         }
         body.extend_from_slice(&chunk);
@@ -253,7 +257,7 @@ fn jwks_uri(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
 }
 
 /// What went wrong, by what stands at the bottom of it. The texts of errors are left behind: they quote URLs.
-fn fault(error: &reqwest::Error) -> FetchError {
+pub(super) fn fault(error: &reqwest::Error) -> FetchError {
     let causes = || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
     if let Some(fault) = causes().find_map(|cause| cause.downcast_ref::<NameFault>()) {
         return match fault {

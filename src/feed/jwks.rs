@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::fetch::{FetchError, Fetcher, Source};
+use super::introspect::Introspections;
 use super::status::{FeedStatus, Statuses};
 use crate::authz::issuer::{IssuerPolicy, KeyState};
 use crate::authz::keys::KeyReport;
@@ -47,8 +48,14 @@ impl Feeds {
     pub fn start(publisher: Publisher, asked: mpsc::Receiver<Asked>, fetcher: Fetcher) -> Self {
         let (publications, to_publish) = mpsc::channel(1);
         let (told, status) = watch::channel(Arc::default());
-        let refresher =
-            Refresher { publisher, fetcher, issuers: HashMap::new(), fetches: JoinSet::new(), status: told };
+        let refresher = Refresher {
+            publisher,
+            fetcher,
+            issuers: HashMap::new(),
+            fetches: JoinSet::new(),
+            status: told,
+            introspections: Introspections::start(),
+        };
         tokio::spawn(refresher.run(to_publish, asked));
         Self { publications, status }
     }
@@ -83,6 +90,7 @@ struct Refresher {
     issuers: HashMap<Arc<str>, Fed>,
     fetches: JoinSet<Result<KeyReport, FetchError>>,
     status: watch::Sender<Arc<Statuses>>,
+    introspections: Introspections,
 }
 
 /// An issuer whose keys are fetched.
@@ -152,7 +160,10 @@ impl Refresher {
     }
 
     fn question(&mut self, asked: Asked) {
-        let Question::Keys(_) = asked.question;
+        match asked.question {
+            Question::Keys(_) => {}
+            Question::Introspect(..) => return self.introspections.ask(asked),
+        }
         let wanted = asked.issuer.policy();
         let Some(fed) = self.issuers.get_mut(&wanted.name).filter(|fed| fed.policy.digest == wanted.digest) else {
             // The question came out of a snapshot that has been replaced.

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod fetch;
+pub mod introspect;
 pub mod jwks;
 mod reach;
 pub mod status;

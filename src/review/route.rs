@@ -110,6 +110,8 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         condition: when,
         text: _,
         issuers: _,
+        // Follows from the issuers.
+        introspects: _,
         contract: _,
         deny,
         audience,

@@ -8,6 +8,7 @@ use super::condition::{self, About, Condition, Whom};
 use super::{SiteChange, Verdict, believed, route, told};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
+use crate::authz::introspection::Introspection;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
 use crate::authz::policy::Policy;
 use crate::authz::request::Relaxed;
@@ -52,6 +53,7 @@ fn issuers(old: &Compiled, new: &Compiled, changes: &mut Vec<SiteChange>) {
         };
         let mut found: Vec<(Verdict, String)> = Vec::new();
         tokens(earlier, issuer, &mut found);
+        introspection(earlier, issuer, &mut found);
         grants(earlier, issuer, &mut found);
         let (one, two) = (keys(old, &issuer.name), keys(new, &issuer.name));
         let digest = |of: &Compiled| of.fixed.get(&*issuer.name).map(|state| state.keys.digest());
@@ -158,6 +160,26 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     set("subjects that begin otherwise than with", foreign(new), foreign(old), found);
 }
 
+/// Whether and where it is asked about opaque tokens, which are good then.
+fn introspection(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, String)>) {
+    match (&old.introspection, &new.introspection) {
+        (None, None) => {}
+        (None, Some(how)) => {
+            found.push((Verdict::Widened, format!("opaque tokens are introspected now, at {}", how.url)))
+        }
+        (Some(_), None) => found.push((Verdict::Narrowed, "opaque tokens are introspected no more".into())),
+        (Some(one), Some(two)) => {
+            differs("where opaque tokens are introspected", &one.url, &two.url, found);
+            differs("the subject of opaque tokens", &one.subject.member(), &two.subject.member(), found);
+            limit("`cache` of `introspection`", one.cache, two.cache, found);
+            differs("the client that introspects", &one.client.id, &two.client.id, found);
+            if one.client.proof.digest() != two.client.proof.digest() {
+                found.push((Verdict::Same, "the client proves by another secret or key who it is".into()));
+            }
+        }
+    }
+}
+
 /// Takes an issuer apart, so that a new field of it does not compile until it is compared here.
 fn all_is_compared(issuer: &IssuerPolicy) {
     let IssuerPolicy {
@@ -175,6 +197,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         derived: _,
         subject_prefix: _,
         foreign_prefixes: _,
+        introspection,
         // By where its keys come from.
         fed: _,
         // How often keys are asked for, what is remembered, and of what it is made: nobody gains or loses by these.
@@ -184,6 +207,9 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         digest: _,
         max_stale: _,
     } = issuer;
+    if let Some(Introspection { url: _, allow_http: _, client: _, subject: _, cache: _, timeout: _, only: _ }) =
+        introspection
+    {}
     let TokenRules { issuer: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } = tokens;
     let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
 }

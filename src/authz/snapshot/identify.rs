@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Facts, NoNews, Question, Snapshot, Stop};
-use crate::authz::credential::{self, Source};
+use super::{Facts, NoNews, Question, Snapshot, Stop, opaque};
+use crate::authz::credential::{self, Presented, Source};
 use crate::authz::gateways::Gateway;
 use crate::authz::identity::{Caller, Identity, Standing};
 use crate::authz::issuer::{self, Issuer, IssuerId, Refused};
@@ -64,22 +64,9 @@ impl Snapshot {
         let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
         let sources = sources.filter(|source| route.reads(source));
         let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
-        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
-        let hash = issuer::hash(&presented.token);
-        let remembered = self
-            .accepted(route)
-            .filter(|(_, issuer)| speaks_from(issuer) && !issuer.is_stale(now))
-            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
-        let (issuer, identity) = match remembered {
-            Some((issuer, identity)) => (issuer, identity?),
-            None => {
-                let token = Unverified::read(&presented.token)?;
-                let (id, issuer) = self
-                    .accepted(route)
-                    .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
-                    .ok_or(Reason::IssuerRefused)?;
-                (issuer, verify(id, issuer, hash, token, facts, now)?)
-            }
+        let (issuer, identity) = match self.introspecting(route, &presented)? {
+            Some((id, issuer)) => (issuer, opaque::introspected(id, issuer, &presented.token, facts, now)?),
+            None => self.verified(&presented, route, facts, now)?,
         };
         if !route.audience.is_empty() {
             issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
@@ -91,6 +78,31 @@ impl Snapshot {
             Some(grants) => grants.raise(identity, issuer, now),
             None => identity,
         }))
+    }
+
+    /// Whose signature a token bears, and who it says to be.
+    fn verified<'s>(
+        &'s self,
+        presented: &Presented<'_, '_>,
+        route: &'s Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<(&'s Arc<Issuer>, Arc<Identity>), Stop> {
+        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
+        let hash = issuer::hash(&presented.token);
+        let remembered = self
+            .accepted(route)
+            .filter(|(_, issuer)| speaks_from(issuer) && !issuer.is_stale(now))
+            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
+        if let Some((issuer, identity)) = remembered {
+            return Ok((issuer, identity?));
+        }
+        let token = Unverified::read(&presented.token)?;
+        let (id, issuer) = self
+            .accepted(route)
+            .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
+            .ok_or(Reason::IssuerRefused)?;
+        Ok((issuer, verify(id, issuer, hash, token, facts, now)?))
     }
 
     fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {

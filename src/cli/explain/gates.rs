@@ -14,7 +14,7 @@ use crate::authz::condition::{self, Condition, Part};
 use crate::authz::credential::query::without;
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
-use crate::authz::issuer::{Issuer, IssuerId};
+use crate::authz::issuer::Issuer;
 use crate::authz::json::Json;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
@@ -62,17 +62,17 @@ fn owned(captures: &Captures<'_>) -> Vec<(String, String)> {
 /// Decides, by the very code that serves, and tells how.
 ///
 /// # Errors
-/// The issuer whose keys the decision needs, and does not have.
+/// What the decision needs to know of an issuer.
 pub(super) fn explain(
     snapshot: &Snapshot,
     request: Result<&Request<'_>, Malformed>,
     facts: &Facts,
     now: Timestamp,
-) -> Result<Explanation, IssuerId> {
+) -> Result<Explanation, Question> {
     let mut watched = Watched::default();
     let decision = match snapshot.decide_before(request, facts, now, &mut watched) {
         Step::Decided(decision) => decision,
-        Step::Needs(Question::Keys(issuer)) => return Err(issuer),
+        Step::Needs(question) => return Err(question),
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));

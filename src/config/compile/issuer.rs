@@ -89,7 +89,7 @@ impl Compiler<'_> {
         self.audience(name, issuer);
         self.times(name, issuer);
         let algorithms = algorithms(issuer);
-        let keys = self.keys(issuer, algorithms);
+        let (keys, introspection) = (self.keys(issuer, algorithms), self.introspection(issuer));
         let require = issuer.require.as_ref().map(|rule| {
             let stand = Stand {
                 what: "`require` of an issuer",
@@ -134,6 +134,7 @@ impl Compiler<'_> {
             fed: matches!(keys, Keys::Fed { .. }),
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
+            introspection: introspection?,
             memory: self.memory(),
             contracts: 0,
             digest: [0; 32],
@@ -146,8 +147,10 @@ impl Compiler<'_> {
 
     fn memory(&self) -> u64 {
         let bytes = self.file.token_cache.map_or(MEMORY, |bytes| bytes.value);
-        let issuers = u64::try_from(self.file.issuers.len()).unwrap_or(u64::MAX);
-        bytes.checked_div(issuers).unwrap_or(bytes)
+        // Tokens that are verified and tokens that are asked about are remembered apart.
+        let asked = self.file.issuers.iter().filter(|(_, issuer)| issuer.introspection.is_some()).count();
+        let shares = u64::try_from(self.file.issuers.len().saturating_add(asked)).unwrap_or(u64::MAX);
+        bytes.checked_div(shares).unwrap_or(bytes)
     }
 
     fn audience(&mut self, name: &Spanned<Box<str>>, issuer: &file::Issuer) {
@@ -205,6 +208,7 @@ impl Compiler<'_> {
             }
             (_, Some(Spanned { value: file::Location::Url(url), .. }), _) => Some(fed(KeySource::Jwks(url.clone()))),
             (_, _, Some(url)) => Some(fed(KeySource::Discovery(url.value.clone()))),
+            (None, None, None) if issuer.introspection.is_some() => Some(Keys::Fixed(KeyState::default())),
             (None, None, None) => None,
         }
     }
@@ -249,11 +253,28 @@ impl Compiler<'_> {
     }
 
     fn secret(&mut self, secret: &file::Secret) -> Option<Vec<u8>> {
-        let span = secret.place.span;
-        if self.problems.fillings().is_stub(span) {
-            return Some(STUB_SECRET.to_vec());
+        let missing = "the secret of this issuer is not there: no token of it could be verified";
+        let (read, is_stub) = self.secret_at(&secret.place, missing)?;
+        if is_stub {
+            return Some(read);
         }
-        let read = match &secret.place.value {
+        let decoded = decoded(&read, secret.encoding);
+        if decoded.is_none() {
+            let message = "the secret of this issuer is not written as its `encoding` says";
+            self.report(
+                Problem::error("secret_malformed", secret.place.span, message)
+                    .cure("`raw`, if its characters are the secret"),
+            );
+        }
+        decoded
+    }
+
+    /// What stands where a secret is, and whether that is a stub.
+    pub(super) fn secret_at(&mut self, place: &Spanned<file::SecretPlace>, missing: &str) -> Option<(Vec<u8>, bool)> {
+        if self.problems.fillings().is_stub(place.span) {
+            return Some((STUB_SECRET.to_vec(), true));
+        }
+        let read = match &place.value {
             file::SecretPlace::File(path) => {
                 self.read.push(path.clone());
                 (self.around.file)(path.to_str().unwrap_or_default()).ok()
@@ -262,12 +283,11 @@ impl Compiler<'_> {
             file::SecretPlace::Given(secret) => Some(secret.0.clone()),
         };
         if read.is_none() && self.around.stubs {
-            self.stubs.push(secret.place.value.to_string().into());
-            return Some(STUB_SECRET.to_vec());
+            self.stubs.push(place.value.to_string().into());
+            return Some((STUB_SECRET.to_vec(), true));
         }
-        let Some(read) = read else {
-            let message = "the secret of this issuer is not there: no token of it could be verified";
-            let cure = match &secret.place.value {
+        if read.is_none() {
+            let cure = match &place.value {
                 file::SecretPlace::File(_) => {
                     "a file that can be read; its path is relative to the folder of this file"
                 }
@@ -275,17 +295,9 @@ impl Compiler<'_> {
                     "set the variable where portcullis is started"
                 }
             };
-            self.report(Problem::error("secret_missing", span, message).cure(cure));
-            return None;
-        };
-        let decoded = decoded(&read, secret.encoding);
-        if decoded.is_none() {
-            let message = "the secret of this issuer is not written as its `encoding` says";
-            self.report(
-                Problem::error("secret_malformed", span, message).cure("`raw`, if its characters are the secret"),
-            );
+            self.report(Problem::error("secret_missing", place.span, missing).cure(cure));
         }
-        decoded
+        read.map(|read| (read, false))
     }
 
     fn jwks(&mut self, path: &Spanned<PathBuf>) -> Option<Keys> {
@@ -324,7 +336,10 @@ fn hash(policy: &IssuerPolicy, keys: &Keys) -> [u8; 32] {
         Keys::Fed { from, .. } => Some(from),
     };
     let text = format!("{policy:?} {from:?}");
-    digest(&SHA256, text.as_bytes()).as_ref().first_chunk().copied().unwrap_or_default()
+    // `Debug` does not tell this one.
+    let proof = policy.introspection.as_ref().map(|how| how.client.proof.digest()).unwrap_or_default();
+    let text = [text.as_bytes(), &proof].concat();
+    digest(&SHA256, &text).as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// A secret's bytes. What ends a line of text, or stands around it, is no part of it.

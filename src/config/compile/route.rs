@@ -1,6 +1,6 @@
 //! `routes:`, `guards:` and `deny:`, and what they must not say against each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Compiler;
@@ -42,7 +42,7 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
-        let mounts = self.mounts();
+        let (mounts, mut told) = (self.mounts(), HashSet::new());
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
@@ -69,6 +69,7 @@ impl Compiler<'_> {
             if accepted.is_empty() && !is_public && route.issuers.is_none() && self.file.services.is_empty() {
                 nobody.push(route.rule.span());
             }
+            self.one_to_ask(&accepted, route.key.span, &mut told);
             self.accepted.extend(&accepted);
             lines.push(Line { pattern, key: route.key.span, accepted, is_public });
         }
@@ -188,6 +189,7 @@ impl Compiler<'_> {
             rule,
             condition,
             issuers: issuers.collect(),
+            introspects: self.introspects(&line.accepted),
             from,
             strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
             cors: browser.cors.as_ref().map(sharing),

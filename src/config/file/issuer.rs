@@ -1,5 +1,6 @@
 //! `issuers:` who signs tokens, where their keys are, and what they may say.
 
+mod introspection;
 mod keys;
 mod sources;
 
@@ -13,9 +14,11 @@ use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
+pub use introspection::{ClientProof, Introspection};
 pub use keys::{Encoding, Keys, Location, Secret};
 pub use sources::Credential;
 
+pub(super) use introspection::{INTROSPECTION, PRIVATE_KEY_JWT};
 pub(super) use keys::{SECRET, file_path};
 pub(super) use sources::credentials;
 
@@ -49,14 +52,25 @@ pub(super) const ISSUER: Section = Section {
         "refresh",
         "cooldown",
         "max_stale",
+        "introspection",
     ],
-    later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
-    never: &[("hmac", CALLED_SECRET), ("shared_secret", CALLED_SECRET), ("secrets", CALLED_SECRET)],
+    later: &["proof", "dpop", "certificate", "api_keys"],
+    never: &[
+        ("hmac", CALLED_SECRET),
+        ("shared_secret", CALLED_SECRET),
+        ("secrets", CALLED_SECRET),
+        ("introspect", INTROSPECTED),
+        ("client_id", OF_INTROSPECTION),
+        ("client_secret", OF_INTROSPECTION),
+    ],
 };
 pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
 const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: file:path`";
+const INTROSPECTED: &str =
+    "only tokens that are no JWTs are introspected, where there is `introspection`; a JWT is verified by keys";
+const OF_INTROSPECTION: &str = "it stands in `introspection: {url, client_id, client_secret}`";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// Services whose subjects are the whole world, by host and the beginning of the path.
@@ -75,8 +89,10 @@ const CLUSTERS: &[&str] = &["kubernetes.default.svc", "oidc.eks."];
 /// An issuer of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
-    /// Where its keys are.
+    /// Where its keys are; nowhere, where it only introspects.
     pub keys: Keys,
+    /// How it is asked about tokens that are no JWTs.
+    pub introspection: Option<Introspection>,
     /// The exact `iss` claim: as written, or else the URL.
     pub issuer: Text,
     /// Whom its tokens are for; `None` where the file does not say.
@@ -144,12 +160,19 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
     let allow_http = flag(reader, &fields, "allow_http");
     let keys = keys::keys(reader, &fields, allow_http);
     let written = text(reader, &fields, "issuer");
-    let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
+    let has_keys = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
+    let introspection = introspection::introspection(reader, name, &fields, (allow_http, has_keys));
+    let given = has_keys || fields.has("introspection");
     if !given {
-        reader.missing(
-            name.span,
-            format!("the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`", brief(&name.value)),
+        let message = format!(
+            "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
+            brief(&name.value)
         );
+        reader.missing(name.span, message);
+    }
+    if fields.has("introspection") {
+        // What it says could not be read, and has been told: without it this would be another issuer.
+        introspection.as_ref()?;
     }
     let issuer = written.or_else(|| keys.url.clone());
     if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {
@@ -185,6 +208,7 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
         max_stale: duration(reader, &fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
         allow_http,
         keys,
+        introspection,
         issuer: issuer?,
     })
 }

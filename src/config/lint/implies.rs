@@ -302,6 +302,7 @@ mod tests {
                 text: "".into(),
                 rule,
                 condition: None,
+                introspects: None,
                 issuers: Box::new([IssuerId(0)]),
                 from: None,
                 strip: false,

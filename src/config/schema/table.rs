@@ -99,6 +99,23 @@ pub const TABLE: &[Section] = &[
         ("refresh", Is::Duration, "How often its keys are fetched"),
         ("cooldown", Is::Duration, "The shortest time between two fetches"),
         ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
+        ("introspection", Is::Section("issuers.*.introspection"), "Where it is asked about tokens that are no JWTs (RFC 7662)"),
+    ]),
+    ("issuers.*.introspection", &["url", "client_id"], &[
+        ("url", URL, "The introspection endpoint"),
+        ("client_id", Is::Text, "The client that portcullis is to the issuer"),
+        ("client_secret", SECRET, "Where the secret of this client is: `env:NAME` or `file:path`"),
+        ("auth", Is::Word(&["basic", "post"]), "How the secret is sent: in `Authorization: Basic`, or in the form"),
+        ("private_key_jwt", Is::Section("issuers.*.introspection.private_key_jwt"), "A key in place of a secret (RFC 7523)"),
+        ("subject", Is::Word(&["sub", "username", "client_id"]), "The member of an answer that names the subject"),
+        ("cache", Is::Duration, "How long an answer is believed, 1h at most; 60s where it is not said"),
+        ("timeout", Is::Duration, "How long one ask may take, 10s at most; 2s where it is not said"),
+    ]),
+    ("issuers.*.introspection.private_key_jwt", &["key", "algorithm"], &[
+        ("key", FILE, "A PEM file: the private key (PKCS #8)"),
+        ("kid", Is::Text, "Its name, where the issuer knows several"),
+        ("algorithm", Is::Word(&["RS256", "ES256", "EdDSA"]), "What it signs with"),
+        ("audience", Is::Text, "Whom the assertion is for; the issuer's `iss` where it is not said"),
     ]),
     ("issuers.*.secret", &["from"], &[
         ("from", SECRET, "Where it is: `env:NAME` or `file:path`"),
