@@ -215,7 +215,7 @@ mod tests {
     #[test] // K01
     fn it_is_asked_over_https() {
         for (url, code) in [
-            ("http://id.example.com/i", "insecure_url"),
+            ("http://id.example.com/i", "not_https"),
             ("file:///etc/passwd", "bad_url"),
             ("https://a:b@id.example.com/i", "secret_in_url"),
         ] {
