@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::authz::introspection::Introspected;
 use crate::authz::issuer::{Issuer, IssuerPolicy, KeyState};
 use crate::authz::policy::Policy;
+use crate::authz::revocation::Shared;
 use crate::authz::snapshot::{NoNews, Question, Snapshot};
 
 /// How many questions may wait for an answer; more are answered [`NoNews::TooSoon`] at once.
@@ -110,9 +111,20 @@ impl Publisher {
         self.publish(&mut version, Arc::clone(old.policy()), issuers);
     }
 
+    /// Publishes what replicas share of what is revoked.
+    pub fn publish_revoked(&self, shared: Arc<Shared>) {
+        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = self.live.snapshot() else { return };
+        *version = version.saturating_add(1);
+        let (policy, issuers) = (Arc::clone(old.policy()), old.issuers().into());
+        self.live.snapshot.store(Some(Arc::new(Snapshot::new(*version, policy, issuers).with_revoked(Some(shared)))));
+    }
+
     fn publish(&self, version: &mut u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) {
         *version = version.saturating_add(1);
-        self.live.snapshot.store(Some(Arc::new(Snapshot::new(*version, policy, issuers))));
+        let revoked = self.live.snapshot().and_then(|old| old.revoked().map(Arc::clone));
+        let snapshot = Snapshot::new(*version, policy, issuers).with_revoked(revoked);
+        self.live.snapshot.store(Some(Arc::new(snapshot)));
     }
 }
 

@@ -101,6 +101,7 @@ pub fn raw(check: &CheckRequest) -> Raw<'_> {
         proof: Proof::default(),
         source: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         principal: b"",
+        certificate: b"",
         method: &http.method,
         target: &http.path,
         host: &http.host,

@@ -23,7 +23,7 @@ fuzz_target!(|input: &str| {
     let headers = vec![Header { name: b"x-a", value: query.as_bytes() }];
     let (method, host) = (&b"GET"[..], &b"h"[..]);
     let (proof, principal) = (Proof::default(), &b""[..]);
-    let raw = Raw { asker: Asker::Unix, proof, source: None, principal, method, target: target.as_bytes(), host, headers };
+    let raw = Raw { asker: Asker::Unix, proof, source: None, principal, certificate: b"", method, target: target.as_bytes(), host, headers };
     let Ok(request) = Request::read(&raw, Relaxed::default()) else { return };
     let names = ["id".into()];
     let captures = Captures::new(&names, [query]);

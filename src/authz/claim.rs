@@ -205,7 +205,7 @@ fn text(claims: &Object, name: &str, longest: usize) -> Result<Option<Arc<str>>,
 }
 
 /// A NumericDate (RFC 7519 §2), fractions included, where it is there at all.
-fn time(claims: &Object, name: &str) -> Result<Option<Timestamp>, Reason> {
+pub(super) fn time(claims: &Object, name: &str) -> Result<Option<Timestamp>, Reason> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let Json::Number(number) = value else { return Err(Reason::ClaimsMalformed) };
     let span = match (number.as_u64(), number.as_f64()) {

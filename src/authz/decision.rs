@@ -12,6 +12,7 @@ use super::header::Told;
 use super::identity::Caller;
 use super::json::Json;
 use super::reason::{Challenge, Reason};
+use super::revocation::Checked;
 use super::route::RouteId;
 
 /// An answer, and what it rests on. Only [`Snapshot::decide`](super::snapshot::Snapshot::decide) makes one.
@@ -161,6 +162,7 @@ pub struct Denial {
     reason: Reason,
     scope: Option<Box<str>>,
     location: Option<Box<str>>,
+    step_up: Option<Arc<str>>,
     grpc: bool,
     form: Form,
     reader: Option<Listed>,
@@ -168,7 +170,7 @@ pub struct Denial {
 
 impl Denial {
     pub(super) fn because(reason: Reason) -> Self {
-        Self { reason, scope: None, location: None, grpc: false, form: Form::Problem, reader: None }
+        Self { reason, scope: None, location: None, step_up: None, grpc: false, form: Form::Problem, reader: None }
     }
 
     pub(super) fn with_scope(self, scope: Box<str>) -> Self {
@@ -177,6 +179,10 @@ impl Denial {
 
     pub(super) fn with_location(self, location: Box<str>) -> Self {
         Self { location: Some(location), ..self }
+    }
+
+    pub(super) fn with_step_up(self, challenge: &Arc<str>) -> Self {
+        Self { step_up: Some(Arc::clone(challenge)), ..self }
     }
 
     pub(super) fn in_form(self, form: Form) -> Self {
@@ -209,7 +215,7 @@ impl Denial {
         self.location.as_deref()
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3).
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9470 §3).
     #[must_use]
     pub fn challenge(&self) -> Option<Cow<'static, str>> {
         match (self.reason.challenge(), &self.scope) {
@@ -217,6 +223,10 @@ impl Denial {
             (Challenge::Bare, _) => Some("Bearer".into()),
             (Challenge::InvalidToken, _) => Some(r#"Bearer error="invalid_token""#.into()),
             (Challenge::InvalidRequest, _) => Some(r#"Bearer error="invalid_request""#.into()),
+            (Challenge::StepUp, _) => Some(match &self.step_up {
+                Some(challenge) => challenge.to_string().into(),
+                None => r#"Bearer error="insufficient_user_authentication""#.into(),
+            }),
             (Challenge::InsufficientScope, None) => Some(r#"Bearer error="insufficient_scope""#.into()),
             (Challenge::InsufficientScope, Some(scope)) => {
                 Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#).into())
@@ -254,6 +264,8 @@ pub struct Basis {
     pub rule: Option<RuleRef>,
     /// Who called, as far as that was found.
     pub caller: Caller,
+    /// What came of asking whether the caller is revoked.
+    pub revocation: Checked,
     /// Why not; `None` on an allow.
     pub reason: Option<Reason>,
 }

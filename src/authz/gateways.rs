@@ -214,7 +214,17 @@ mod tests {
     fn ask<T>(asker: Asker, proof: Proof<'_>, headers: &[(&str, &str)], then: impl FnOnce(&Request<'_>) -> T) -> T {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
         let source = Some("192.0.2.9".parse().unwrap());
-        let raw = Raw { asker, proof, source, principal: b"", method: b"GET", target: b"/", host: b"h", headers };
+        let raw = Raw {
+            asker,
+            proof,
+            source,
+            principal: b"",
+            certificate: b"",
+            method: b"GET",
+            target: b"/",
+            host: b"h",
+            headers,
+        };
         then(&Request::read(&raw, Relaxed::default()).unwrap())
     }
 

@@ -14,6 +14,8 @@ use super::time::Timestamp;
 const TOLD: usize = 1_024;
 /// What stands for the issuer of workloads: no issuer of a policy with services has this name.
 pub const WORKLOADS: &str = "services";
+/// What stands for the issuer of applications, who have keys: no issuer of a policy with such keys has this name.
+pub const APPS: &str = "api_keys";
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
 
@@ -58,6 +60,11 @@ pub enum Standing {
 }
 
 impl Caller {
+    /// Everyone who presented a credential.
+    pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        [&self.user, &self.workload, &self.app].into_iter().flatten()
+    }
+
     /// The identity that `role:`, `group:`, `scope:`, `claim:` and `owner:` read: one slot, never a union of them,
     /// so that a user does not inherit the roles of the frontend it came through.
     #[must_use]
@@ -125,6 +132,7 @@ pub struct Identity {
     groups: Listed,
     scopes: Listed,
     token_id: Option<Arc<str>>,
+    key_id: Option<Arc<str>>,
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
@@ -169,6 +177,7 @@ pub(super) struct Parts {
     pub groups: Listed,
     pub scopes: Listed,
     pub token_id: Option<Arc<str>>,
+    pub key_id: Option<Arc<str>>,
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
@@ -178,8 +187,19 @@ pub(super) struct Parts {
 
 impl Identity {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts } =
-            parts;
+        let Parts {
+            principal,
+            claims,
+            listed,
+            groups,
+            scopes,
+            token_id,
+            key_id,
+            issued,
+            not_before,
+            expires,
+            contracts,
+        } = parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
         Self {
             principal,
@@ -188,6 +208,7 @@ impl Identity {
             groups,
             scopes,
             token_id,
+            key_id,
             issued,
             not_before,
             expires,
@@ -207,6 +228,7 @@ impl Identity {
             groups: none(),
             scopes: none(),
             token_id: None,
+            key_id: None,
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
@@ -355,6 +377,12 @@ impl Identity {
     #[must_use]
     pub fn token_id(&self) -> Option<&Arc<str>> {
         self.token_id.as_ref()
+    }
+
+    /// The kid of the key that signed its token.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&Arc<str>> {
+        self.key_id.as_ref()
     }
 
     /// The `iat` claim.

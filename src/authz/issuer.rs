@@ -254,7 +254,7 @@ impl Issuer {
 
     fn identity(&self, verified: Verified) -> Result<Arc<Identity>, Reason> {
         let policy = &*self.policy;
-        let Verified { claims, subject, token_id, issued, not_before, expires, .. } = verified;
+        let Verified { claims, subject, token_id, issued, not_before, expires, kid } = verified;
         let read = |path: Option<&ClaimPath>| {
             let missing = if policy.missing_is_empty { Listed::Known(Box::default()) } else { Listed::Unknown };
             path.and_then(|path| path.read_list(&claims)).unwrap_or(missing)
@@ -275,9 +275,20 @@ impl Issuer {
             format!("{}{subject}", policy.subject_prefix).into()
         };
         let principal = Principal { issuer: Arc::clone(&policy.name), subject };
-        let contracts = policy.contracts;
-        let parts =
-            Parts { principal, claims, listed, groups, scopes, token_id, issued, not_before, expires, contracts };
+        let (contracts, key_id) = (policy.contracts, kid.map(Arc::from));
+        let parts = Parts {
+            principal,
+            claims,
+            listed,
+            groups,
+            scopes,
+            token_id,
+            key_id,
+            issued,
+            not_before,
+            expires,
+            contracts,
+        };
         self.derive(Identity::new(parts))
     }
 

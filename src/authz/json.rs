@@ -49,6 +49,11 @@ impl Object {
         }
     }
 
+    /// An object of these members, of which no two have the same name.
+    pub(super) fn of<const N: usize>(members: [(&str, Json); N]) -> Self {
+        Self(members.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+
     /// The member of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json> {

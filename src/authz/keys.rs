@@ -203,6 +203,13 @@ impl KeySet {
         }
     }
 
+    /// The kid of the only key that serves the algorithm.
+    #[must_use]
+    pub fn sole_kid(&self, algorithm: Algorithm) -> Option<&str> {
+        let mut fitting = self.keys.iter().filter(|key| key.serving(algorithm).is_some());
+        fitting.next().filter(|_| fitting.next().is_none()).and_then(|key| key.kid.as_deref())
+    }
+
     /// SHA-256 over the usable keys, whatever their order: equal where the sets verify the same tokens.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {

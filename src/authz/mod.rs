@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod accept;
+pub mod actor;
 pub mod algorithm;
 pub mod certificate;
 mod claim;
@@ -22,10 +23,12 @@ pub mod keys;
 pub mod policy;
 pub mod reason;
 pub mod request;
+pub mod revocation;
 pub mod route;
 pub mod rule;
 pub mod services;
 pub mod signin;
 pub mod snapshot;
+pub mod stepup;
 pub mod time;
 pub mod token;

@@ -11,10 +11,12 @@ use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
 use super::request::Relaxed;
+use super::revocation::RevocationPolicy;
 use super::route::{Cover, HostSets, Pattern, RouteId, Table};
 use super::rule::{Expr, Rule};
 use super::services::Services;
 use super::signin::SignIn;
+use super::stepup::StepUp;
 
 /// Everything that the policy file says, ready for decisions.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Policy {
     pub issuers: Box<[Arc<IssuerPolicy>]>,
     /// Roles that single principals are given for a time.
     pub grants: Option<Grants>,
+    /// What is revoked; `None` where the policy says nothing of it.
+    pub revocation: Option<Box<RevocationPolicy>>,
     /// Who may ask.
     pub gateways: Gateways,
     /// Which workloads have a name.
@@ -115,6 +119,8 @@ pub struct Route {
     pub deny: Option<Box<Named>>,
     /// Whom a token must be for as well: one of these; empty where it need not.
     pub audience: Box<[Arc<str>]>,
+    /// How a person must have signed in.
+    pub step_up: Option<Box<StepUp>>,
     /// Where tokens are looked for, where that is not everywhere that their issuers say.
     pub from: Option<Box<[Source]>>,
     /// Whether the upstream sees no credential.

@@ -13,6 +13,8 @@ pub enum Challenge {
     InvalidRequest,
     /// `error="insufficient_scope"`.
     InsufficientScope,
+    /// `error="insufficient_user_authentication"` (RFC 9470 §3).
+    StepUp,
 }
 
 macro_rules! reasons {
@@ -148,6 +150,12 @@ reasons! {
     /// The token does not meet the issuer's `require` rule, or its subject begins like those of another issuer.
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
 
+    // Gate 4, revocation.
+    /// The token, its session, its key, or what its principal or issuer was given before a time is revoked.
+    Revoked = "revoked", 401, InvalidToken;
+    /// It is not known what is revoked, because the store that tells it cannot be asked.
+    RevocationUnknown = "revocation_unknown", 503, None;
+
     // Gate 5, policy.
     /// A forbid of `deny:`, or of the route, holds, or cannot be told not to hold.
     Forbidden = "forbidden", 403, None;
@@ -163,6 +171,9 @@ reasons! {
     ConditionUnmet = "condition_unmet", 403, None;
     /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.
     ConditionFailed = "condition_failed", 403, None;
+    /// All that the policy asks for holds, but the person signed in too long ago, or not well enough, for the route's
+    /// `max_age` or `acr`.
+    StepUpRequired = "step_up_required", 401, StepUp;
     /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
@@ -198,7 +209,7 @@ mod tests {
             assert!([400, 401, 403, 431, 503].contains(&reason.status()), "{reason:?}");
             assert_eq!(
                 reason.status() == 401,
-                matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken),
+                matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken | Challenge::StepUp),
                 "{reason:?}"
             );
         }

@@ -80,6 +80,8 @@ pub struct Raw<'r> {
     pub source: Option<IpAddr>,
     /// Whom the certificate of that peer names, as the gateway says; empty where it says nothing.
     pub principal: &'r [u8],
+    /// That certificate itself, as the gateway sends it: PEM, percent-encoded; empty where it sends none.
+    pub certificate: &'r [u8],
     /// The method.
     pub method: &'r [u8],
     /// Path and query, undecoded.
@@ -118,10 +120,16 @@ pub struct Request<'r> {
     pub source: Option<IpAddr>,
     /// Whom the certificate of that peer names, as the gateway says.
     pub principal: &'r [u8],
+    /// That certificate itself, as the gateway sends it.
+    pub certificate: &'r [u8],
     /// The method: upper-case letters.
     pub method: &'r str,
     /// The host: lower case, without port or trailing dot.
     pub host: Cow<'r, str>,
+    /// The port after the host, where the caller sent one.
+    pub port: Option<u16>,
+    /// The path as it was sent, still escaped.
+    pub sent: &'r [u8],
     /// The decoded path: begins with `/`, has no empty segment but perhaps the last.
     pub path: Cow<'r, str>,
     /// The query as it was sent, without `?`.
@@ -174,7 +182,7 @@ pub struct Seen<'r> {
 impl<'r> Request<'r> {
     /// Reads a request, or says why it cannot be read one way only.
     pub fn read(raw: &'r Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
-        let Raw { asker, proof, source, principal, method, target, host, ref headers } = *raw;
+        let Raw { asker, proof, source, principal, certificate, method, target, host, ref headers } = *raw;
         let seen = Seen::in_headers(headers, method, target, host)?;
         let method = read_method(method)?;
         if method == "CONNECT" || target.is_empty() {
@@ -184,10 +192,11 @@ impl<'r> Request<'r> {
             Some(at) => (target.get(..at), target.get(at.saturating_add(1)..)),
             None => (Some(target), None),
         };
-        let path = read_path(path.unwrap_or_default(), relaxed)?;
+        let sent = path.unwrap_or_default();
+        let path = read_path(sent, relaxed)?;
         let query = query.map(read_query).transpose()?;
-        let host = read_host(host)?;
-        Ok(Self { asker, proof, source, principal, method, host, path, query, headers, seen })
+        let (host, port) = read_host(host)?;
+        Ok(Self { asker, proof, source, principal, certificate, method, host, port, sent, path, query, headers, seen })
     }
 
     /// All values of a header, by its name in lower case.
@@ -319,8 +328,8 @@ fn read_query(query: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(query).ok().filter(|_| fits).ok_or(Malformed(Reason::PathMalformed))
 }
 
-/// A host in lower case, without port and trailing dot; or an address, an IPv6 one in brackets.
-fn read_host(host: &[u8]) -> Result<Cow<'_, str>, Malformed> {
+/// A host in lower case, without port and trailing dot, or an address, an IPv6 one in brackets; and the port.
+pub(super) fn read_host(host: &[u8]) -> Result<(Cow<'_, str>, Option<u16>), Malformed> {
     let malformed = Malformed(Reason::HostMalformed);
     let text = std::str::from_utf8(host).map_err(|_| malformed)?;
     if text.contains(',') {
@@ -330,14 +339,15 @@ fn read_host(host: &[u8]) -> Result<Cow<'_, str>, Malformed> {
         Some(rest) => {
             let (address, port) = rest.split_once(']').ok_or(malformed)?;
             let address: std::net::Ipv6Addr = address.parse().map_err(|_| malformed)?;
-            return read_port(port.strip_prefix(':'), port.is_empty()).map(|()| Cow::Owned(format!("[{address}]")));
+            let port = read_port(port.strip_prefix(':'), port.is_empty())?;
+            return Ok((Cow::Owned(format!("[{address}]")), port));
         }
         None => match text.split_once(':') {
             Some((name, port)) => (name, Some(port)),
             None => (text, None),
         },
     };
-    read_port(port, port.is_none())?;
+    let port = read_port(port, port.is_none())?;
     let name = name.strip_suffix('.').unwrap_or(name);
     let label = |label: &str| {
         !label.is_empty()
@@ -347,17 +357,20 @@ fn read_host(host: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     if name.len() > 253 || !name.split('.').all(label) {
         return Err(malformed);
     }
-    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)
-    })
+    };
+    Ok((name, port))
 }
 
-fn read_port(port: Option<&str>, absent: bool) -> Result<(), Malformed> {
-    let fits =
-        absent || port.is_some_and(|port| port.len() <= 5 && port.parse::<u16>().is_ok() && !port.starts_with('+'));
-    if fits { Ok(()) } else { Err(Malformed(Reason::HostMalformed)) }
+fn read_port(port: Option<&str>, absent: bool) -> Result<Option<u16>, Malformed> {
+    if absent {
+        return Ok(None);
+    }
+    let digits = port.filter(|port| port.len() <= 5 && !port.starts_with('+'));
+    digits.and_then(|port| port.parse().ok()).map(Some).ok_or(Malformed(Reason::HostMalformed))
 }
 
 /// Decodes a path once and refuses what an upstream could read another way.
@@ -493,7 +506,7 @@ mod tests {
     }
 
     fn host(text: &str) -> Result<String, Reason> {
-        read_host(text.as_bytes()).map(Cow::into_owned).map_err(|Malformed(reason)| reason)
+        read_host(text.as_bytes()).map(|(host, _)| host.into_owned()).map_err(|Malformed(reason)| reason)
     }
 
     fn raw(
@@ -507,6 +520,7 @@ mod tests {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: method.as_bytes(),
             target: target.as_bytes(),
             host: host.as_bytes(),
@@ -516,6 +530,17 @@ mod tests {
 
     fn read(raw: Raw<'static>) -> Result<Request<'static>, Reason> {
         Request::read(Box::leak(Box::new(raw)), Relaxed::default()).map_err(|Malformed(reason)| reason)
+    }
+
+    #[test]
+    fn what_the_caller_sent_stays_beside_what_was_read_of_it() {
+        let sent = |target, host| read(raw("GET", target, host, &[])).map(|r| (r.sent.to_vec(), r.port));
+        assert_eq!(sent("/a%2Db?c", "H:8443"), Ok((b"/a%2Db".to_vec(), Some(8443))));
+        assert_eq!(sent("/", "h"), Ok((b"/".to_vec(), None)));
+        assert_eq!(sent("/", "[::1]:1"), Ok((b"/".to_vec(), Some(1))));
+        for host in ["h:", "h:+1", "h:65536", "[::1]:", "h:1:2"] {
+            assert_eq!(sent("/", host), Err(Reason::HostMalformed), "{host}");
+        }
     }
 
     #[test] // N01

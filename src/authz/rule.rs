@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::actor::{self, Actor};
 use super::identity::{Caller, ClaimPath, Identity, Reading, Standing, Truth};
 use super::route::Captures;
 
@@ -78,8 +79,10 @@ pub enum Word {
     Service(Box<str>),
     /// `key:x`: the subject in the app slot.
     Key(Box<str>),
-    /// `actor:x`: who acts for the subject (RFC 8693 §4.1).
+    /// `actor:x`: who acts for the subject now (RFC 8693 §4.1).
     Actor(Box<str>),
+    /// `actor:*`: somebody acts for the subject.
+    AnyActor,
 }
 
 /// What a claim is asked.
@@ -369,7 +372,8 @@ impl Word {
             | Self::Network(_)
             | Self::Service(_)
             | Self::Key(_)
-            | Self::Actor(_) => None,
+            | Self::Actor(_)
+            | Self::AnyActor => None,
         }
     }
 
@@ -397,8 +401,10 @@ impl Word {
                 .is_some_and(|service| **service == **name)
                 .into(),
             Self::Key(name) => has_subject(caller.app.as_deref(), name),
-            // Until delegation is read, nobody can tell: neither a permit nor a forbid may rest on it.
-            Self::Actor(_) => Truth::Unknown,
+            Self::Actor(name) => {
+                acting(&|identity| acts(identity, |actor| actor.elsewhere.is_none() && *actor.name == **name))
+            }
+            Self::AnyActor => acting(&|identity| acts(identity, |_| true)),
         }
     }
 }
@@ -425,6 +431,14 @@ fn holds(reading: &Reading<'_>, value: &str) -> Truth {
 /// Asks with a captured value; one that is missing or empty equals nothing.
 fn captured(captures: &Captures<'_>, name: &str, ask: impl FnOnce(&str) -> Truth) -> Truth {
     captures.get(name).filter(|value| !value.is_empty()).map_or(Truth::False, ask)
+}
+
+/// Whether somebody acts for the subject of whom this holds.
+fn acts(identity: &Identity, is: impl FnOnce(Actor<'_>) -> bool) -> Truth {
+    match actor::current(identity.claims()) {
+        Ok(actor) => actor.is_some_and(is).into(),
+        Err(actor::Unreadable) => Truth::Unknown,
+    }
 }
 
 fn has_subject(identity: Option<&Identity>, name: &str) -> Truth {
@@ -456,6 +470,7 @@ mod tests {
             groups: Listed::Unknown,
             scopes: listed(&["orders:read"]),
             token_id: None,
+            key_id: None,
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(0),
@@ -632,9 +647,28 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_tell_yet_who_acts() {
-        assert_eq!(ask("actor:x", &user()), Truth::Unknown);
-        assert_eq!(ask("not actor:x", &user()), Truth::Unknown);
+    fn who_acts_for_the_subject_is_who_acts_now() {
+        let with = |act: &str| {
+            let claims = format!(r#"{{"iss":"https://id.test","act":{act}}}"#);
+            Caller { user: identity("u1", &[], &claims), ..Caller::default() }
+        };
+        let agent = with(r#"{"sub":"agent","act":{"sub":"portal"}}"#);
+        assert_eq!(ask("actor:agent", &agent), Truth::True);
+        assert_eq!(ask("actor:portal", &agent), Truth::False, "who acted before decides nothing");
+        assert_eq!(ask("actor:*", &agent), Truth::True);
+        let foreign = with(r#"{"sub":"agent","iss":"https://other.test"}"#);
+        assert_eq!(ask("actor:agent", &foreign), Truth::False);
+        assert_eq!(ask("actor:*", &foreign), Truth::True);
+        for itself in [with("null"), user(), Caller::default()] {
+            assert_eq!(ask("actor:agent", &itself), Truth::False);
+            assert_eq!(ask("actor:*", &itself), Truth::False);
+        }
+        for act in ["7", r#""agent""#, "{}", r#"{"sub":"agent","act":7}"#] {
+            assert_eq!(ask("actor:agent", &with(act)), Truth::Unknown, "{act}");
+            assert_eq!(ask("not actor:*", &with(act)), Truth::Unknown, "{act}");
+        }
+        assert_eq!(expr("actor:*").to_string(), "actor:*");
+        assert_eq!(expr(r#"actor:"*""#).to_string(), r#"actor:"*""#, "an actor of this name");
     }
 
     #[test]

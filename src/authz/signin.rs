@@ -4,6 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::credential::query::without;
 use super::request::Request;
+use super::stepup::StepUp;
 
 /// What stands unescaped in one component of a query (RFC 3986 §2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -23,6 +24,10 @@ const PATH: &AsciiSet = &COMPONENT
     .remove(b'&')
     .remove(b'+');
 
+/// Where a template says how long ago, and in which way, a person may have signed in (OpenID Connect Core §3.1.2.1).
+const MAX_AGE: &str = "{max_age}";
+const ACR: &str = "{acr}";
+
 /// The policy's `sign_in:` and `public_url:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignIn {
@@ -34,7 +39,7 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// A template that may hold `{url}` once, the URL under which people reach this site, and the origins of the other
+    /// A template that may hold `{url}` once, and `{max_age}` and `{acr}` anywhere in its query; the URL under which people reach this site, and the origins of the other
     /// sites that they may be sent back to.
     #[must_use]
     pub fn new<'o>(template: &str, public_url: &str, returns: impl Iterator<Item = &'o str>) -> Self {
@@ -51,10 +56,10 @@ impl SignIn {
     }
 
     /// The location for this request. Its host only picks one of the policy's own origins: what the caller sent as Host
-    /// is never copied. Parameters of these names are left out of the query.
+    /// is never copied. Parameters of these names are left out of the query. What a route does not ask for is empty.
     #[must_use]
-    pub fn location(&self, request: &Request<'_>, secret: &[Box<str>]) -> Box<str> {
-        let Some(after) = &self.after else { return self.before.clone() };
+    pub fn location(&self, request: &Request<'_>, secret: &[Box<str>], step_up: Option<&StepUp>) -> Box<str> {
+        let Some(after) = &self.after else { return filled(&self.before, step_up) };
         let listed = self.returns.iter().find(|(host, _)| **host == *request.host).map(|(_, origin)| origin);
         let origin = listed.unwrap_or(&self.public_url);
         let mut url = format!("{origin}{}", utf8_percent_encode(&request.path, PATH));
@@ -62,8 +67,27 @@ impl SignIn {
             url.push('?');
             url.push_str(&query);
         }
-        format!("{}{}{after}", self.before, utf8_percent_encode(&url, COMPONENT)).into()
+        let (before, after) = (filled(&self.before, step_up), filled(after, step_up));
+        format!("{before}{}{after}", utf8_percent_encode(&url, COMPONENT)).into()
     }
+
+    /// Whether it can say that a person must sign in anew, or otherwise.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        let parts = [Some(&self.before), self.after.as_ref()];
+        parts.into_iter().flatten().any(|part| part.contains(MAX_AGE) || part.contains(ACR))
+    }
+}
+
+/// A part of the template with what a route asks for.
+fn filled(part: &str, step_up: Option<&StepUp>) -> Box<str> {
+    if !part.contains('{') {
+        return part.into();
+    }
+    let max_age = step_up.and_then(StepUp::max_age).map(|age| age.as_secs().to_string()).unwrap_or_default();
+    let acr = step_up.map(|step_up| step_up.acr().join(" ")).unwrap_or_default();
+    let acr = utf8_percent_encode(&acr, COMPONENT).to_string();
+    part.replace(MAX_AGE, &max_age).replace(ACR, &acr).into()
 }
 
 /// The host of an origin, without its port.
@@ -86,6 +110,7 @@ mod tests {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: b"GET",
             target: target.as_bytes(),
             host: host.as_bytes(),
@@ -94,7 +119,7 @@ mod tests {
         let returns = ["https://admin.example.com:8443", "http://[::1]:3000"];
         let template = "https://login.example.com/?return_to={url}&x=1";
         let sign_in = SignIn::new(template, "https://shop.example.com/", returns.into_iter());
-        sign_in.location(&Request::read(&raw, Relaxed::default()).unwrap(), &["access_token".into()]).into()
+        sign_in.location(&Request::read(&raw, Relaxed::default()).unwrap(), &["access_token".into()], None).into()
     }
 
     #[test] // F07

@@ -4,6 +4,7 @@ mod identify;
 mod opaque;
 mod permit;
 mod preflight;
+mod step_up;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use super::issuer::{Issuer, IssuerId};
 use super::policy::{Policy, Route};
 use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
+use super::revocation::Shared;
 use super::route::{Captures, Found};
 use super::rule::{Expr, Rule, Scene, Watch, Word};
 use super::time::Timestamp;
@@ -27,6 +29,8 @@ pub struct Snapshot {
     version: u64,
     policy: Arc<Policy>,
     issuers: Box<[Arc<Issuer>]>,
+    /// What replicas share of what is revoked; `None` before the store was asked.
+    revoked: Option<Arc<Shared>>,
 }
 
 /// What one call of [`Snapshot::decide`] comes to.
@@ -99,7 +103,19 @@ impl Snapshot {
     /// A snapshot of these parts; `issuers` stand in the policy's order.
     #[must_use]
     pub fn new(version: u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) -> Self {
-        Self { version, policy, issuers }
+        Self { version, policy, issuers, revoked: None }
+    }
+
+    /// The same with what replicas share of what is revoked.
+    #[must_use]
+    pub fn with_revoked(self, revoked: Option<Arc<Shared>>) -> Self {
+        Self { revoked, ..self }
+    }
+
+    /// What replicas share of what is revoked, as far as it is known.
+    #[must_use]
+    pub fn revoked(&self) -> Option<&Arc<Shared>> {
+        self.revoked.as_ref()
     }
 
     /// Its version: grows with each publication while the process lives.
@@ -169,12 +185,17 @@ impl Snapshot {
         let (route, captures) = self.route(request, request.method, basis)?;
         // 3. identity
         basis.caller = self.identify(request, gateway, route, facts, now)?;
-        // 4. policy
+        // 4. revocation
+        if let Some(revocation) = &self.policy.revocation {
+            basis.revocation = revocation.check(self.revoked.as_deref(), &basis.caller, now)?;
+        }
+        // 5. policy
         let address = gateway.and_then(|gateway| gateway.client_address(request));
         let scene = Scene { caller: &basis.caller, captures: &captures, address };
         self.permit(request, route, &scene, &mut basis.rule, witness)?;
         let lent = gateway.map_or(&[][..], |gateway| &*gateway.headers);
         permit::meet(route, &condition::Scene { request, who: scene, lent, now })?;
+        self.step_up(route, &basis.caller, now)?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
@@ -231,13 +252,20 @@ impl Snapshot {
             return denial.for_grpc();
         }
         let denial = denial.in_form(accept::preferred(request.header(b"accept")));
+        let step_up = route.and_then(|route| route.step_up.as_deref());
+        let denial = match step_up.filter(|_| reason == Reason::StepUpRequired) {
+            Some(step_up) => denial.with_step_up(step_up.challenge()),
+            None => denial,
+        };
         match (reason, self.policy.sign_in(route), route.map(|route| &route.rule)) {
             (Reason::ScopeMissing, _, Some(Rule::Where(rule))) => match scopes(rule) {
                 Some(scopes) => denial.with_scope(scopes),
                 None => denial,
             },
+            // Who is sent to sign in without a word of what was missing comes back as they were.
+            (Reason::StepUpRequired, Some(sign_in), _) if !sign_in.asks() => denial,
             (_, Some(sign_in), _) if reason.status() == 401 && request.is_navigation() => {
-                denial.with_location(sign_in.location(request, self.policy.carriers.queries()))
+                denial.with_location(sign_in.location(request, self.policy.carriers.queries(), step_up))
             }
             _ => denial,
         }

@@ -57,7 +57,7 @@ pub struct Verified {
     pub not_before: Option<Timestamp>,
     /// The `exp` claim.
     pub expires: Timestamp,
-    /// The `kid` of the header.
+    /// The `kid` of the header; where it has none, that of the key which signed it.
     pub kid: Option<Box<str>>,
 }
 
@@ -144,6 +144,7 @@ impl Unverified {
             return Err(Reason::TokenTypeRefused.into());
         }
         let registered = rules.check(&claims, now)?;
+        let kid = kid.or_else(|| keys.sole_kid(algorithm).map(Into::into));
         Ok(Verified::of(claims, registered, kid))
     }
 }

@@ -9,6 +9,7 @@ mod hosts;
 mod introspection;
 mod issuer;
 mod order;
+mod revocation;
 mod route;
 mod rule;
 mod service;
@@ -244,7 +245,7 @@ impl<'f> Compiler<'f> {
         let (guards, forbids) = (self.guards(&lines), self.forbids());
         let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
         self.compare(&lines, &guards);
-        let (grants, services) = (self.grants(), self.services());
+        let (grants, services, revocation) = (self.grants(), self.services(), self.revocation());
         let (gateways, settings) = (self.gateways(), self.settings());
         let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
@@ -266,6 +267,7 @@ impl<'f> Compiler<'f> {
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 grants: grants?,
+                revocation: revocation?,
                 gateways: Gateways::new(gateways),
                 services,
                 relaxed: self.relaxed(),

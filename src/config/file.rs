@@ -6,9 +6,11 @@ mod grant;
 mod header;
 mod include;
 mod issuer;
+mod revocation;
 mod row;
 mod service;
 mod site;
+mod stepup;
 
 use std::collections::HashMap;
 
@@ -21,8 +23,10 @@ pub use include::{Include, MAY, Team};
 pub use issuer::{
     Audience, ClientProof, Credential, Encoding, Introspection, Issuer, Keys, Location, MayGrant, Secret,
 };
+pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
+pub use stepup::StepUp;
 
 use crate::authz::services::Workload;
 
@@ -49,6 +53,7 @@ pub(super) const TOP: Section = Section {
         "deny",
         "roles",
         "grants",
+        "revocation",
         "gateways",
         "services",
         "paths",
@@ -63,8 +68,8 @@ pub(super) const TOP: Section = Section {
         "cache",
         "tests",
     ],
-    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates", "revocations"],
-    never: &[],
+    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
     name: "a route",
@@ -80,8 +85,10 @@ const ROUTE: Section = Section {
         "cors",
         "sign_in",
         "credential",
+        "max_age",
+        "acr",
     ],
-    later: &["limit", "max_age", "acr", "mint"],
+    later: &["limit", "mint"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -106,6 +113,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*.credential", browser::CREDENTIAL.accepted),
     ("rule", RULE),
     ("grants.*", grant::GRANT.accepted),
+    ("revocation", revocation::REVOCATION.accepted),
+    ("revocation.revoked.*", revocation::REVOKED.accepted),
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
@@ -147,6 +156,8 @@ pub struct File {
     pub roles: Vec<Named<Rule>>,
     /// Roles that single principals are given for a time.
     pub grants: Vec<Grant>,
+    /// What is revoked; `None` where the file does not say.
+    pub revocation: Option<Revocation>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
     /// Workloads by name.
@@ -198,6 +209,8 @@ pub struct Route {
     pub deny: Option<Box<Rule>>,
     /// Whom a token must be for as well; empty where the file does not say.
     pub audience: Vec<Text>,
+    /// How a person must have signed in.
+    pub step_up: Option<StepUp>,
     /// What is told on it alone, beside what is told on all or in its place.
     pub tells: Option<Box<Tells>>,
 }
@@ -272,6 +285,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
+    let mut taken = taken;
+    let revocation = revocation::revocation(reader, top, around, &mut taken.files);
     let mut file = File {
         tells: header::tells(reader, top),
         hosts: named(reader, top, "hosts", |reader, _, node| {
@@ -283,6 +298,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         deny: named(reader, top, "deny", |reader, _, node| rule(reader, node)),
         roles: named(reader, top, "roles", |reader, _, node| rule(reader, node)),
         grants: grant::grants(reader, top),
+        revocation,
         gateways: named(reader, top, "gateways", gateway::gateway),
         services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
@@ -364,6 +380,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
                 browser: OfRoute::default(),
                 deny: None,
                 audience: Vec::new(),
+                step_up: None,
                 tells: None,
             });
         };
@@ -379,11 +396,13 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         let browser = browser::of_route(reader, &fields, top);
         let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
         let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
+        let step_up = stepup::of_route(reader, &fields);
         let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
         let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
         let rule = rule(reader, fields.get("allow")?)?;
         // What narrows and cannot be read takes the route with it.
         let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
+        let step_up = step_up?;
         // A condition that cannot be read is no condition less.
         let when = when.map_or(Some(None), |when| when.map(Some))?;
         Some(Route {
@@ -394,6 +413,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             browser,
             deny,
             audience: audience.unwrap_or_default(),
+            step_up,
             tells,
         })
     });
@@ -589,9 +609,20 @@ routes:
     cors: {origins: [https://app.example.com], credentials: true}
     sign_in: {to: 'https://login.example.com/?to={url}', return_to: [https://admin.example.com]}
     credential: {from: [bearer], then: strip}
+    max_age: 10m
+    acr: [urn:mfa]
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 lints: {holds_by_absence: [/any]}
+revocation:
+  revoked:
+    - {issuer: main, token: t, until: 2026-12-01T00:00:00Z, ticket: OPS-1}
+    - {issuer: main, session: s}
+    - {issuer: main, key: k}
+    - {principal: main/u1, issued_before: 2026-12-01T00:00:00Z}
+  store: true
+  unknown: allow
+  keep: 7d
 roles: {admin: group:platform or claim:department=it}
 grants: [{principal: main/u1, role: admin, until: 2026-12-01T00:00:00Z, ticket: OPS-1}]
 gateways:

@@ -119,11 +119,11 @@ fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 /// The HTTP request of a check.
 fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, Malformed> {
-    let Check { attributes, http, source, principal, method, path: target, host, headers, .. } = check;
+    let Check { attributes, http, source, principal, certificate, method, path: target, host, headers, .. } = check;
     match (attributes, http) {
         (false, _) => Err(UNREADABLE),
         (true, false) => Err(Malformed(Reason::RequestMissing)),
-        (true, true) => Ok(Raw { asker, proof, source, principal, method, target, host, headers }),
+        (true, true) => Ok(Raw { asker, proof, source, principal, certificate, method, target, host, headers }),
     }
 }
 

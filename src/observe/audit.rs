@@ -9,12 +9,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Observed;
+use crate::authz::actor::{self, Actor};
 use crate::authz::decision::RuleRef;
 use crate::authz::decision_id::DecisionId;
 use crate::authz::grant::Grant;
-use crate::authz::identity::Principal;
+use crate::authz::identity::{Identity, Principal};
+use crate::authz::json::Json;
 use crate::authz::policy::Policy;
 use crate::authz::reason::Reason;
+use crate::authz::revocation::Checked;
 use crate::authz::route::RouteId;
 use crate::authz::time::Timestamp;
 
@@ -35,6 +38,9 @@ pub struct Audit {
 /// Writes what was handed over, until every [`Audit`] is gone.
 pub struct Writer(Option<JoinHandle<()>>);
 
+/// The actors of a caller, as others are told of them; `None` where that cannot be read.
+type Actors = Option<Box<[Json]>>;
+
 /// What an audit line is made of.
 pub struct Line {
     at: Timestamp,
@@ -44,9 +50,13 @@ pub struct Line {
     principal: Option<Principal>,
     /// The grants in force, of which there are nearly always none.
     grants: Box<[Grant]>,
+    /// Who acts for the caller, the one who acts now first; nearly always nobody.
+    actors: Actors,
     route: Option<RouteId>,
     rule: Option<RuleRef>,
     reason: Option<Reason>,
+    /// Whether the caller passed although it is not known what is revoked.
+    revocation: Checked,
     snapshot: u64,
     /// Method, host and request id, one after the other.
     text: Box<[u8]>,
@@ -151,9 +161,11 @@ impl Line {
             policy: policy.cloned(),
             principal: basis.caller.acting().map(|identity| identity.principal().clone()),
             grants: basis.caller.acting().map(|identity| identity.grants().into()).unwrap_or_default(),
+            actors: basis.caller.acting().map_or(Some(Box::default()), |identity| actors(identity)),
             route: basis.route,
             rule: basis.rule,
             reason: basis.reason,
+            revocation: basis.revocation,
             snapshot: basis.snapshot,
             text: text.into(),
             method_ends: u16::try_from(method_ends).unwrap_or(0),
@@ -170,6 +182,24 @@ impl Line {
             RuleRef::Forbid(place) => (&policy.forbids, place),
         };
         list.get(usize::try_from(place).ok()?).map(|named| &*named.text)
+    }
+
+    /// `"actor"` and `"actors"`, where somebody acts for the caller; null where that cannot be read.
+    fn write_actors(&self, to: &mut Vec<u8>) {
+        match self.actors.as_deref() {
+            None => to.extend_from_slice(b",\"actor\":null,\"actors\":null"),
+            Some([]) => {}
+            Some(all @ [current, ..]) => {
+                to.extend_from_slice(b",\"actor\":");
+                told(to, current);
+                to.extend_from_slice(b",\"actors\":");
+                for (at, actor) in all.iter().enumerate() {
+                    to.push(if at == 0 { b'[' } else { b',' });
+                    told(to, actor);
+                }
+                to.push(b']');
+            }
+        }
     }
 
     /// Writes the line: JSON, in which no text of the caller's can end it. Into memory, by hand and without allocation,
@@ -208,12 +238,16 @@ impl Line {
             }
             to.push(b']');
         }
+        self.write_actors(to);
         member(to, "method", filled(self.text.get(..method_ends)));
         member(to, "host", filled(self.text.get(method_ends..host_ends)));
         member(to, "route", route.map(|route| route.key.as_bytes()));
         member(to, "rule", self.rule.and_then(|rule| self.rule_text(rule)).map(str::as_bytes));
         member(to, "verdict", Some(if self.reason.is_none() { b"allow" } else { b"deny" }));
         member(to, "reason", self.reason.map(|reason| reason.code().as_bytes()));
+        if self.revocation == Checked::Unknown {
+            to.extend_from_slice(b",\"fail_open\":[\"revocation\"]");
+        }
         to.extend_from_slice(b",\"policy\":");
         match &self.policy {
             Some(policy) => _ = write!(to, "\"{}\"", policy.id),
@@ -221,6 +255,11 @@ impl Line {
         }
         let _ = writeln!(to, ",\"snapshot\":{},\"micros\":{}}}", self.snapshot, self.elapsed.as_micros());
     }
+}
+
+/// Who acts for a caller.
+fn actors(identity: &Identity) -> Actors {
+    Some(actor::chain(identity.claims()).ok()?.iter().map(Actor::told).collect())
 }
 
 fn filled(text: Option<&[u8]>) -> Option<&[u8]> {
@@ -235,6 +274,23 @@ fn member(to: &mut Vec<u8>, name: &str, text: Option<&[u8]>) {
     match text {
         Some(text) => string(to, text),
         None => to.extend_from_slice(b"null"),
+    }
+}
+
+/// An actor: its name, or an object of names.
+fn told(to: &mut Vec<u8>, actor: &Json) {
+    match actor {
+        Json::Text(name) => string(to, name.as_bytes()),
+        Json::Object(of) => {
+            for (at, (name, value)) in of.iter().enumerate() {
+                to.push(if at == 0 { b'{' } else { b',' });
+                string(to, name.as_bytes());
+                to.push(b':');
+                told(to, value);
+            }
+            to.push(b'}');
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::List(_) => to.extend_from_slice(b"null"),
     }
 }
 
@@ -322,6 +378,8 @@ mod tests {
         let mut clock = Clock::default();
         let mut written = Vec::new();
         for (secs, subject) in [(7, "u1"), (7, "a\"b\\\n"), (8, "")] {
+            let agent = Actor { name: "agent\"", elsewhere: None };
+            let foreign = Actor { name: "a", elsewhere: Some("https://b.test") };
             let principal = Some(Principal { issuer: "main".into(), subject: subject.into() });
             let line = Line {
                 at: Timestamp::from_millis(secs * 1_000 + 5),
@@ -340,8 +398,13 @@ mod tests {
                 } else {
                     Box::default()
                 },
+                actors: match secs {
+                    7 => Some(Box::default()),
+                    _ => Some(Box::new([agent.told(), foreign.told()])),
+                },
                 route: None,
                 rule: None,
+                revocation: Checked::Clear,
                 reason: None,
                 snapshot: 9,
                 text: (*b"GETh").into(),
@@ -354,6 +417,10 @@ mod tests {
             assert_eq!(line["time"], rfc3339(Timestamp::from_millis(secs * 1_000 + 5)));
             assert_eq!(line["caller"], format!("main/{subject}"));
             let grants = if secs == 8 { serde_json::json!(["admin OPS-1\"", "x"]) } else { serde_json::Value::Null };
+            let all = serde_json::json!(["agent\"", {"iss": "https://b.test", "sub": "a"}]);
+            let actors = (secs == 8).then_some(all);
+            assert_eq!(line.get("actors").cloned(), actors);
+            assert_eq!(line.get("actor").cloned(), actors.map(|all| all[0].clone()));
             assert_eq!(line.get("grants").cloned().unwrap_or_default(), grants);
             assert_eq!(
                 (&line["method"], &line["host"], &line["verdict"]),
@@ -390,6 +457,7 @@ mod tests {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: b"GET\n",
             target: b"/",
             host: &host,

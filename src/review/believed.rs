@@ -6,6 +6,7 @@ use super::site::{limit, set};
 use super::{SiteChange, Verdict};
 use crate::authz::gateways::{Gateway, Limits};
 use crate::authz::policy::Policy;
+use crate::authz::revocation::RevocationPolicy;
 use crate::authz::rule::{Expr, Word};
 use crate::authz::time::Timestamp;
 
@@ -151,6 +152,32 @@ pub(super) fn grants(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) 
         // Where a rule asks that somebody has not the role, less may be more.
         let verdict = if is_held_against(old, role) || is_held_against(new, role) { Verdict::Changed } else { verdict };
         changes.push(SiteChange { section: "grants", name: principal.clone(), verdict, text });
+    }
+}
+
+/// What is revoked, and what becomes of requests while that is not known.
+pub(super) fn revocation(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) {
+    let none = RevocationPolicy::default();
+    let (before, after) = (old.revocation.as_deref().unwrap_or(&none), new.revocation.as_deref().unwrap_or(&none));
+    let mut change = |name: &str, verdict, text: String| {
+        changes.push(SiteChange { section: "revocation", name: name.to_owned(), verdict, text });
+    };
+    for (one, other, verdict, word) in
+        [(before, after, Verdict::Widened, "no longer revoked"), (after, before, Verdict::Narrowed, "revoked")]
+    {
+        for revocation in one.listed.iter().filter(|one| !other.listed.include(one)) {
+            change(&revocation.to_string(), verdict, word.to_owned());
+        }
+    }
+    match (before.shared, after.shared) {
+        (true, false) => change("store", Verdict::Widened, "what replicas share is asked no more".to_owned()),
+        (false, true) => change("store", Verdict::Narrowed, "what replicas share is asked".to_owned()),
+        (true, true) | (false, false) => {}
+    }
+    match (before.shared && before.fail_open, after.shared && after.fail_open) {
+        (false, true) => change("unknown", Verdict::Widened, "requests pass while that is not known".to_owned()),
+        (true, false) => change("unknown", Verdict::Narrowed, "requests are denied while that is not known".to_owned()),
+        (true, true) | (false, false) => {}
     }
 }
 

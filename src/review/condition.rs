@@ -96,7 +96,7 @@ impl<'p> About<'p> {
             (Word::Network(network), _) => Formula::Fact(Fact::Network { trust: self.trust(), network: *network }),
             (Word::Service(_), Whom::Nobody { services: false }) => no,
             (Word::Service(name), Whom::Service(own, _)) => Formula::Known((**name == *own).into()),
-            (Word::Service(_) | Word::Key(_) | Word::Actor(_), _) => Formula::Fact(Fact::Other(word.to_string())),
+            (Word::Service(_) | Word::Key(_), _) => Formula::Fact(Fact::Other(word.to_string())),
             (_, Whom::Nobody { .. }) => no,
             (_, Whom::User(issuer)) => self.of_user(issuer, word, captured),
             (_, Whom::Service(_, derived)) => self.of_service(derived, word, captured),
@@ -133,7 +133,8 @@ impl<'p> About<'p> {
             | Word::Network(_)
             | Word::Service(_)
             | Word::Key(_)
-            | Word::Actor(_) => Formula::Known(Truth::False),
+            | Word::Actor(_)
+            | Word::AnyActor => Formula::Known(Truth::False),
         }
     }
 
@@ -157,9 +158,9 @@ impl<'p> About<'p> {
                 Some(value) => Formula::Fact(Fact::Other(format!("owner of {}{value}", issuer.subject_prefix))),
             },
             Word::Issuer(name) => Formula::Known((**name == *issuer.name).into()),
-            Word::Service(_) | Word::Key(_) | Word::Actor(_) | Word::Network(_) => {
-                Formula::Fact(Fact::Other(word.to_string()))
-            }
+            Word::Actor(name) => Formula::Fact(Fact::Actor(Some(name.to_string()))),
+            Word::AnyActor => Formula::Fact(Fact::Actor(None)),
+            Word::Service(_) | Word::Key(_) | Word::Network(_) => Formula::Fact(Fact::Other(word.to_string())),
         }
     }
 

@@ -15,6 +15,10 @@ pub(super) enum Fact {
     Claim { path: String, value: Option<String> },
     /// The caller's address, believed so, is in this network.
     Network { trust: String, network: IpNet },
+    /// This one acts for the subject; `None`: somebody does.
+    Actor(Option<String>),
+    /// The person signed in at most so many seconds ago.
+    Fresh(u64),
     /// A condition of a route is met; what it reads is made of this.
     When { made_of: String, text: String },
     /// Anything else.
@@ -34,6 +38,9 @@ impl std::fmt::Display for Fact {
             Self::Claim { path, value: Some(value) } => write!(f, "claim:{path}={value}"),
             Self::Claim { path, value: None } => write!(f, "claim:{path}?"),
             Self::Network { network, .. } => write!(f, "network:{network}"),
+            Self::Actor(Some(name)) => write!(f, "actor:{name}"),
+            Self::Actor(None) => f.write_str("actor:*"),
+            Self::Fresh(seconds) => write!(f, "a sign-in within {seconds}s"),
             Self::When { text, .. } => write!(f, "`{text}`"),
         }
     }
@@ -64,6 +71,8 @@ fn groups(facts: &[Fact], most: usize) -> Option<Vec<Ways>> {
     let mut lists: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut claims: BTreeMap<&str, (Option<usize>, Vec<usize>)> = BTreeMap::new();
     let mut networks: BTreeMap<&str, Vec<(usize, IpNet)>> = BTreeMap::new();
+    let mut actors: Vec<(usize, bool)> = Vec::new();
+    let mut ages: Vec<(u64, usize)> = Vec::new();
     let mut groups = Vec::new();
     for (at, fact) in facts.iter().enumerate() {
         match fact {
@@ -71,6 +80,8 @@ fn groups(facts: &[Fact], most: usize) -> Option<Vec<Ways>> {
             Fact::Claim { path, value: Some(_) } => claims.entry(path).or_default().1.push(at),
             Fact::Claim { path, value: None } => claims.entry(path).or_default().0 = Some(at),
             Fact::Network { trust, network } => networks.entry(trust).or_default().push((at, *network)),
+            Fact::Actor(name) => actors.push((at, name.is_some())),
+            Fact::Fresh(seconds) => ages.push((*seconds, at)),
             Fact::When { .. } | Fact::Other(_) => {
                 groups.push(vec![vec![], vec![(at, Truth::True)], vec![(at, Truth::Unknown)]])
             }
@@ -91,6 +102,8 @@ fn groups(facts: &[Fact], most: usize) -> Option<Vec<Ways>> {
         ways.push(Vec::new());
         groups.push(ways);
     }
+    groups.extend((!actors.is_empty()).then(|| acting(&actors)));
+    groups.extend((!ages.is_empty()).then(|| since(&ages)));
     groups.extend(networks.values().map(|members| cells(members)));
     Some(groups)
 }
@@ -106,6 +119,24 @@ fn subsets(members: &[usize], most: usize) -> Option<Ways> {
         ways.extend(with);
     }
     Some(ways)
+}
+
+/// Nobody acts, somebody without a name here, one of those with a name, or that cannot be told.
+fn acting(members: &[(usize, bool)]) -> Ways {
+    let all = |truth: Truth| members.iter().map(move |(at, _)| (*at, truth)).collect();
+    let anybody = || members.iter().filter(|(_, named)| !named).map(|(at, _)| (*at, Truth::True));
+    let mut ways: Ways = vec![Vec::new(), all(Truth::Unknown), anybody().collect()];
+    let named = members.iter().filter(|(_, named)| *named);
+    ways.extend(named.map(|(at, _)| anybody().chain([(*at, Truth::True)]).collect()));
+    ways
+}
+
+/// Who signed in within a time did so within each longer one.
+fn since(members: &[(u64, usize)]) -> Ways {
+    let within = |age: u64| members.iter().filter(move |(longer, _)| *longer >= age).map(|(_, at)| (*at, Truth::True));
+    let mut ways: Ways = members.iter().map(|(age, _)| within(*age).collect()).collect();
+    ways.push(Vec::new());
+    ways
 }
 
 /// An address is in none of the networks, in one and those around it, or not known.
@@ -125,6 +156,18 @@ mod tests {
 
     fn claim(value: Option<&str>) -> Fact {
         Fact::Claim { path: "tier".into(), value: value.map(str::to_owned) }
+    }
+
+    #[test]
+    fn one_acts_and_who_signed_in_lately_did_so_within_the_hour() {
+        let (yes, no, unsure) = (Truth::True, Truth::False, Truth::Unknown);
+        let actor = |name: Option<&str>| Fact::Actor(name.map(str::to_owned));
+        let all = standings(&[actor(None), actor(Some("a")), actor(Some("b"))], 100).unwrap();
+        let expected = [[no, no, no], [yes, no, no], [yes, yes, no], [yes, no, yes], [unsure; 3]];
+        assert!(all.len() == 5 && expected.iter().all(|standing| all.contains(&standing.to_vec())), "{all:?}");
+        let all = standings(&[Fact::Fresh(600), Fact::Fresh(3_600)], 100).unwrap();
+        let expected = [[no, no], [no, yes], [yes, yes]];
+        assert!(all.len() == 3 && expected.iter().all(|standing| all.contains(&standing.to_vec())), "{all:?}");
     }
 
     #[test]

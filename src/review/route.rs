@@ -14,6 +14,7 @@ use crate::authz::issuer::IssuerPolicy;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::route::{Captures, Found};
 use crate::authz::rule::Rule;
+use crate::authz::stepup::StepUp;
 
 /// What a key captured of a request.
 type Captured = Vec<(String, String)>;
@@ -96,6 +97,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         forbids,
         issuers: _,
         grants,
+        revocation: _,
         gateways,
         services: _,
         relaxed: _,
@@ -115,6 +117,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         contract: _,
         deny,
         audience,
+        step_up,
         from: _,
         strip: _,
         cors: _,
@@ -139,6 +142,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         condition.must.extend(required(issuer, gateways));
         condition.must.extend(meant_for(issuer, audience));
     }
+    condition.must.extend(step_up.as_deref().into_iter().flat_map(|step_up| signed_in(whom, step_up)));
     if let Some(when) = when {
         let (made_of, text) = (made_of(policy, about, when, &own), when.text().to_owned());
         condition.must.push(Formula::Fact(Fact::When { made_of, text }));
@@ -189,6 +193,15 @@ fn meant_for(issuer: &IssuerPolicy, audience: &[Arc<str>]) -> Option<Formula> {
     let list = format!("audience {}", issuer.tokens.audience.claim);
     let fact = |name: &Arc<str>| Formula::Fact(Fact::Listed { list: list.clone(), word: format!("audience {name}") });
     (!audience.is_empty()).then(|| Formula::Any(audience.iter().map(fact).collect()))
+}
+
+/// How a person must have signed in; only a token says so.
+fn signed_in(whom: Whom<'_>, step_up: &StepUp) -> Vec<Formula> {
+    let Whom::User(_) = whom else { return vec![Formula::Known(Truth::False)] };
+    let acr = |value: &str| Formula::Fact(Fact::Claim { path: "acr".into(), value: Some(value.into()) });
+    let ways: Vec<Formula> = step_up.acr().iter().map(|value| acr(value)).collect();
+    let fresh = step_up.max_age().map(|age| Formula::Fact(Fact::Fresh(age.as_secs())));
+    fresh.into_iter().chain((!ways.is_empty()).then_some(Formula::Any(ways))).collect()
 }
 
 /// What stands behind the variables that a condition reads: with the same text and other things behind them it is another.
@@ -349,7 +362,10 @@ fn asked((policy, reached): InPolicy<'_>) -> Vec<String> {
     let audience = route.map(|route| &*route.audience).filter(|audience| !audience.is_empty());
     let audience = audience.map(|audience| format!("audience {}", audience.join(" or ")));
     let never = forbids.chain(deny).map(|rule| format!("never ({rule})"));
-    guards.chain(never).chain(when).chain(audience).collect()
+    let step_up = route.and_then(|route| route.step_up.as_deref());
+    let fresh = step_up.and_then(StepUp::max_age).map(|age| format!("max_age {}s", age.as_secs()));
+    let acr = step_up.map(StepUp::acr).filter(|acr| !acr.is_empty()).map(|acr| format!("acr {}", acr.join(" or ")));
+    guards.chain(never).chain(when).chain(audience).chain(fresh).chain(acr).collect()
 }
 
 fn operand(rule: &str) -> String {

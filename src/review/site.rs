@@ -24,6 +24,7 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     believed::gateways(before, after, &mut changes);
     believed::services(before, after, &mut changes);
     believed::grants(before, after, &mut changes);
+    believed::revocation(before, after, &mut changes);
     paths(before.relaxed, after.relaxed, &mut changes);
     headers(before, after, &mut changes);
     cors(before, after, &mut changes);

@@ -157,6 +157,8 @@ fn what_a_route_asks_beside_its_rule_counts() {
         (", when: 'claims.level >= 3'", Verdict::Narrowed, Verdict::Widened),
         (", deny: role:a", Verdict::Narrowed, Verdict::Widened),
         (", audience: orders", Verdict::Narrowed, Verdict::Widened),
+        (", max_age: 10m", Verdict::Narrowed, Verdict::Widened),
+        (", acr: phr", Verdict::Narrowed, Verdict::Widened),
         // A bad cookie is not looked at any more.
         (", credential: {from: [bearer], then: forward}", Verdict::Changed, Verdict::Changed),
         (", credential: strip", Verdict::Narrowed, Verdict::Widened),
@@ -173,6 +175,9 @@ fn what_a_route_asks_beside_its_rule_counts() {
         assert_eq!(verdict(&whole(more), &whole("")), removed, "{more} removed");
         assert_eq!(verdict(&whole(more), &whole(more)), Verdict::Same, "{more}");
     }
+    assert_eq!(verdict(&of(", max_age: 10m"), &of(", max_age: 1h")), Verdict::Widened);
+    assert_eq!(verdict(&of(", acr: [a, b]"), &of(", acr: a")), Verdict::Narrowed);
+    assert_eq!(verdict(&of(", deny: actor:a"), &of(", deny: 'actor:*'")), Verdict::Narrowed);
     let when = |text: &str| of(&format!(", when: '{text}'"));
     assert_eq!(verdict(&when("claims.level >= 3"), &when("claims.level >= 2")), Verdict::Changed);
     assert_eq!(verdict(&of(", audience: [a, b]"), &of(", audience: [a]")), Verdict::Narrowed);

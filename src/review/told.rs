@@ -146,6 +146,8 @@ fn shown(tell: &Tell) -> String {
         Source::Roles => "roles".into(),
         Source::Groups => "groups".into(),
         Source::Scopes => "scopes".into(),
+        Source::Actor => "actor".into(),
+        Source::Actors => "actors".into(),
         Source::Claim(path) => format!("claim:{path}"),
         Source::Literal(value) => format!("the value {value:?}"),
         Source::Route => "route".into(),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fault::{Fault, Unavailable};
+use super::fault::Fault;
 use super::subscription::{Event, Subscriber, Subscription};
 use super::{Entry, Revocations};
 use crate::authz::time::Timestamp;
@@ -14,7 +14,7 @@ const SHARDS: usize = 16;
 /// How many keys one of them remembers: in all some 100 MB at most.
 const SEEN: usize = 65_536;
 /// How many revocations are kept.
-const REVOKED: usize = 100_000;
+pub const REVOKED: usize = 100_000;
 
 /// The store in memory.
 pub struct Memory {
@@ -45,17 +45,17 @@ impl Default for Memory {
 
 impl Memory {
     /// See [`super::Store::first_seen`].
-    pub fn first_seen(&self, key: &[u8; 32], until: Timestamp, now: Timestamp) -> Result<bool, Unavailable> {
+    pub fn first_seen(&self, key: &[u8; 32], until: Timestamp, now: Timestamp) -> Result<bool, Fault> {
         let [first, ..] = key;
         let shard = usize::from(*first).checked_rem(SHARDS).and_then(|at| self.seen.get(at));
-        let Some(shard) = shard else { return Err(Unavailable(Fault::Full)) };
+        let Some(shard) = shard else { return Err(Fault::Full) };
         let mut seen = lock(shard);
         seen.forget(now);
         if seen.keys.contains(key) {
             return Ok(false);
         }
         if seen.keys.len() >= self.room {
-            return Err(Unavailable(Fault::Full));
+            return Err(Fault::Full);
         }
         seen.keys.insert(*key);
         seen.expiry.push(Reverse((until, *key)));
@@ -70,7 +70,7 @@ impl Memory {
     }
 
     /// See [`super::Store::add`].
-    pub fn add(&self, entry: Entry, now: Timestamp) -> Result<Option<u64>, Unavailable> {
+    pub fn add(&self, entry: Entry, now: Timestamp) -> Result<Option<u64>, Fault> {
         let mut revoked = lock(&self.revoked);
         revoked.insert(entry.clone(), now)?;
         revoked.epoch = revoked.epoch.map(|epoch| epoch.saturating_add(1));
@@ -80,7 +80,7 @@ impl Memory {
     }
 
     /// See [`super::Store::seed`].
-    pub fn seed(&self, epoch: u64, entries: &[Entry], now: Timestamp) -> Result<u64, Unavailable> {
+    pub fn seed(&self, epoch: u64, entries: &[Entry], now: Timestamp) -> Result<u64, Fault> {
         let mut revoked = lock(&self.revoked);
         entries.iter().try_for_each(|entry| revoked.insert(entry.clone(), now))?;
         let epoch = revoked.epoch.map_or(epoch, |old| old.max(epoch));
@@ -116,11 +116,11 @@ impl Seen {
 }
 
 impl Revoked {
-    fn insert(&mut self, entry: Entry, now: Timestamp) -> Result<(), Unavailable> {
+    fn insert(&mut self, entry: Entry, now: Timestamp) -> Result<(), Fault> {
         if self.entries.len() >= REVOKED && !self.entries.contains_key(&entry.key) {
             self.entries.retain(|_, entry| entry.expires > now);
             if self.entries.len() >= REVOKED {
-                return Err(Unavailable(Fault::Full));
+                return Err(Fault::Full);
             }
         }
         self.entries.insert(entry.key.clone(), entry);
@@ -155,7 +155,7 @@ mod tests {
         };
         assert_eq!(memory.first_seen(&key(1), until(60), NOW), Ok(true));
         assert_eq!(memory.first_seen(&key(2), until(30), NOW), Ok(true));
-        assert_eq!(memory.first_seen(&key(3), until(99), NOW), Err(Unavailable(Fault::Full)));
+        assert_eq!(memory.first_seen(&key(3), until(99), NOW), Err(Fault::Full));
         assert_eq!(memory.first_seen(&key(1), until(99), NOW), Ok(false));
         assert_eq!(memory.first_seen(&key(2), until(99), NOW), Ok(false));
         assert_eq!(memory.first_seen(&key(3), until(99), until(30)), Ok(true));
@@ -186,7 +186,7 @@ mod tests {
         for at in 0..REVOKED {
             memory.add(entry(at, if at == 5 { 1 } else { 60 }), NOW).unwrap();
         }
-        assert_eq!(memory.add(entry(REVOKED, 60), NOW), Err(Unavailable(Fault::Full)));
+        assert_eq!(memory.add(entry(REVOKED, 60), NOW), Err(Fault::Full));
         assert_eq!(memory.add(entry(7, 90), NOW), Ok(None));
         assert_eq!(memory.add(entry(REVOKED, 60), NOW.plus(Duration::from_secs(1))), Ok(None));
     }

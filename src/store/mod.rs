@@ -3,21 +3,30 @@
 //! Whatever cannot be told is [`Unavailable`], within the deadline of an operation: what that means for a request is the
 //! caller's to say, and an allow it never is by itself.
 
+mod counters;
 mod fault;
 mod memory;
+pub mod redis;
 mod subscription;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::authz::time::Timestamp;
+use counters::Counters;
+pub use counters::{BOUNDS, Operation, Totals};
 pub use fault::{Fault, Unavailable};
 use memory::Memory;
+use redis::{Redis, Settings, TrustFault};
 pub use subscription::{Event, Subscription};
 
 /// The longest key of a revocation, in bytes.
 pub const MAX_KEY: usize = 1_024;
 /// The longest value of a revocation, in bytes.
 pub const MAX_VALUE: usize = 4_096;
+/// The highest epoch that can be seeded: what Redis's scripts count exactly.
+pub const MAX_EPOCH: u64 = 1 << 52;
 
 /// One revocation, as the store keeps it: what it means is for others to know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,68 +50,160 @@ pub struct Revocations {
 
 /// The shared state: a handle that is cheap to clone and may be used from any runtime.
 #[derive(Clone)]
-pub struct Store(Arc<Memory>);
+pub struct Store {
+    kind: Kind,
+    counters: Arc<Counters>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Memory(Arc<Memory>),
+    Redis(Arc<Redis>),
+}
 
 impl Store {
     /// A store in this process's memory, which dies with it.
     #[must_use]
     pub fn memory() -> Self {
-        Self(Arc::default())
+        Self { kind: Kind::Memory(Arc::default()), counters: Arc::default() }
+    }
+
+    /// A store in a Redis, which need not be there yet: the runtime that this is called on connects to it.
+    ///
+    /// # Errors
+    /// Where its certificate could never be checked.
+    pub fn redis(settings: &Settings) -> Result<Self, TrustFault> {
+        Ok(Self { kind: Kind::Redis(Arc::new(Redis::start(settings)?)), counters: Arc::default() })
     }
 
     /// Whether other replicas see it too, and it outlives this process.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
-        false
+        matches!(self.kind, Kind::Redis(_))
+    }
+
+    /// Whether it failed so often that most operations are refused at once.
+    #[must_use]
+    pub fn circuit_is_open(&self) -> bool {
+        match &self.kind {
+            Kind::Memory(_) => false,
+            Kind::Redis(redis) => redis.circuit_is_open(),
+        }
+    }
+
+    /// What operations have come to since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.counters.totals()
     }
 
     /// Whether this is the first time that this key is seen, before `until`. At most one caller, of all replicas, is told
     /// so. The key is a digest ([`crate::authz::digest`]) of what must not be seen twice.
     ///
     /// False where `until` has passed: what cannot be remembered cannot be vouched for.
+    ///
+    /// # Errors
+    /// Where it cannot be told. The key may count as seen all the same.
     pub async fn first_seen(&self, key: &[u8; 32], until: Timestamp, now: Timestamp) -> Result<bool, Unavailable> {
         if until <= now {
             return Ok(false);
         }
-        self.0.first_seen(key, until, now)
+        self.counted(Operation::FirstSeen, async {
+            match &self.kind {
+                Kind::Memory(memory) => memory.first_seen(key, until, now),
+                Kind::Redis(redis) => redis.first_seen(key, until, now).await,
+            }
+        })
+        .await
     }
 
     /// All revocations, and the epoch.
+    ///
+    /// # Errors
+    /// Where they cannot be told, or not all of them.
     pub async fn load_all(&self, now: Timestamp) -> Result<Revocations, Unavailable> {
-        Ok(self.0.load_all(now))
+        self.counted(Operation::Load, async {
+            match &self.kind {
+                Kind::Memory(memory) => Ok(memory.load_all(now)),
+                Kind::Redis(redis) => redis.load_all(now).await,
+            }
+        })
+        .await
     }
 
     /// Adds a revocation, which raises the epoch by one; tells subscribers. `None`: it was added, but there is no epoch.
+    ///
+    /// # Errors
+    /// Where it may not have been added, or is too long.
     pub async fn add(&self, entry: Entry, now: Timestamp) -> Result<Option<u64>, Unavailable> {
-        entry.check()?;
-        self.0.add(entry, now)
+        self.counted(Operation::Add, async {
+            entry.check()?;
+            match &self.kind {
+                Kind::Memory(memory) => memory.add(entry, now),
+                Kind::Redis(redis) => redis.add(&entry, now).await,
+            }
+        })
+        .await
     }
 
     /// Adds what is known, then makes the epoch this one unless it is higher already; tells subscribers, and the epoch.
+    ///
+    /// # Errors
+    /// Where not all of it may have been done, an entry is too long, or the epoch above [`MAX_EPOCH`].
     pub async fn seed(&self, epoch: u64, entries: &[Entry], now: Timestamp) -> Result<u64, Unavailable> {
-        entries.iter().try_for_each(Entry::check)?;
-        self.0.seed(epoch, entries, now)
+        self.counted(Operation::Seed, async {
+            entries.iter().try_for_each(Entry::check)?;
+            if epoch > MAX_EPOCH {
+                return Err(Fault::Oversize);
+            }
+            match &self.kind {
+                Kind::Memory(memory) => memory.seed(epoch, entries, now),
+                Kind::Redis(redis) => redis.seed(epoch, entries, now).await,
+            }
+        })
+        .await
     }
 
     /// The epoch.
+    ///
+    /// # Errors
+    /// Where it cannot be told.
     pub async fn epoch(&self) -> Result<Option<u64>, Unavailable> {
-        Ok(self.0.epoch())
+        self.counted(Operation::Epoch, async {
+            match &self.kind {
+                Kind::Memory(memory) => Ok(memory.epoch()),
+                Kind::Redis(redis) => redis.epoch().await,
+            }
+        })
+        .await
     }
 
-    /// Subscribes to revocations: [`Event::Resync`] comes first, once everything that is added from then on is heard.
+    /// Subscribes to revocations: [`Event::Resync`] comes first, once everything that is added from then on is heard; or
+    /// [`Event::Lost`], where it cannot be heard. A Redis is asked
+    /// for the epoch every second besides.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        self.0.subscribe()
+        match &self.kind {
+            Kind::Memory(memory) => memory.subscribe(),
+            Kind::Redis(redis) => redis.subscribe(),
+        }
+    }
+
+    async fn counted<T>(
+        &self,
+        operation: Operation,
+        asked: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Unavailable> {
+        let began = Instant::now();
+        let answer = asked.await;
+        self.counters.count(operation, answer.as_ref().err().copied(), began.elapsed());
+        answer.map_err(Unavailable)
     }
 }
 
 impl Entry {
-    fn check(&self) -> Result<(), Unavailable> {
-        if self.key.len() > MAX_KEY || self.value.len() > MAX_VALUE {
-            Err(Unavailable(Fault::Oversize))
-        } else {
-            Ok(())
-        }
+    fn check(&self) -> Result<(), Fault> {
+        if self.key.len() > MAX_KEY || self.value.len() > MAX_VALUE { Err(Fault::Oversize) } else { Ok(()) }
     }
 }
 
@@ -167,6 +268,7 @@ mod tests {
             assert_eq!(Store::memory().add(entry.clone(), NOW).await, Err(Unavailable(Fault::Oversize)));
             assert_eq!(Store::memory().seed(1, &[entry], NOW).await, Err(Unavailable(Fault::Oversize)));
         }
+        assert_eq!(Store::memory().seed(MAX_EPOCH + 1, &[], NOW).await, Err(Unavailable(Fault::Oversize)));
     }
 
     #[tokio::test]

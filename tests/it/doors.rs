@@ -42,6 +42,8 @@ pub struct Beside {
     pub metadata: HeaderMap,
     /// Whom the certificate of the caller names, as the gateway says.
     pub principal: String,
+    /// That certificate itself, as Envoy sends it.
+    pub certificate: String,
 }
 
 impl Asked {
@@ -130,6 +132,7 @@ pub fn decide(
         proof: asked.proof(),
         source: asked.source,
         principal: asked.beside.principal.as_bytes(),
+        certificate: asked.beside.certificate.as_bytes(),
         method: http.method.as_bytes(),
         target: http.target.as_bytes(),
         host: http.host.as_bytes(),
@@ -224,6 +227,7 @@ pub fn encoded(asked: &Asked, lines: Lines) -> Vec<u8> {
             source: Some(auth::attribute_context::Peer {
                 address,
                 principal: asked.beside.principal.clone(),
+                certificate: asked.beside.certificate.clone(),
                 ..Default::default()
             }),
             request: http.map(|http| auth::attribute_context::Request { time: None, http: Some(http) }),

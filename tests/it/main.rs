@@ -28,6 +28,7 @@ mod schema;
 mod semantics;
 mod site;
 mod spa;
+mod store;
 mod support;
 mod teams;
 mod told;

@@ -344,6 +344,7 @@ fn path(target: &str, relaxed: Relaxed) -> Option<String> {
         proof: Proof::default(),
         source: None,
         principal: b"",
+        certificate: b"",
         method,
         target: target.as_bytes(),
         host,

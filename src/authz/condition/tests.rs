@@ -20,6 +20,7 @@ fn caller(claims: &str) -> Caller {
         groups: Listed::Unknown,
         scopes: texts(&["orders:read"]),
         token_id: None,
+        key_id: None,
         issued: None,
         not_before: None,
         expires: Timestamp::default(),
@@ -59,8 +60,17 @@ fn run(text: &str, caller: &Caller, query: &str) -> (Result<bool, Fault>, usize)
     let target = format!("/a/b{query}");
     let (method, host) = (&b"POST"[..], &b"shop.test"[..]);
     let (proof, principal) = (Proof::default(), &b""[..]);
-    let raw =
-        Raw { asker: Asker::Unix, proof, source: None, principal, method, target: target.as_bytes(), host, headers };
+    let raw = Raw {
+        asker: Asker::Unix,
+        proof,
+        source: None,
+        principal,
+        certificate: b"",
+        method,
+        target: target.as_bytes(),
+        host,
+        headers,
+    };
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     let names = NAMES.map(Box::from);
     let captures = Captures::new(&names, ["acme", "u1"]);

@@ -190,6 +190,7 @@ mod tests {
             proof: Proof::default(),
             source: None,
             principal: b"",
+            certificate: b"",
             method: b"GET",
             target: target.as_bytes(),
             host: b"h",

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
+use crate::authz::actor::{self, Actor};
 use crate::authz::identity::{ClaimPath, Identity, Listed};
 use crate::authz::json::Json;
 use crate::authz::reason::Reason;
@@ -31,6 +32,10 @@ pub enum Source {
     Groups,
     /// The scopes.
     Scopes,
+    /// Who acts for the subject now.
+    Actor,
+    /// All who act or have acted for the subject, the one who acts now first.
+    Actors,
     /// A claim.
     Claim(ClaimPath),
     /// The policy's own word, whoever calls.
@@ -95,6 +100,8 @@ impl Tell {
             | Source::Roles
             | Source::Groups
             | Source::Scopes
+            | Source::Actor
+            | Source::Actors
             | Source::Claim(_)
             | Source::Literal(_) => None,
         };
@@ -117,6 +124,15 @@ impl Source {
             Self::Roles => list(identity.roles().map(|role| &**role)),
             Self::Groups => listed(identity.groups()),
             Self::Scopes => listed(identity.scopes()),
+            // An upstream that is told of nobody would take the subject to act for itself.
+            Self::Actor => {
+                let actor = actor::current(identity.claims()).map_err(|_| Reason::HeaderValueRefused)?;
+                actor.map(|actor| actor.told())
+            }
+            Self::Actors => {
+                let all = actor::chain(identity.claims()).map_err(|_| Reason::HeaderValueRefused)?;
+                Some(Json::List(all.iter().map(Actor::told).collect()))
+            }
             Self::Claim(path) => match path.find(identity.claims()) {
                 None | Some(Json::Null) => None,
                 Some(Json::List(items)) if items.len() > MAX_LIST => return Err(Reason::HeaderValueRefused),

@@ -253,6 +253,7 @@ fn word(piece: Piece<'_>) -> Read<Word> {
         "issuer" => text(rest).map(Word::Issuer),
         "service" => text(rest).map(Word::Service),
         "key" => text(rest).map(Word::Key),
+        "actor" if rest.text == "*" => Ok(Word::AnyActor),
         "actor" => text(rest).map(Word::Actor),
         "claim" => claim(rest),
         "owner" => owner(rest),
@@ -651,6 +652,7 @@ mod tests {
             text().prop_map(Word::Service),
             text().prop_map(Word::Key),
             text().prop_map(Word::Actor),
+            Just(Word::AnyActor),
         ]
     }
 

@@ -52,6 +52,7 @@ impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, value) = match self {
             Self::SignedIn => return f.write_str("signed-in"),
+            Self::AnyActor => return f.write_str("actor:*"),
             Self::Network(network) => return write!(f, "network:{network}"),
             Self::Claim { path, test } => return write!(f, "claim:{}{test}", ShownPath(path)),
             Self::Role(value) => ("role", value),

@@ -1,4 +1,4 @@
-//! Gate 4: what the policy says of this caller and this request.
+//! Gate 5: what the policy says of this caller and this request.
 
 use super::{Snapshot, Witness};
 use crate::authz::condition;

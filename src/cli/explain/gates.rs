@@ -15,13 +15,15 @@ use crate::authz::credential::query::without;
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::Issuer;
-use crate::authz::json::Json;
+use crate::authz::json::{Json, Object};
 use crate::authz::policy::{Policy, Route};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
+use crate::authz::revocation::{Checked, RevocationPolicy, Revocations};
 use crate::authz::route::{Captures, Found};
 use crate::authz::rule::{Expr, Rule, Scene, Watch, Word, WordId, Words};
 use crate::authz::snapshot::{Facts, Question, Snapshot, Step, Witness};
+use crate::authz::stepup::StepUp;
 use crate::authz::time::Timestamp;
 use crate::observe::audit::rfc3339;
 
@@ -102,6 +104,7 @@ enum Reached {
     Read,
     Route,
     Identity,
+    Revocation,
     Policy,
     Headers,
     Passed,
@@ -128,6 +131,7 @@ impl Telling<'_> {
             Some(Reason::NoRoute | Reason::UnknownHost | Reason::PathVariant | Reason::PreflightRefused) => {
                 Reached::Route
             }
+            Some(Reason::Revoked | Reason::RevocationUnknown) => Reached::Revocation,
             Some(_) if basis.rule.is_none() => Reached::Identity,
             Some(Reason::HeaderValueRefused | Reason::QueryAmbiguous | Reason::HeadersTooLarge) => Reached::Headers,
             Some(_) => Reached::Policy,
@@ -153,13 +157,17 @@ impl Telling<'_> {
             let says = if reached == Reached::Headers { "" } else { "each managed header is set or removed" };
             (says.to_owned(), Vec::new(), Vec::new())
         };
-        vec![
+        let mut gates = vec![
             gate("read", Reached::Read, &read),
             gate("route", Reached::Route, &|| self.routing()),
             gate("identity", Reached::Identity, &|| self.identity()),
             gate("policy", Reached::Policy, &|| self.rules()),
             gate("headers", Reached::Headers, &headers),
-        ]
+        ];
+        if let Some(revocation) = &self.policy.revocation {
+            gates.insert(3, gate("revocation", Reached::Revocation, &|| self.revocation(revocation)));
+        }
+        gates
     }
 
     fn routing(&self) -> (String, Vec<Detail>, Vec<Asking>) {
@@ -226,6 +234,24 @@ impl Telling<'_> {
         (String::new(), details, Vec::new())
     }
 
+    fn revocation(&self, policy: &RevocationPolicy) -> (String, Vec<Detail>, Vec<Asking>) {
+        let basis = self.decision.basis();
+        let shared = self.snapshot.revoked().filter(|_| policy.shared);
+        let lists = [Some(&policy.listed), shared.map(|shared| &*shared.base), shared.map(|shared| &*shared.recent)];
+        let lists: Vec<&Revocations> = lists.into_iter().flatten().collect();
+        let found = basis
+            .caller
+            .identities()
+            .flat_map(|identity| lists.iter().flat_map(|list| list.covering(identity, self.now)).collect::<Vec<_>>());
+        let details: Vec<Detail> = found.map(|one| Detail::new("revoked", one.to_string())).collect();
+        let says = match (self.reached() == Reached::Revocation, basis.revocation) {
+            (true, _) => "",
+            (false, Checked::Unknown) => "it is not known what is revoked, and the policy says `unknown: allow`",
+            (false, Checked::Clear) => "nothing of it is revoked",
+        };
+        (says.to_owned(), details, Vec::new())
+    }
+
     fn sight<'s>(&'s self, captures: &'s [(String, String)]) -> Sight<'s> {
         let caller = &self.decision.basis().caller;
         Sight { policy: self.policy, route: self.route, caller, captures, address: self.address }
@@ -280,7 +306,15 @@ impl Telling<'_> {
             Some(Rule::Anyone) => "the route's rule is anyone".to_owned(),
             Some(Rule::Where(_)) | None => "every rule holds".to_owned(),
         };
-        (says, Vec::new(), rules)
+        (says, self.sign_in().into_iter().collect(), rules)
+    }
+
+    /// What the route asks of a sign-in, and what the token says of it, where that was looked at.
+    fn sign_in(&self) -> Option<Detail> {
+        let asked = self.route?.step_up.as_deref()?;
+        let looked_at = matches!(self.decision.basis().reason, None | Some(Reason::StepUpRequired));
+        let user = self.decision.basis().caller.user.as_ref().filter(|_| looked_at)?;
+        Some(Detail::new("signed in", signed_in(asked, user.claims(), self.now)))
     }
 
     /// The route's condition and its parts, where every rule before it passed.
@@ -368,6 +402,9 @@ impl Telling<'_> {
     /// What would have passed the gate that did not.
     fn nearest(&self) -> Vec<String> {
         match self.reached() {
+            Reached::Policy if self.decision.basis().reason == Some(Reason::StepUpRequired) => {
+                vec!["with a token of a new sign-in, as the challenge says".to_owned()]
+            }
             Reached::Policy if let Some((_, parts)) = self.condition() => {
                 let near: Vec<String> = parts.iter().filter(|part| part.told != Ok(true)).map(near_part).collect();
                 vec![near.join(", and ")]
@@ -420,6 +457,31 @@ impl Telling<'_> {
         let misses = nearest(rule, &words, Truth::True, &|word, truth| sight.may(word, truth));
         told(&misses, &sight).into_iter().map(|rest| format!("{token}, {rest}")).collect()
     }
+}
+
+/// What is asked of a sign-in, and how it was.
+fn signed_in(asked: &StepUp, claims: &Object, now: Timestamp) -> String {
+    let mut parts = Vec::new();
+    if let Some(age) = asked.max_age() {
+        let was = match claims.get("auth_time") {
+            Some(Json::Number(at)) => match at.as_i64().map(Timestamp::from_secs) {
+                Some(at) if at <= now => format!("it was {} s ago", now.since(at).as_secs()),
+                _ => format!("auth_time is {at}"),
+            },
+            Some(_) => "auth_time is no number".to_owned(),
+            None => "the token has no auth_time".to_owned(),
+        };
+        parts.push(format!("at most {} s ago: {was}", age.as_secs()));
+    }
+    if !asked.acr().is_empty() {
+        let was = match claims.get("acr") {
+            Some(Json::Text(acr)) => format!("acr is {acr}"),
+            Some(_) => "acr is no text".to_owned(),
+            None => "the token has no acr".to_owned(),
+        };
+        parts.push(format!("by {}: {was}", asked.acr().join(" or ")));
+    }
+    parts.join("; ")
 }
 
 /// What a part of a condition read, and why it could not be told.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::authz::actor::{self, Actor};
 use crate::authz::identity::{Caller, ClaimPath, Identity, Listed, Reading, Standing, Truth};
 use crate::authz::issuer::IssuerPolicy;
 use crate::authz::policy::{Policy, Route};
@@ -62,7 +63,7 @@ impl<'a> Sight<'a> {
             }
             Word::Network(_) | Word::Service(_) => String::new(),
             Word::Key(_) => "no API key is known".to_owned(),
-            Word::Actor(_) => "nobody can tell yet who acts for another".to_owned(),
+            Word::Actor(_) | Word::AnyActor => actors(identity),
         }
     }
 
@@ -113,7 +114,7 @@ impl<'a> Sight<'a> {
     pub fn may(&self, word: &Word, truth: Truth) -> bool {
         match word {
             Word::SignedIn => truth == Truth::True,
-            Word::Service(_) | Word::Key(_) | Word::Actor(_) => false,
+            Word::Service(_) | Word::Key(_) => false,
             Word::Issuer(name) if truth == Truth::True => self.accepted().any(|issuer| *issuer.name == **name),
             _ => truth != Truth::True || word.capture().is_none_or(|name| !self.capture(name).is_empty()),
         }
@@ -147,7 +148,9 @@ impl<'a> Sight<'a> {
                 let is = self.address.map(|address| format!("the address is {address}"));
                 (format!("{from} {network}"), is.unwrap_or_else(|| "the address is not known".to_owned()))
             }
-            Word::Service(name) | Word::Key(name) | Word::Actor(name) => (format!("{with} {name}"), String::new()),
+            Word::Service(name) | Word::Key(name) => (format!("{with} {name}"), String::new()),
+            Word::Actor(name) => (format!("if the actor {were} {name}"), is),
+            Word::AnyActor => (format!("{with} somebody who acts for the subject"), is),
         }
     }
 
@@ -163,6 +166,7 @@ impl<'a> Sight<'a> {
             Word::Role(_) => listed(Some(identity.roles().map(|role| &**role).collect())),
             Word::Group(_) => listed(known(identity.groups())),
             Word::Scope(_) => listed(known(identity.scopes())),
+            Word::Actor(_) | Word::AnyActor => actors(identity),
             Word::Owner(_) => format!("it is {}", identity.principal().subject),
             Word::Issuer(_) => format!("it is one of {}", identity.principal().issuer),
             Word::Claim { path, .. } => match identity.claim(path) {
@@ -172,6 +176,23 @@ impl<'a> Sight<'a> {
                 Reading::Unreadable => "it is neither text nor a list of texts".to_owned(),
             },
             _ => String::new(),
+        }
+    }
+}
+
+/// Who acts for the subject, in words.
+fn actors(identity: &Identity) -> String {
+    let named = |actor: &Actor<'_>| match actor.elsewhere {
+        None => actor.name.to_owned(),
+        Some(issuer) => format!("{} of {issuer}", actor.name),
+    };
+    match actor::chain(identity.claims()).as_deref() {
+        Err(_) => "the token's act cannot be read".to_owned(),
+        Ok([]) => "the subject acts for itself".to_owned(),
+        Ok([one]) => format!("the actor is {}", named(one)),
+        Ok([first, before @ ..]) => {
+            let before: Vec<String> = before.iter().map(named).collect();
+            format!("the actor is {}, after {}", named(first), before.join(", "))
         }
     }
 }

@@ -358,6 +358,41 @@ fn a_condition_is_told_part_by_part_with_what_each_read() {
 }
 
 #[test]
+fn a_sign_in_that_does_not_count_is_told_with_how_it_was() {
+    let policy = compiled(&format!("{POLICY}  /pay: {{allow: signed-in, max_age: 10m, acr: [phr, mfa]}}\n"));
+    let told = |claims: Value| try_told(&policy, &["--claims", &claims.to_string(), "/pay"]).unwrap().0;
+    has(
+        &told(json!({"auth_time": NOW - 700, "acr": "pwd"})),
+        &[
+            "✓ route /pay: signed-in: holds",
+            "signed in at most 600 s ago: it was 700 s ago; by phr or mfa: acr is pwd",
+            "would pass with a token of a new sign-in",
+            r#"acr_values="phr mfa", max_age="600""#,
+            "DENIED 401 step_up_required",
+        ],
+    );
+    has(&told(json!({})), &["the token has no auth_time", "the token has no acr", "DENIED 401 step_up_required"]);
+    has(&told(json!({"auth_time": NOW - 5, "acr": "mfa"})), &["it was 5 s ago", "ALLOWED"]);
+}
+
+#[test]
+fn who_acts_is_told_with_the_whole_chain() {
+    let policy = compiled(&format!("{POLICY}  /agent: actor:agent-1\n"));
+    let told = |claims: Value| try_told(&policy, &["--claims", &claims.to_string(), "/agent"]).unwrap().0;
+    has(
+        &told(json!({"act": {"sub": "agent-2", "act": {"sub": "portal"}}})),
+        &[
+            "actor:agent-1 missed the actor is agent-2, after portal",
+            "if the actor were agent-1",
+            "DENIED 403 rule_unmet",
+        ],
+    );
+    has(&told(json!({})), &["the subject acts for itself", "DENIED 403 rule_unmet"]);
+    has(&told(json!({"act": 7})), &["actor:agent-1 unknown the token's act cannot be read", "DENIED 403 fact_unknown"]);
+    has(&told(json!({"act": {"sub": "agent-1"}})), &["ALLOWED"]);
+}
+
+#[test]
 fn a_guard_is_told_with_the_address() {
     let admin = ["--claims", r#"{"roles":["admin"]}"#];
     has(

@@ -7,7 +7,7 @@ use super::{Compiled, Compiler};
 use crate::authz::grant::{Grant, Grants};
 use crate::authz::identity::Principal;
 use crate::authz::time::Timestamp;
-use crate::config::error::{Problem, Span, nearest};
+use crate::config::error::{Problem, Span, Text, nearest};
 use crate::config::file;
 
 /// When a grant ends, and where the file says so.
@@ -50,7 +50,7 @@ impl Compiler<'_> {
                     Problem::warning("role_unasked", grant.role.span, message).cure(self.meant(&grant.role.value)),
                 );
             }
-            made.push(self.principal(grant).map(|principal| {
+            made.push(self.principal(&grant.principal, "this grant").map(|principal| {
                 let ticket = grant.ticket.as_ref().map(|ticket| Arc::from(&*ticket.value));
                 (principal, Grant { role: Arc::from(&*grant.role.value), until: grant.until.value, ticket })
             }));
@@ -71,8 +71,9 @@ impl Compiler<'_> {
         self.file.grants.iter().map(ending).collect()
     }
 
-    fn principal(&mut self, grant: &file::Grant) -> Option<Principal> {
-        let (text, span) = (&*grant.principal.value, grant.principal.span);
+    /// The principal that a text names, as audit lines write it. `whose` is what is talked of.
+    pub(super) fn principal(&mut self, text: &Text, whose: &str) -> Option<Principal> {
+        let (text, span) = (&*text.value, text.span);
         let issuers = self.file.issuers.iter().filter_map(|(name, issuer)| {
             let subject = text.strip_prefix(&*name.value)?.strip_prefix('/')?;
             Some((name, issuer, subject))
@@ -85,13 +86,14 @@ impl Compiler<'_> {
                 _ => "an issuer's name under `issuers:`, `/` and the subject: main/u1".into(),
             };
             if !self.file.lost.contains(&"issuers") {
-                let message = "the principal of this grant begins with no issuer's name";
+                let message = format!("the principal of {whose} begins with no issuer's name");
                 self.report(Problem::error("unknown_issuer", span, message).cure(cure));
             }
             return None;
         };
         if subject.is_empty() {
-            let problem = Problem::error("missing_value", span, "the principal of this grant has no subject");
+            let message = format!("the principal of {whose} has no subject");
+            let problem = Problem::error("missing_value", span, message);
             self.report(problem.cure(format!("{}/u1", name.value)));
             return None;
         }

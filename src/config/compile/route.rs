@@ -11,6 +11,7 @@ use crate::authz::issuer::IssuerId;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Cover, Pattern, RouteId, Table};
 use crate::authz::rule::{Expr, Rule};
+use crate::authz::stepup::StepUp;
 use crate::config::error::{Problem, Span, Spanned};
 use crate::config::file;
 
@@ -66,6 +67,7 @@ impl Compiler<'_> {
                         .cure("`anyone` reads one where it is there"),
                 );
             }
+            self.step_up_asked(route);
             if accepted.is_empty() && !is_public && route.issuers.is_none() && self.file.services.is_empty() {
                 nobody.push(route.rule.span());
             }
@@ -75,6 +77,17 @@ impl Compiler<'_> {
         }
         self.no_issuer(&nobody);
         lines
+    }
+
+    /// Who is let pass without a token cannot be asked how they signed in.
+    fn step_up_asked(&mut self, route: &file::Route) {
+        let asks = matches!(&route.rule, file::Rule::Text(text) if !matches!(text.value.trim(), "public" | "anyone"));
+        let asks = asks || !matches!(&route.rule, file::Rule::Text(_));
+        let Some(step_up) = route.step_up.as_ref().filter(|_| !asks) else { return };
+        let span = step_up.max_age.as_ref().map(|age| age.span).or(step_up.acr.first().map(|acr| acr.span));
+        let message = "`max_age` and `acr` ask how a person signed in, and this route lets pass who did not";
+        let problem = Problem::error("step_up_unread", span.unwrap_or(route.key.span), message);
+        self.report(problem.cure("`allow: signed-in`, or another rule that asks who calls"));
     }
 
     fn clashes(&mut self, shapes: &mut HashMap<(String, String), Span>, route: &file::Route, pattern: &Pattern) {
@@ -190,6 +203,7 @@ impl Compiler<'_> {
             condition,
             issuers: issuers.collect(),
             introspects: self.introspects(&line.accepted),
+            step_up: route.step_up.as_ref().map(|step_up| Box::new(step_up_of(step_up))),
             from,
             strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
             cors: browser.cors.as_ref().map(sharing),
@@ -277,6 +291,11 @@ fn asks_for_subjects(rule: &file::Rule) -> bool {
         file::Rule::Any(_, rules) | file::Rule::All(_, rules) => rules.iter().any(asks_for_subjects),
         file::Rule::Not(_, rule) => asks_for_subjects(rule),
     }
+}
+
+/// What a route asks of a sign-in.
+fn step_up_of(asked: &file::StepUp) -> StepUp {
+    StepUp::new(asked.max_age.as_ref().map(|age| age.value), asked.acr.iter().map(|acr| acr.value.clone()).collect())
 }
 
 /// The forbid of the route of this key.

@@ -134,9 +134,12 @@ impl Compiler<'_> {
             Word::Issuer(name) => self.issuer_word(name, span, stand),
             Word::Network(_) => self.network(word, span, stand),
             Word::Service(name) => self.service_word(name, span, stand),
-            Word::Key(_) | Word::Actor(_) => {
+            // Every issuer may say who acts.
+            Word::Actor(_) | Word::AnyActor => {}
+            Word::Key(_) => {
                 let message = format!("`{word}` is not there yet in this version");
-                let cure = "what is there: signed-in, role: group: scope: claim: owner: issuer: network: service:";
+                let cure =
+                    "what is there: signed-in, role: group: scope: claim: owner: issuer: actor: network: service:";
                 self.report(Problem::error("not_there_yet", span, message).cure(cure));
             }
         }

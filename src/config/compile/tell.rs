@@ -129,6 +129,8 @@ impl Compiler<'_> {
             file::Source::Roles => Source::Roles,
             file::Source::Groups => Source::Groups,
             file::Source::Scopes => Source::Scopes,
+            file::Source::Actor => Source::Actor,
+            file::Source::Actors => Source::Actors,
             file::Source::Literal(literal) => Source::Literal(json(literal)),
             file::Source::Claim(path) => match ClaimPath::parse(path) {
                 Some(path) => Source::Claim(path),

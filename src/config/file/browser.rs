@@ -217,14 +217,15 @@ fn returns(reader: &mut Reader, node: &Node) -> Vec<Text> {
 
 fn template(reader: &mut Reader, node: &Node, what: &str, public: bool) -> Option<Text> {
     let text = reader.text(node, what)?;
-    let filled = text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F");
+    let filled =
+        text.value.replace("{url}", "https%3A%2F%2Fexample.com%2F").replace("{max_age}", "60").replace("{acr}", "a");
     let mut refused = |message: String| {
         let problem = Problem::error("bad_placeholder", text.span, message);
         reader.report(problem.cure("https://login.example.com/?return_to={url}"));
         None
     };
     if filled.contains(['{', '}']) {
-        return refused(format!("{what} has a placeholder other than `{{url}}`"));
+        return refused(format!("{what} has a placeholder other than `{{url}}`, `{{max_age}}` and `{{acr}}`"));
     }
     let shape = Kind::Text { text: filled.into(), plain: false };
     reader.url(&Node { span: node.span, kind: shape }, what, true)?;
@@ -237,8 +238,9 @@ fn template(reader: &mut Reader, node: &Node, what: &str, public: bool) -> Optio
         return refused(format!("`{{url}}` is in {what} twice"));
     }
     // A placeholder before the query would let the request's path name the host or the page.
-    if text.value.split('?').next().unwrap_or_default().contains("{url}") {
-        return refused("`{url}` belongs in the query".to_owned());
+    let before_query = text.value.split('?').next().unwrap_or_default();
+    if let Some(misplaced) = ["{url}", "{max_age}", "{acr}"].into_iter().find(|one| before_query.contains(one)) {
+        return refused(format!("`{misplaced}` belongs in the query"));
     }
     if text.value.contains("{url}") && !public {
         let problem =

@@ -127,6 +127,10 @@ pub enum Source {
     Groups,
     /// The scopes.
     Scopes,
+    /// Who acts for the subject now.
+    Actor,
+    /// All who act or have acted for it.
+    Actors,
     /// Another claim, by its path.
     Claim(Box<str>),
     /// The key of the route.
@@ -324,6 +328,8 @@ fn source(text: &str) -> Source {
         "roles" => Source::Roles,
         "groups" => Source::Groups,
         "scopes" => Source::Scopes,
+        "actor" => Source::Actor,
+        "actors" => Source::Actors,
         "route" => Source::Route,
         path => match path.strip_prefix("capture:") {
             Some(name) => Source::Capture(name.into()),

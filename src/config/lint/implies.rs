@@ -7,6 +7,7 @@ use crate::authz::issuer::IssuerId;
 use crate::authz::policy::Route;
 use crate::authz::route::Pattern;
 use crate::authz::rule::{Expr, Rule, Test, Word};
+use crate::authz::stepup::StepUp;
 
 /// How many different words two rules may have where one of them says `not`: three answers each.
 const MAX_THREE: usize = 6;
@@ -73,7 +74,11 @@ impl Logic {
         // Nor at these, but routes that say the same ask the same.
         let deny = route.deny.iter().map(|deny| format!("never where {}", deny.rule));
         let audience = (!route.audience.is_empty()).then(|| format!("audience {}", route.audience.join(" ")));
-        for name in deny.chain(audience) {
+        let step_up = route.step_up.as_deref();
+        let fresh = step_up.and_then(StepUp::max_age).map(|age| format!("max_age {}", age.as_secs()));
+        let acr = step_up.filter(|step_up| !step_up.acr().is_empty());
+        let acr = acr.map(|step_up| format!("acr {}", step_up.acr().join(" ")));
+        for name in deny.chain(audience).chain(fresh).chain(acr) {
             let word = self.named(name, Atom::Other);
             ask.parts.push(self.number(Formula::Word(word)));
         }
@@ -311,6 +316,7 @@ mod tests {
                 contract: Arc::new(Contract::new(Tells::default(), &Arc::new(Names::new([], &[], Vec::new())))),
                 deny: None,
                 audience: Box::default(),
+                step_up: None,
             };
             logic.ask(&route, &pattern)
         };

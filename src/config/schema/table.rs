@@ -25,7 +25,11 @@ const SHARING: &[Key] = &[
     ("credentials", Is::Flag, "Whether these pages may send cookies"),
 ];
 const SIGN_IN: &[Key] = &[
-    ("to", URL, "Where people sign in; `{url}` is the page that they asked for"),
+    (
+        "to",
+        URL,
+        "Where people sign in; `{url}` is the page that they asked for, `{max_age}` and `{acr}` what the route asks for",
+    ),
     ("return_to", Is::Some(&ORIGIN), "The origins of other sites that they may be sent back to"),
 ];
 
@@ -35,7 +39,7 @@ const TOLD: &[Key] = &[
     (
         "from",
         Is::Text,
-        "What it holds: sub, principal, issuer, roles, groups, scopes, service, route, `capture:name` or a claim",
+        "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, route, `capture:name` or a claim",
     ),
     ("value", Is::Text, "What it holds, whoever calls"),
     ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
@@ -59,6 +63,7 @@ pub const TABLE: &[Section] = &[
         ("deny", Is::Map(&Is::Rule), "Forbids for every route, by a name of yours; they win over everything"),
         ("roles", Is::Map(&Is::Rule), "Roles that the policy derives from claims"),
         ("grants", Is::List(&Is::Section("grants.*"), 0), "Roles that single principals are given for a time"),
+        ("revocation", Is::Section("revocation"), "What is revoked: tokens, sessions, keys, principals"),
         ("gateways", Is::Map(&Is::Section("gateways.*")), "Who may ask, and what is believed of them"),
         ("services", Is::Map(&Is::Some(&Is::Like(r"spiffe://.+"))), "Workloads by name: the SPIFFE ID of each"),
         ("paths", Is::Words(LENIENCIES), "What is not refused in a path"),
@@ -141,7 +146,7 @@ pub const TABLE: &[Section] = &[
     ]),
     ("query.set.*", &[], TOLD),
     ("metadata.*", &[], &[
-        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, or a claim"),
+        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, or a claim"),
         ("value", Is::Text, "What it holds, whoever calls"),
         ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
     ]),
@@ -151,6 +156,8 @@ pub const TABLE: &[Section] = &[
         ("issuers", Is::Texts, "Whose tokens it accepts"),
         ("deny", Is::Rule, "What must not hold: true or unknown denies"),
         ("audience", Is::Texts, "Whom a token must be for as well: one of these"),
+        ("max_age", Is::Duration, "How long ago a person may have signed in (`auth_time`)"),
+        ("acr", Is::Texts, "How a person must have signed in: one of these values of `acr`"),
         ("headers", HEADERS, "Headers to the upstream on this route, beside those of the top or in place of one"),
         ("response_headers", RESPONSES, "Headers of the response on this route, beside those of the top or in place of one"),
         ("query", Is::Section("query"), "Parameters of the query on this route, beside those of the top or in place of one"),
@@ -168,6 +175,23 @@ pub const TABLE: &[Section] = &[
         ("any", Is::List(&Is::Rule, 1), "One of these rules holds"),
         ("all", Is::List(&Is::Rule, 1), "Each of these rules holds"),
         ("not", Is::Rule, "This rule does not hold"),
+    ]),
+    ("revocation", &[], &[
+        ("file", Is::Like(r"file:.+"), "A file that lists what is revoked"),
+        ("revoked", Is::List(&Is::Section("revocation.revoked.*"), 0), "What is revoked, beside what that file lists"),
+        ("store", Is::Flag, "Whether what is added while portcullis runs counts: it is kept in the `store`, which replicas share"),
+        ("unknown", Is::Words(&["deny", "allow"]), "What becomes of requests while the store cannot tell what is revoked"),
+        ("keep", Is::Duration, "How long what is added is remembered where it does not say itself"),
+    ]),
+    ("revocation.revoked.*", &[], &[
+        ("issuer", Is::Text, "An issuer's name in this file"),
+        ("token", Is::Text, "The `jti` of a token"),
+        ("session", Is::Text, "The `sid` of a session"),
+        ("key", Is::Text, "The `kid` of a key"),
+        ("principal", Is::Text, "An issuer's name, `/`, and the subject"),
+        ("issued_before", Is::Text, "Only what was issued before (RFC 3339)"),
+        ("until", Is::Text, "When this may be forgotten (RFC 3339)"),
+        ("ticket", Is::Text, "Where it is written why"),
     ]),
     ("grants.*", &["principal", "role", "until"], &[
         ("principal", Is::Text, "Who: an issuer's name in this file, `/`, and the subject"),

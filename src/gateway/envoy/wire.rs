@@ -22,6 +22,8 @@ pub struct Check<'m> {
     pub source: Option<IpAddr>,
     /// `attributes.source.principal`
     pub principal: &'m [u8],
+    /// `attributes.source.certificate`
+    pub certificate: &'m [u8],
     /// `attributes.request.http.method`
     pub method: &'m [u8],
     /// `attributes.request.http.path`
@@ -54,6 +56,7 @@ impl<'m> Check<'m> {
             1 => each(value.bytes()?, |number, value| match number {
                 1 => self.address(value.bytes()?),
                 4 => value.bytes().map(|principal| self.principal = principal),
+                5 => value.bytes().map(|certificate| self.certificate = certificate),
                 _ => Ok(()),
             }),
             4 => each(value.bytes()?, |number, value| match number {
@@ -204,6 +207,7 @@ mod tests {
         let attributes = check.attributes.clone().unwrap_or_default();
         let http = attributes.request.clone().and_then(|request| request.http);
         let principal = attributes.source.as_ref().map(|peer| peer.principal.clone()).unwrap_or_default();
+        let certificate = attributes.source.as_ref().map(|peer| peer.certificate.clone()).unwrap_or_default();
         let place = attributes.source.and_then(|peer| peer.address).and_then(|address| address.address);
         let source = match place {
             Some(address::Address::SocketAddress(socket)) => {
@@ -223,6 +227,7 @@ mod tests {
             http: seen,
             source,
             principal: &principal,
+            certificate: &certificate,
             method: &http.method,
             path: &http.path,
             host: &http.host,

@@ -54,6 +54,11 @@ impl Redis {
 
     /// The same with other rules for [`USER`], in the language of `ACL SETUSER`.
     pub fn start_with(program: &Path, rules: &str) -> Self {
+        Self::start_configured(program, rules, "")
+    }
+
+    /// The same with more lines for its configuration.
+    pub fn start_configured(program: &Path, rules: &str, more: &str) -> Self {
         let dir = TempDir::new();
         certify(&dir);
         let (port, tls_port) = (port(), port());
@@ -62,7 +67,7 @@ impl Redis {
             "bind 127.0.0.1\nport {port}\nunixsocket {path}/socket\ndir {path}\nsave \"\"\nappendonly no\nshutdown-timeout 0\n\
              tls-port {tls_port}\ntls-cert-file {path}/cert.pem\ntls-key-file {path}/key.pem\ntls-ca-cert-file {path}/ca.pem\n\
              tls-auth-clients no\nuser default off\nuser {USER} on >{PASSWORD} {rules}\n\
-             user {STEERER} on >{PASSWORD} ~* &* +@all\n"
+             user {STEERER} on >{PASSWORD} ~* &* +@all\n{more}\n"
         );
         dir.file("redis.conf", config);
         let mut redis = Self { program: program.to_owned(), dir, port, tls_port, running: None };
@@ -78,6 +83,16 @@ impl Redis {
     /// `rediss://` over TLS; the certificate is for `localhost`, signed by [`Self::ca`].
     pub fn tls_url(&self) -> String {
         format!("rediss://localhost:{}", self.tls_port)
+    }
+
+    /// Where it listens without TLS.
+    pub fn address(&self) -> (&'static str, u16) {
+        ("127.0.0.1", self.port)
+    }
+
+    /// Where it listens with TLS; see [`Self::tls_url`].
+    pub fn tls_address(&self) -> (&'static str, u16) {
+        ("localhost", self.tls_port)
     }
 
     /// Where its unix socket is.
