@@ -102,3 +102,46 @@ impl Compiler<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::compile;
+
+    const A: &str = "a: {issuer: https://a.test, audience: x, may_grant: any, default: true, introspection: {url: \
+                     https://a.test/i, client_id: c, client_secret: 'file:s'}}";
+
+    fn found(issuers: &str, routes: &str, secret: &str) -> Vec<(u32, &'static str)> {
+        let text = format!("issuers:\n  {issuers}\nroutes: {{{routes}}}\n");
+        let (_, problems) = compile("p.yaml", &text, &|_| Ok(secret.as_bytes().to_vec()));
+        let errors = problems.as_slice().iter().filter(|problem| problem.severity == crate::config::Severity::Error);
+        errors.map(|problem| (problem.span.line, problem.code)).collect()
+    }
+
+    #[test]
+    fn a_route_has_one_issuer_to_ask() {
+        let b = A.replacen('a', "b", 1).replace("a.test", "b.test").replace("x, may", "x, subject_prefix: b, may");
+        let two = format!("{A}\n  {b}");
+        let with = |routes: &str| found(&two, routes, "secret");
+        assert_eq!(with("/x: signed-in, /y: signed-in"), [(4, "introspection_twice")]);
+        assert_eq!(with("/x: {allow: signed-in, issuers: [a]}, /y: {allow: signed-in, issuers: [b]}"), []);
+        assert_eq!(with("/x: public"), []);
+        let text = format!("issuers:\n  {two}\nroutes: {{/x: signed-in}}\n");
+        let (_, problems) = compile("p.yaml", &text, &|_| Ok(b"secret".to_vec()));
+        let told = problems.to_string();
+        assert!(told.contains("two issuers to ask about opaque tokens, `a` and `b`"), "{told}");
+    }
+
+    #[test]
+    fn the_clients_secret_and_key_are_there() {
+        assert_eq!(found(A, "/x: signed-in", "secret\n"), []);
+        assert_eq!(found(A, "/x: signed-in", " \n"), [(2, "secret_missing")]);
+        let unset = A.replace("file:s", "env:NOT_SET_ANYWHERE");
+        assert_eq!(found(&unset, "/x: signed-in", ""), [(2, "secret_missing")]);
+        let key = A.replace("client_secret: 'file:s'", "private_key_jwt: {key: 'file:k', algorithm: ES256}");
+        assert_eq!(found(&key, "/x: signed-in", "no key"), [(2, "bad_client_key")]);
+        let text = format!("issuers:\n  {key}\nroutes: {{/x: signed-in}}\n");
+        let none = |_: &str| Err(std::io::ErrorKind::NotFound.into());
+        let (_, problems) = compile("p.yaml", &text, &none);
+        assert_eq!(problems.as_slice()[0].code, "file_unreadable");
+    }
+}
