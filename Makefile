@@ -7,11 +7,15 @@ ENVOY_STAMP = $(VENV)/.requirements-dev
 DENY_VERSION = 0.20.2
 DENY = .tools/bin/cargo-deny
 DENY_STAMP = .tools/.cargo-deny-$(DENY_VERSION)
+NODE_STAMP = tests/idp/node_modules/.fetched
+KEYCLOAK_VERSION = 26.7.3
+KEYCLOAK_SHA256 = 27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f
+KEYCLOAK_STAMP = .tools/.keycloak-$(KEYCLOAK_VERSION)
 FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup chromium redis build run test lint docs audit fuzz bench cargo
+.PHONY: help setup envoy chromium redis oidc-provider keycloak build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -22,11 +26,13 @@ help:
 	@echo 'make audit   licences, sources and advisories of the dependencies'
 	@echo 'make fuzz    $(FUZZ_SECONDS) s of each fuzz target'
 	@echo 'make bench   the load test: portcullis beside a server that only says yes'
-	@echo 'make setup   only fetch Envoy, into $(VENV); with CI=true Chromium and Redis too, as root by apt-get'
+	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak; with CI=true also Redis and Chromium, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
+setup: envoy chromium redis oidc-provider keycloak
+
 # An Envoy of one's own needs no virtual environment.
-setup: chromium redis
+envoy:
 	@if [ -n "$$ENVOY" ]; then echo "Using ENVOY=$$ENVOY"; else $(MAKE) --no-print-directory $(ENVOY_STAMP); fi
 
 # From Debian, where CI runs as root; on a laptop a test takes what is there, or is skipped. Chromium is for examples/spa.
@@ -52,18 +58,53 @@ $(ENVOY_STAMP): requirements-dev.txt
 		-r requirements-dev.txt || { echo 'No Envoy for this machine, or no network: set ENVOY to an Envoy binary.' >&2; exit 1; }
 	@touch $@
 
+# An OpenID provider for the tests: tests/idp/package-lock.json says which, by hash. A laptop without npm does without.
+oidc-provider:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_STAMP); else echo 'There is no npm.' >&2; [ "$$CI" != true ]; fi
+
+$(NODE_STAMP): tests/idp/package.json tests/idp/package-lock.json
+	@echo 'Fetching oidc-provider into tests/idp/node_modules'
+	@cd tests/idp && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Another, in Java: 170 MB from Maven Central. Its parts are put together once, so that it starts in less time; the realm stays ours.
+keycloak:
+	@if "$(JAVA_PROGRAM)" -version >/dev/null 2>&1; then $(MAKE) --no-print-directory $(KEYCLOAK_STAMP); \
+		else echo 'There is no Java.' >&2; [ "$$CI" != true ]; fi
+
+JAVA_PROGRAM = $${JAVA:-java}
+KEYCLOAK_ZIP = .tools/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip
+KEYCLOAK_URL = https://repo.maven.apache.org/maven2/org/keycloak/keycloak-quarkus-dist/$(KEYCLOAK_VERSION)/keycloak-quarkus-dist-$(KEYCLOAK_VERSION).zip
+KEYCLOAK_COPY = org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+	-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip -DoutputDirectory=.tools
+KEYCLOAK_WITHOUT = account,account-api,admin,admin-fine-grained-authz,authorization,ciba,device-flow,docker,identity-brokering-api,impersonation,instagram-broker,kerberos,organization,passkeys,passkeys-conditional-ui-authenticator,persistent-user-sessions,recovery-codes,twitter-broker,update-email,user-event-metrics,web-authn,workflows
+
+$(KEYCLOAK_STAMP):
+	@mkdir -p .tools && rm -rf .tools/keycloak .tools/keycloak-$(KEYCLOAK_VERSION)
+	@echo 'Fetching Keycloak into .tools'
+	@python3 -c '$(KEYCLOAK_CHECK)' 2>/dev/null || curl -fsSL --retry 3 -o $(KEYCLOAK_ZIP) $(KEYCLOAK_URL) || mvn -q -B $(KEYCLOAK_COPY)
+	@python3 -c '$(KEYCLOAK_CHECK)' || { echo '$(KEYCLOAK_ZIP) is not what was pinned.' >&2; exit 1; }
+	@python3 -m zipfile -e $(KEYCLOAK_ZIP) .tools && mv .tools/keycloak-$(KEYCLOAK_VERSION) .tools/keycloak && rm $(KEYCLOAK_ZIP)
+	@mkdir .tools/keycloak/data && ln -s ../../../tests/idp/keycloak .tools/keycloak/data/import
+	@"$(JAVA_PROGRAM)" -Xmx512m -XX:TieredStopAtLevel=1 -Dkc.home.dir=.tools/keycloak -cp .tools/keycloak/lib/quarkus-run.jar \
+		io.quarkus.bootstrap.runner.QuarkusEntryPoint build --db=dev-mem --features-disabled=$(KEYCLOAK_WITHOUT) >$@.log 2>&1 || \
+		{ cat $@.log >&2; exit 1; }
+	@mv $@.log $@
+
+KEYCLOAK_CHECK = import hashlib; assert hashlib.sha256(open("$(KEYCLOAK_ZIP)", "rb").read()).hexdigest() == "$(KEYCLOAK_SHA256)"
+
 cargo:
 	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust from https://rustup.rs, then open a new shell.' >&2; exit 1; }
 
 build: cargo
 	cargo build --release --locked
 
-run: setup build
+run: envoy build
 	@exec "$${CARGO_TARGET_DIR:-target}/release/portcullis" dev --envoy "$${ENVOY:-$(VENV)/bin/envoy}"
 
-# Without an Envoy, a Redis or a Chromium its tests are skipped, each with a line that says so. Where CI=true only Chromium may lack.
+# What cannot be had on a laptop has its tests skipped, each with a line that says so. Where CI=true only Chromium may lack.
 test: cargo
-	@$(MAKE) --no-print-directory setup || [ "$$CI" != true ]
+	@$(MAKE) --no-print-directory -k setup || [ "$$CI" != true ]
 	cargo test --locked
 
 lint: cargo

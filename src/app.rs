@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use crate::admin;
 use crate::authorizer::{Authorizer, Sealer};
 use crate::authz::decision_id::SealingKey;
 use crate::config::compile::{Compiled, Settings};
-use crate::config::file;
+use crate::config::{Spanned, file};
 use crate::feed::config::{PolicyFile, ReloadStatus, Reloads};
 use crate::feed::fetch::Fetcher;
 use crate::feed::jwks::Feeds;
@@ -26,6 +27,7 @@ use crate::live::Live;
 use crate::observe::Recorder;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
+use crate::public;
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
 use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
 
@@ -96,6 +98,8 @@ pub struct Running {
     pub endpoints: Vec<String>,
     /// The address of health and metrics.
     pub admin: SocketAddr,
+    /// The address of what the world may ask, where there is one.
+    pub public: Option<SocketAddr>,
     /// The feeds of keys.
     pub feeds: Feeds,
     /// The reloading of the policy.
@@ -118,7 +122,11 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     }
     let settings = &compiled.settings.clone();
     let listeners = open(&endpoints(&compiled, overrides)).await?;
-    let admin = listen_admin(overrides.admin.or(admin_of(settings)).unwrap_or(ADMIN)).await?;
+    let admin = bind(overrides.admin.or(tcp(settings.listen.admin.as_ref())).unwrap_or(ADMIN), "admin").await?;
+    let public = match tcp(settings.listen.public.as_ref()) {
+        Some(address) => Some(bind(address, "public").await?),
+        None => None,
+    };
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let sealing = Arc::new(sealing_key(settings)?);
 
@@ -149,6 +157,10 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let grpc = listeners.iter().filter_map(Listener::address).collect();
     let endpoints = listeners.iter().map(ToString::to_string).collect();
     let (mut accepting, mut tasks) = (JoinSet::new(), JoinSet::new());
+    let running_public = public.as_ref().and_then(|listener| listener.local_addr().ok());
+    if let Some(listener) = public {
+        tasks.spawn(public::serve(listener, Router::new(), ends.clone()));
+    }
     for listener in listeners {
         accepting.spawn(cores.accept(listener));
     }
@@ -162,6 +174,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         grpc,
         endpoints,
         admin: running_admin,
+        public: running_public,
         feeds,
         reloads,
         cores,
@@ -266,8 +279,8 @@ fn files_of(tls: &file::Tls) -> TlsFiles {
     }
 }
 
-fn admin_of(settings: &Settings) -> Option<SocketAddr> {
-    match settings.listen.admin.as_ref().map(|endpoint| &endpoint.value) {
+fn tcp(endpoint: Option<&Spanned<file::Endpoint>>) -> Option<SocketAddr> {
+    match endpoint.map(|endpoint| &endpoint.value) {
         Some(file::Endpoint::Tcp(address)) => Some(*address),
         Some(file::Endpoint::Unix(_) | file::Endpoint::Tls(..)) | None => None,
     }
@@ -289,10 +302,10 @@ async fn open(endpoints: &[(Endpoint, String)]) -> Result<Vec<Listener>, Failure
     Ok(listeners)
 }
 
-async fn listen_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
+async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)
         .await
-        .map_err(|source| Failure::Listen { endpoint: format!("{address} (admin)"), source })
+        .map_err(|source| Failure::Listen { endpoint: format!("{address} ({what})"), source })
 }
 
 fn start_audit(

@@ -26,6 +26,8 @@ const MAX_SECONDS: u64 = 1 << 53;
 pub struct TokenRules {
     /// The exact `iss` claim.
     pub issuer: Arc<str>,
+    /// Other spellings of it.
+    pub also: Box<[Arc<str>]>,
     /// Whom its tokens must be meant for.
     pub audience: Audience,
     /// The algorithms that it signs with.
@@ -122,6 +124,12 @@ pub(super) struct Registered {
 }
 
 impl TokenRules {
+    /// Whether this is the `iss` of its tokens.
+    #[must_use]
+    pub fn names(&self, iss: &str) -> bool {
+        *iss == *self.issuer || self.also.iter().any(|also| **also == *iss)
+    }
+
     /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
     pub(super) fn check(&self, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
         if claims.get("iss").is_none() {
@@ -151,7 +159,7 @@ impl TokenRules {
     ) -> Result<Registered, Reason> {
         match claims.get("iss").map(Json::as_text) {
             None => {}
-            Some(Some(issuer)) if *issuer == *self.issuer => {}
+            Some(Some(issuer)) if self.names(issuer) => {}
             Some(Some(_)) => return Err(Reason::IssuerRefused),
             Some(None) => return Err(Reason::ClaimsMalformed),
         }

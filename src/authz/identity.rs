@@ -435,18 +435,33 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Where a claim stands: `sub`, `realm_access.roles`, or one literal name that holds a `/`
-/// (`https://acme.com/tier`).
+/// Where a claim stands: `sub`, `realm_access.roles`, one literal name that holds a `/` (`https://acme.com/tier`), or a
+/// JSON Pointer (`/kubernetes.io/namespace`, RFC 6901) where names with dots or slashes nest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClaimPath(Box<[Box<str>]>);
 
 impl ClaimPath {
-    /// Reads a path as the policy writes it. `None` where it is empty or has an empty part.
+    /// Reads a path as the policy writes it. `None` where it is empty, has an empty part, or a `~` of a pointer that is
+    /// neither `~0` nor `~1`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let parts: Box<[Box<str>]> =
-            if text.contains('/') { Box::new([text.into()]) } else { text.split('.').map(Into::into).collect() };
-        (!parts.iter().any(|part| part.is_empty())).then_some(Self(parts))
+        let parts: Box<[Box<str>]> = match text.strip_prefix('/') {
+            Some(pointer) => pointer.split('/').map(unescaped).collect::<Option<_>>()?,
+            None if text.contains('/') => Box::new([text.into()]),
+            None => text.split('.').map(Into::into).collect(),
+        };
+        Self::of(parts)
+    }
+
+    /// The path of these names, each within the one before. `None` where there are none, or one is empty.
+    #[must_use]
+    pub fn of(names: Box<[Box<str>]>) -> Option<Self> {
+        (!names.is_empty() && !names.iter().any(|name| name.is_empty())).then_some(Self(names))
+    }
+
+    /// The names, each within the one before.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|name| &**name)
     }
 
     /// Finds the claim.
@@ -493,14 +508,19 @@ impl ClaimPath {
 
 impl fmt::Display for ClaimPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, part) in self.0.iter().enumerate() {
-            if at > 0 {
-                f.write_str(".")?;
-            }
-            f.write_str(part)?;
+        let literal = matches!(&*self.0, [one] if one.contains('/') && !one.starts_with('/'));
+        if literal || !self.0.iter().any(|part| part.contains(['.', '/'])) {
+            return f.write_str(&self.0.join("."));
         }
-        Ok(())
+        self.0.iter().try_for_each(|part| write!(f, "/{}", part.replace('~', "~0").replace('/', "~1")))
     }
+}
+
+/// A name out of a JSON Pointer (RFC 6901 §4).
+fn unescaped(part: &str) -> Option<Box<str>> {
+    let escapes = part.split('~').skip(1);
+    let strict = { escapes }.all(|rest| rest.starts_with(['0', '1']));
+    strict.then(|| part.replace("~1", "/").replace("~0", "~").into())
 }
 
 /// What a claim holds, as far as a rule or a header can use it.
@@ -553,6 +573,17 @@ mod tests {
         assert_eq!(read("sub.x"), "Missing");
         assert_eq!(read("https://acme.com/tier"), r#"One("gold")"#);
         assert_eq!(read("dotted.name"), "Missing");
+        assert_eq!(read("/dotted.name"), r#"One("no")"#);
+        assert_eq!(read("/o/in/x"), r#"One("deep")"#);
+        assert_eq!(read("/https:~1~1acme.com~1tier"), r#"One("gold")"#);
+        for bad in ["/", "//a", "/a/", "/a~2", "/a~"] {
+            assert_eq!(ClaimPath::parse(bad), None, "{bad}");
+        }
+        for path in ["a", "a.b", "https://acme.com/tier", "/a.b", "/a.b/c", "/a~1b/c.d", "/~1a", "~", "a~1.b", "/~01.b"]
+        {
+            assert_eq!(ClaimPath::parse(path).unwrap().to_string(), path);
+        }
+        assert_eq!(ClaimPath::parse("/a/b").unwrap().to_string(), "a.b");
         assert_eq!(ClaimPath::parse(""), None);
         assert_eq!(ClaimPath::parse("a..b"), None);
     }

@@ -76,6 +76,14 @@ impl From<Reason> for Refused {
     }
 }
 
+impl TokenRules {
+    /// Whether a token says that it is of this issuer.
+    #[must_use]
+    pub fn signed(&self, token: &Unverified) -> bool {
+        token.issuer().is_some_and(|iss| self.names(iss))
+    }
+}
+
 impl Unverified {
     /// Reads a compact JWS of a JSON object. Costs time and memory in proportion to its length.
     ///

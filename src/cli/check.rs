@@ -29,6 +29,9 @@ pub(super) struct Check {
     /// End with 1 where there is a warning
     #[arg(long)]
     deny_warnings: bool,
+    /// Print the issuers that name a provider as the policy would say them without, in place of the routes
+    #[arg(long, conflicts_with = "gateway")]
+    explain_presets: bool,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
@@ -52,6 +55,7 @@ impl Check {
             return gateway::run(gateway, &self.policy, &origin, self.format, self.deny_warnings);
         }
         let compiled = match self.format {
+            Form::Text if self.explain_presets => load(&origin).inspect(|compiled| print(presets(compiled))),
             Form::Text => load(&origin).inspect(|compiled| print(text(compiled))),
             Form::Json => {
                 let loaded = origin.load().map(|compiled| compiled.warned_at(clock::now()));
@@ -66,6 +70,17 @@ impl Check {
         let passes = compiled.is_some_and(|compiled| !self.deny_warnings || compiled.warnings.is_empty());
         if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// The issuers of named providers, as YAML that loads to the same issuers.
+fn presets(compiled: &Compiled) -> String {
+    let mut text =
+        String::from(if compiled.presets.is_empty() { "# no issuer names a provider\n" } else { "issuers:\n" });
+    for (name, preset) in &compiled.presets {
+        // Writing to a text does not fail.
+        let _ = write!(text, "  {}: # {}\n{}", json!(&**name), preset.provider, preset.explained);
+    }
+    text
 }
 
 fn text(compiled: &Compiled) -> String {
@@ -141,6 +156,10 @@ fn json(compiled: &Compiled) -> Value {
         members.insert("forbids".into(), forbids.into());
         members.insert("stubs".into(), compiled.stubs.iter().map(|name| &**name).collect());
         members.insert("tests".into(), compiled.tests.len().into());
+        let presets = compiled.presets.iter().map(
+            |(name, preset)| json!({"issuer": &**name, "provider": preset.provider, "explained": &*preset.explained}),
+        );
+        members.insert("presets".into(), presets.collect());
     }
     told
 }
@@ -163,6 +182,19 @@ deny: {suspended: claim:suspended=true}
 ";
         let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
         compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
+    }
+
+    #[test]
+    fn what_a_preset_comes_to_is_shown_as_the_documentation_shows_it() {
+        let text = "
+issuers:
+  main: {provider: cognito, pool: eu-west-1_AbCdEfGhI, audience: 4fmvht22tjrgd7d3k3tghttct7}
+routes: {/a: signed-in}
+";
+        let (compiled, _) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        let shown = presets(&compiled.unwrap());
+        assert!(include_str!("../../docs/providers.md").contains(&format!("--explain-presets\n{shown}```")), "{shown}");
+        assert!(presets(&super::tests::compiled()).starts_with("# no issuer"));
     }
 
     #[test]

@@ -339,7 +339,7 @@ fn take_for_genuine(rehearsal: &Rehearsal, wanted: &mut Wanted) {
         let decoded = Decoded::of(token.as_bytes());
         let typ = decoded.header.as_ref()?.get("typ").and_then(Value::as_str);
         let iss = decoded.claim("iss")?.as_str()?;
-        let at = issuers.iter().position(|issuer| *issuer.tokens.issuer == *iss)?;
+        let at = issuers.iter().position(|issuer| issuer.tokens.names(iss))?;
         rehearsal.sign(IssuerId(u16::try_from(at).ok()?), typ, &decoded.claims.as_ref()?.1)
     };
     let mut taken = false;

@@ -59,6 +59,9 @@ impl Serve {
             tracing::info!(%address, "answering gateways");
         }
         tracing::info!(address = %running.admin, "health and metrics");
+        if let Some(address) = running.public {
+            tracing::info!(%address, "answering the world");
+        }
         let (mut terminate, mut interrupt) = (terminate, interrupt);
         tokio::select! {
             _ = terminate.recv() => {}

@@ -29,6 +29,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::error::{Place, Problem, Problems, Span, Spanned};
 use super::file::{Audit, File, Listen, Log, Row, parse_all};
 use super::lint::{Silence, lint};
+use super::provider::Preset;
 pub use super::reference::Secret;
 use super::reference::Surroundings;
 use crate::authz::gateways::Gateways;
@@ -70,6 +71,8 @@ pub struct Compiled {
     pub endings: Vec<grant::Ending>,
     /// The references that read as a stub.
     pub stubs: Vec<Box<str>>,
+    /// The issuers of named providers, as the policy would say them without.
+    pub presets: Vec<(Arc<str>, Preset)>,
     /// What may not do what was meant; never an error.
     pub warnings: Problems,
 }
@@ -284,6 +287,7 @@ impl<'f> Compiler<'f> {
             tests: self.file.tests.clone(),
             endings: self.endings(),
             stubs: std::mem::take(&mut self.stubs),
+            presets: self.presets(),
             warnings: Problems::default(),
         };
         compiled.take_keys(made);

@@ -20,6 +20,7 @@ pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
+pub(in crate::config) use issuer::ISSUER;
 pub use issuer::{
     Audience, ClientProof, Credential, Encoding, Introspection, Issuer, Keys, Location, MayGrant, Secret,
 };
@@ -588,6 +589,12 @@ issuers:
       client_id: edge
       private_key_jwt: {key: file:client.pem, kid: c1, algorithm: ES256, audience: https://signed.example.com/token}
     may_grant: []
+  okta: {provider: okta, domain: acme.okta.com, server: default, may_grant: any}
+  entra: {provider: entra, tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617, version: v2.0, may_grant: any}
+  realm: {provider: keycloak, url: https://id.example.com/realms/shop, client: shop, may_grant: any}
+  pool: {provider: cognito, pool: eu-west-1_AbCdEfGhI, audience: web, may_grant: any}
+  access: {provider: cloudflare-access, team: acme, may_grant: any}
+  ci: {provider: github-actions, enterprise: acme, require: claim:repository_owner=acme, may_grant: any}
 include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
 hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
@@ -650,6 +657,7 @@ listen:
     - unix:/run/portcullis.sock
     - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
   admin: '[::1]:9001'
+  public: 0.0.0.0:9003
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY

@@ -9,6 +9,7 @@ pub mod file;
 pub mod lint;
 pub mod origin;
 mod overlay;
+pub mod provider;
 pub mod reference;
 pub mod schema;
 mod shape;

@@ -130,6 +130,16 @@ impl Fillings {
         }
     }
 
+    /// A text that was made of the one at this place, as the policy would write it: with references in place of what they
+    /// stand for.
+    #[must_use]
+    pub(super) fn written(&self, text: &str, span: Span) -> String {
+        match self.filled.get(&span).filter(|filled| !filled.value.is_empty() && text.contains(&*filled.value)) {
+            Some(filled) => text.replace(&*filled.value, &filled.written),
+            None => text.replace("${", "$${"),
+        }
+    }
+
     /// Whether references were put into the text at this place.
     #[must_use]
     pub fn is_filled(&self, span: Span) -> bool {

@@ -235,6 +235,11 @@ impl Reader {
         Some(Secret(secret.to_vec()))
     }
 
+    /// The scalars that references were put into.
+    pub fn fillings(&self) -> &reference::Fillings {
+        self.problems.fillings()
+    }
+
     /// Whether references were put into the value.
     pub fn is_filled(&self, span: Span) -> bool {
         self.problems.fillings().is_filled(span)

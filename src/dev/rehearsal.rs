@@ -416,9 +416,8 @@ fn spaced(path: &ClaimPath, value: &Value) -> Value {
 
 /// Writes a claim where a path reads it; one that is there already stays, unless it is to be replaced.
 fn write(claims: &mut Map<String, Value>, path: &ClaimPath, value: Value, replace: bool) -> Result<(), Impossible> {
-    let path = path.to_string();
-    let parts: Vec<&str> = if path.contains('/') { vec![&*path] } else { path.split('.').collect() };
-    let blocked = || Impossible::NoPlace(path.as_str().into());
+    let parts: Vec<&str> = path.names().collect();
+    let blocked = || Impossible::NoPlace(path.to_string().into());
     let (last, above) = parts.split_last().ok_or_else(blocked)?;
     let mut object = claims;
     for part in above {

@@ -244,8 +244,9 @@ impl Follower {
 fn same(a: &Settings, b: &Settings) -> bool {
     let grpc = |settings: &Settings| settings.listen.grpc.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
     let admin = |settings: &Settings| settings.listen.admin.as_ref().map(|at| at.value.clone());
+    let public = |settings: &Settings| settings.listen.public.as_ref().map(|at| at.value.clone());
     let others = a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
-    others && grpc(a) == grpc(b) && admin(a) == admin(b)
+    others && grpc(a) == grpc(b) && admin(a) == admin(b) && public(a) == public(b)
 }
 
 /// The next signal; never, where they cannot be listened for.

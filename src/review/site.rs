@@ -135,6 +135,8 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     all_is_compared(new);
     let (before, after) = (&old.tokens, &new.tokens);
     differs("`iss`", &before.issuer, &after.issuer, found);
+    let also = |issuer: &IssuerPolicy| issuer.tokens.also.iter().cloned().collect();
+    set("the other spellings of `iss`", also(old), also(new), found);
     differs("the claim of the audience", &before.audience.claim.to_string(), &after.audience.claim.to_string(), found);
     let audience = |issuer: &IssuerPolicy| issuer.tokens.audience.any_of.iter().cloned().collect();
     set("`audience`", audience(old), audience(new), found);
@@ -211,7 +213,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
     if let Some(Introspection { url: _, allow_http: _, client: _, subject: _, cache: _, timeout: _, only: _ }) =
         introspection
     {}
-    let TokenRules { issuer: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } = tokens;
+    let TokenRules { issuer: _, also: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } = tokens;
     let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
 }
 

@@ -21,6 +21,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("feed", &["authz", "clock", "config", "live", "store"]),
     ("gateway", &["authz", "authorizer"]),
     ("server", &["authz", "authorizer", "gateway"]),
+    ("public", &["authz", "clock", "live"]),
     ("review", &["authz", "config"]),
     ("dev", &["authz", "clock", "config"]),
 ];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision_id::SealingKey;
+use portcullis::authz::identity::ClaimPath;
 use portcullis::authz::introspection::{Introspected, OpaqueToken};
 use portcullis::authz::issuer::{Issuer, IssuerPolicy, KeyState};
 use portcullis::authz::keys::{KeySet, Origin};
@@ -131,7 +132,7 @@ impl Site {
         let mut signers = BTreeMap::new();
         let symmetric = |issuer: &IssuerPolicy| issuer.tokens.algorithms.iter().find(|alg| alg.is_symmetric());
         for issuer in compiled.policy.issuers.iter().filter(|issuer| issuer.fed || symmetric(issuer).is_some()) {
-            let signer = SigningKey::generate(symmetric(issuer).unwrap_or(Algorithm::Es256));
+            let signer = SigningKey::generate(symmetric(issuer).unwrap_or_else(|| asymmetric(issuer)));
             let condition = keys.get(&*issuer.name).copied().unwrap_or_default();
             states.insert(Arc::clone(&issuer.name), state(issuer, &signer, condition));
             signers.insert(issuer.name.to_string(), signer);
@@ -183,15 +184,12 @@ impl Site {
         written.insert("sub".into(), "u1".into());
         written.insert("iat".into(), seconds(now));
         written.insert("exp".into(), seconds(now.plus(Duration::from_secs(300))));
-        put(
-            &mut written,
-            &issuer.tokens.audience.claim.to_string(),
-            issuer.tokens.audience.any_of[0].to_string().into(),
-        );
+        let audience = issuer.tokens.audience.any_of[0].to_string();
+        put(&mut written, &issuer.tokens.audience.claim, audience.into());
         for (name, value) in claims.iter().filter(|(name, _)| *name != "iss") {
             let value = timed(value, now);
             match (&**name, &issuer.roles) {
-                ("roles", Some(path)) => put(&mut written, &path.to_string(), value),
+                ("roles", Some(path)) => put(&mut written, path, value),
                 _ if value.is_null() => _ = written.remove(name),
                 _ => _ = written.insert(name.clone(), value),
             }
@@ -238,15 +236,20 @@ fn state(issuer: &IssuerPolicy, signer: &SigningKey, condition: Keys) -> KeyStat
 }
 
 /// Puts a value where a claim path reads it.
-fn put(claims: &mut Map<String, Value>, path: &str, value: Value) {
-    match path.split_once('.').filter(|_| !path.contains('/')) {
-        None if value.is_null() => _ = claims.remove(path),
-        None => _ = claims.insert(path.to_owned(), value),
-        Some((first, rest)) => {
-            let inner = claims.entry(first).or_insert_with(|| json!({}));
-            put(inner.as_object_mut().unwrap(), rest, value);
-        }
+fn put(claims: &mut Map<String, Value>, path: &ClaimPath, value: Value) {
+    let names: Vec<&str> = path.names().collect();
+    let (last, above) = names.split_last().unwrap();
+    let mut object = claims;
+    for name in above {
+        object = object.entry(*name).or_insert_with(|| json!({})).as_object_mut().unwrap();
     }
+    if value.is_null() { _ = object.remove(*last) } else { _ = object.insert((*last).to_owned(), value) }
+}
+
+/// An algorithm that the issuer accepts, one with quickly made keys where there is one.
+fn asymmetric(issuer: &IssuerPolicy) -> Algorithm {
+    let accepted = issuer.tokens.algorithms;
+    if accepted.contains(Algorithm::Es256) { Algorithm::Es256 } else { accepted.iter().next().unwrap() }
 }
 
 /// `now+5` and `now-5` as seconds.

@@ -69,9 +69,7 @@ fn equal(one: &Syntax, two: &Syntax) -> Option<Word> {
 }
 
 fn claim(names: &[&str]) -> Option<ClaimPath> {
-    let literal = names.len() > 1 && names.iter().any(|name| name.contains(['/', '.']));
-    ClaimPath::parse(&names.join("."))
-        .filter(|_| !literal && !names.iter().any(|name| name.contains('.') && !name.contains('/')))
+    ClaimPath::of(names.iter().map(|name| Box::from(*name)).collect())
 }
 
 fn text(syntax: &Syntax) -> Option<&str> {

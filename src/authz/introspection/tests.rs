@@ -350,6 +350,7 @@ fn assertions_are_signed_for_one_audience_and_a_minute() {
         let key = ClientKey::from_pem(private[at].as_bytes(), signing, None).unwrap();
         let assertion = key.assertion("edge", "https://id.test", "n1", NOW).unwrap();
         let rules = TokenRules {
+            also: Box::default(),
             issuer: "edge".into(),
             audience: Audience {
                 claim: crate::authz::identity::ClaimPath::parse("aud").unwrap(),

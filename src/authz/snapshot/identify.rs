@@ -100,7 +100,7 @@ impl Snapshot {
         let token = Unverified::read(&presented.token)?;
         let (id, issuer) = self
             .accepted(route)
-            .find(|(_, issuer)| token.issuer() == Some(&*issuer.policy().tokens.issuer) && speaks_from(issuer))
+            .find(|(_, issuer)| issuer.policy().tokens.signed(&token) && speaks_from(issuer))
             .ok_or(Reason::IssuerRefused)?;
         Ok((issuer, verify(id, issuer, hash, token, facts, now)?))
     }

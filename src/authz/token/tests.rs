@@ -30,6 +30,7 @@ fn keys() -> KeySet {
 fn rules() -> TokenRules {
     TokenRules {
         issuer: "https://idp.test".into(),
+        also: Box::default(),
         audience: Audience { claim: ClaimPath::parse("aud").unwrap(), any_of: Box::new(["api".into()]) },
         algorithms: Algorithms::default(),
         types: TokenTypes::default(),

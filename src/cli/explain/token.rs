@@ -103,7 +103,7 @@ impl Decoded {
     pub fn fault(&self, reason: Reason, accepted: &[&Arc<Issuer>], route: Option<&Route>) -> Option<String> {
         let shown = |value: Option<&Value>| value.map_or("missing".to_owned(), plain);
         let iss = self.claim("iss").and_then(Value::as_str);
-        let issuer = accepted.iter().find(|issuer| Some(&*issuer.policy().tokens.issuer) == iss);
+        let issuer = accepted.iter().find(|issuer| iss.is_some_and(|iss| issuer.policy().tokens.names(iss)));
         let policy: Option<&IssuerPolicy> = issuer.map(|issuer| &**issuer.policy());
         Some(match reason {
             Reason::IssuerRefused => {
@@ -115,11 +115,9 @@ impl Decoded {
                 let audience = &policy?.tokens.audience;
                 let own = route.map(|route| route.audience.join(" or ")).filter(|own| !own.is_empty());
                 let own = own.map(|own| format!(", and for this route {own}")).unwrap_or_default();
-                let path = audience.claim.to_string();
-                let is = self.claims.as_ref().and_then(|(claims, _)| {
-                    let whole = claims.get(&path);
-                    whole.or_else(|| path.split('.').try_fold(claims, |value, part| value.get(part)))
-                });
+                let path = &audience.claim;
+                let is = self.claims.as_ref();
+                let is = is.and_then(|(claims, _)| path.names().try_fold(claims, |value, name| value.get(name)));
                 format!("the token's {path} is {}; it must be {}{own}", shown(is), audience.any_of.join(" or "))
             }
             Reason::AlgorithmRefused => {

@@ -9,6 +9,7 @@ use super::write::{Note, quoted};
 use crate::authz::identity::ClaimPath;
 use crate::authz::route::Pattern;
 use crate::authz::rule::{Test, Word};
+use crate::config::provider::world;
 
 /// What is read of a foreign policy on the way.
 #[derive(Default)]
@@ -68,11 +69,7 @@ impl Reading {
 
     /// A claim is this value, or has it; `None`: it is there.
     pub fn claim(&mut self, place: &str, path: &[String], value: Option<&str>) -> Formula {
-        let sayable = match path {
-            [one] => !one.contains('.') || one.contains('/'),
-            parts => parts.iter().all(|part| !part.contains(['.', '/'])),
-        };
-        let Some(path) = ClaimPath::parse(&path.join(".")).filter(|_| sayable) else {
+        let Some(path) = ClaimPath::of(path.iter().map(|name| Box::from(&**name)).collect()) else {
             return self.unsayable(place, "a claim of this name");
         };
         if value.is_some() {
@@ -218,15 +215,6 @@ pub(super) struct Foreign<'v> {
     pub from: Vec<String>,
 }
 
-/// Issuers whose tokens everyone can get.
-const WORLD: [&str; 5] = [
-    "token.actions.githubusercontent.com",
-    "accounts.google.com",
-    "login.microsoftonline.com",
-    "gitlab.com",
-    "kubernetes",
-];
-
 impl Reading {
     /// An issuer's lines; takes note of its name.
     pub fn issuer(&mut self, foreign: &Foreign<'_>) -> Option<(String, Vec<String>)> {
@@ -262,12 +250,13 @@ impl Reading {
             );
             lines.push("origins: [https://to-be-set.invalid]".into());
         }
-        if WORLD.iter().any(|host| issuer.contains(host) || jwks.is_some_and(|url| url.contains(host))) {
+        let claim = std::iter::once(*issuer).chain(*jwks).find_map(|url| world(url)?.claims.first());
+        if let Some(claim) = claim {
             self.note(
                 place,
                 "everyone can get its tokens; say in `require` which are yours: until then all are denied",
             );
-            lines.push("require: claim:to-be-set=to-be-set".into());
+            lines.push(format!("require: claim:{claim}=to-be-set"));
         }
         let name = format!("issuer-{}", self.issuers.len().saturating_add(1));
         self.issuers.push((name.clone(), (*issuer).to_owned()));

@@ -19,7 +19,8 @@ use crate::authz::keys::{KeySet, Origin};
 use crate::authz::rule::Expr;
 use crate::authz::token::{Audience, TokenRules, TokenTypes};
 use crate::config::error::{Problem, Span, Spanned};
-use crate::config::file;
+use crate::config::file::{self, Named};
+use crate::config::provider::Preset;
 use crate::config::reference::STUB_SECRET;
 
 /// How many bytes of verified tokens are remembered where the file does not say.
@@ -52,6 +53,12 @@ impl Compiler<'_> {
         let made: Vec<Option<Made>> =
             issuers.map(|(at, (name, issuer))| self.made((at, contracts), name, issuer, derived)).collect();
         made.into_iter().collect()
+    }
+
+    /// What the providers of issuers filled in.
+    pub(super) fn presets(&self) -> Vec<(Arc<str>, Preset)> {
+        let of = |(name, issuer): &Named<file::Issuer>| Some((Arc::from(&*name.value), issuer.preset.clone()?));
+        self.file.issuers.iter().filter_map(of).collect()
     }
 
     /// No prefix may begin another one, or a subject could be read as either issuer's.
@@ -101,12 +108,21 @@ impl Compiler<'_> {
             };
             self.expr(rule, &stand)
         });
+        if let (Some(world), Some(rule), Some(Some(require))) = (issuer.world(), &issuer.require, &require)
+            && !world.is_narrowed_by(require)
+        {
+            let message =
+                format!("{} can meet this `require`: it fixes none of the claims that tell yours apart", world.who);
+            let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
+            self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
+        }
         let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
         let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
         let scopes = path(&issuer.scopes, Some("scope"));
         let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some("aud"));
         let tokens = TokenRules {
             issuer: Arc::from(&*issuer.issuer.value),
+            also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
             audience: Audience {
                 claim: claim??,
                 any_of: issuer.audience.iter().flat_map(|a| &a.any_of).map(|name| Arc::from(&*name.value)).collect(),

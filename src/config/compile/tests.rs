@@ -242,22 +242,24 @@ fn two_issuers_say_what_each_may_grant() {
 
 #[test]
 fn an_issuer_of_the_whole_world_needs_require() {
-    for url in [
-        "https://token.actions.githubusercontent.com",
-        "https://accounts.google.com",
-        "https://login.microsoftonline.com/common/v2.0",
-        "https://login.microsoftonline.com/organizations/v2.0",
-        "https://login.microsoftonline.com/consumers/v2.0",
-        "https://gitlab.com",
-        "https://kubernetes.default.svc",
-        "https://kubernetes.default.svc.cluster.local",
-        "https://container.googleapis.com/v1/projects/p/locations/l/clusters/c",
-        "https://oidc.eks.eu-west-1.amazonaws.com/id/ABC",
+    for (url, own) in [
+        ("https://token.actions.githubusercontent.com", "repository_owner"),
+        ("https://accounts.google.com", "hd"),
+        ("https://login.microsoftonline.com/common/v2.0", "tid"),
+        ("https://login.microsoftonline.com/organizations/v2.0", "tid"),
+        ("https://login.microsoftonline.com/consumers/v2.0", "tid"),
+        ("https://gitlab.com", "namespace_path"),
+        ("https://kubernetes.default.svc", "/kubernetes.io/namespace"),
+        ("https://kubernetes.default.svc.cluster.local", "sub"),
+        ("https://container.googleapis.com/v1/projects/p/locations/l/clusters/c", "sub"),
+        ("https://oidc.eks.eu-west-1.amazonaws.com/id/ABC", "sub"),
     ] {
         let text =
             |require: &str| format!("issuers:\n  w: {{url: '{url}', audience: a{require}}}\nroutes: {{/a: signed-in}}");
         assert_eq!(problems(&text("")), ["missing_key 2:3 w"], "{url}");
-        assert_eq!(problems(&text(", require: claim:o=acme")), [""; 0], "{url}");
+        assert_eq!(problems(&text(&format!(", require: claim:{own}=acme"))), [""; 0], "{url}");
+        let open = problems(&text(", require: claim:o=acme"));
+        assert!(open.len() == 1 && open[0].starts_with("require_too_open 2:"), "{url}: {open:?}");
     }
     let own = "issuers: {t: {url: https://login.microsoftonline.com/8f7d/v2.0, audience: a}}\nroutes: {/a: signed-in}";
     assert_eq!(problems(own), [""; 0]);

@@ -7,10 +7,9 @@ mod sources;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use url::Url;
-
 use crate::authz::algorithm::Algorithm;
 use crate::config::error::{Problem, Span, Spanned, Text};
+use crate::config::provider::{self, Preset, World, world};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
@@ -24,9 +23,18 @@ pub(super) use sources::credentials;
 
 use super::{Named, Rule, rule};
 
-pub(super) const ISSUER: Section = Section {
+pub(in crate::config) const ISSUER: Section = Section {
     name: "an issuer",
     accepted: &[
+        "provider",
+        "domain",
+        "server",
+        "tenant",
+        "version",
+        "client",
+        "pool",
+        "team",
+        "enterprise",
         "url",
         "jwks",
         "pem",
@@ -73,19 +81,6 @@ const INTROSPECTED: &str =
 const OF_INTROSPECTION: &str = "it stands in `introspection: {url, client_id, client_secret}`";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
-/// Services whose subjects are the whole world, by host and the beginning of the path.
-const WORLD: &[(&str, &str)] = &[
-    ("token.actions.githubusercontent.com", "/"),
-    ("accounts.google.com", "/"),
-    ("login.microsoftonline.com", "/common"),
-    ("login.microsoftonline.com", "/organizations"),
-    ("login.microsoftonline.com", "/consumers"),
-    ("container.googleapis.com", "/"),
-    ("gitlab.com", "/"),
-];
-/// Clusters, in which every workload has a token: how their hosts begin.
-const CLUSTERS: &[&str] = &["kubernetes.default.svc", "oidc.eks."];
-
 /// An issuer of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
@@ -93,8 +88,12 @@ pub struct Issuer {
     pub keys: Keys,
     /// How it is asked about tokens that are no JWTs.
     pub introspection: Option<Introspection>,
+    /// What its provider filled in.
+    pub preset: Option<Preset>,
     /// The exact `iss` claim: as written, or else the URL.
     pub issuer: Text,
+    /// Other spellings of the `iss` claim.
+    pub also: Vec<Text>,
     /// Whom its tokens are for; `None` where the file does not say.
     pub audience: Option<Audience>,
     /// The signature algorithms that are accepted; empty where the file does not say.
@@ -157,11 +156,23 @@ pub enum MayGrant {
 
 pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Issuer> {
     let fields = reader.fields(node, ISSUER)?;
-    let allow_http = flag(reader, &fields, "allow_http");
-    let keys = keys::keys(reader, &fields, allow_http);
-    let written = text(reader, &fields, "issuer");
+    if !fields.has("provider") {
+        provider::strays(reader, &fields);
+        return explicit(reader, name, &fields);
+    }
+    let (filled, preset) = provider::filled(reader, node, &fields)?;
+    let fields = reader.fields(&filled, ISSUER)?;
+    Some(Issuer { preset: Some(preset), ..explicit(reader, name, &fields)? })
+}
+
+fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Issuer> {
+    let allow_http = flag(reader, fields, "allow_http");
+    let keys = keys::keys(reader, fields, allow_http);
+    let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
+    let also = written.split_off(written.len().min(1));
+    let written = written.pop();
     let has_keys = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
-    let introspection = introspection::introspection(reader, name, &fields, (allow_http, has_keys));
+    let introspection = introspection::introspection(reader, name, fields, (allow_http, has_keys));
     let given = has_keys || fields.has("introspection");
     if !given {
         let message = format!(
@@ -180,13 +191,15 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
             format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
         reader.missing(name.span, message);
     }
-    let (from, origins) = sources::sources(reader, name, &fields);
+    let (from, origins) = sources::sources(reader, name, fields);
     Some(Issuer {
-        audience: audience(reader, &fields),
-        algorithms: algorithms(reader, &fields, fields.has("secret")),
-        roles: text(reader, &fields, "roles"),
-        groups: text(reader, &fields, "groups"),
-        scopes: text(reader, &fields, "scopes"),
+        preset: None,
+        also,
+        audience: audience(reader, fields),
+        algorithms: algorithms(reader, fields, fields.has("secret")),
+        roles: text(reader, fields, "roles"),
+        groups: text(reader, fields, "groups"),
+        scopes: text(reader, fields, "scopes"),
         missing_is_empty: fields
             .get("missing")
             .and_then(|node| reader.choice(node, "`missing` of an issuer", &[("empty", true), ("unknown", false)]))
@@ -194,18 +207,18 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
         default: fields
             .get("default")
             .and_then(|node| reader.flag(node, "`default` of an issuer").map(|value| Spanned::new(value, node.span))),
-        may_grant: may_grant(reader, &fields),
+        may_grant: may_grant(reader, fields),
         require: fields.get("require").and_then(|node| rule(reader, node)),
         from,
         origins,
-        leeway: duration(reader, &fields, "leeway", MAX_LEEWAY).unwrap_or(Duration::from_secs(60)),
-        max_token_lifetime: duration(reader, &fields, "max_token_lifetime", DAY.saturating_mul(366)),
+        leeway: duration(reader, fields, "leeway", MAX_LEEWAY).unwrap_or(Duration::from_secs(60)),
+        max_token_lifetime: duration(reader, fields, "max_token_lifetime", DAY.saturating_mul(366)),
         types: fields.get("types").map(|node| reader.texts(node, "`types` of an issuer")).unwrap_or_default(),
-        id_tokens: flag(reader, &fields, "id_tokens"),
-        subject_prefix: text(reader, &fields, "subject_prefix"),
-        refresh: duration(reader, &fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
-        cooldown: duration(reader, &fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
-        max_stale: duration(reader, &fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
+        id_tokens: flag(reader, fields, "id_tokens"),
+        subject_prefix: text(reader, fields, "subject_prefix"),
+        refresh: duration(reader, fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
+        cooldown: duration(reader, fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
+        max_stale: duration(reader, fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
         allow_http,
         keys,
         introspection,
@@ -217,16 +230,15 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
 pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for (name, issuer) in issuers {
-        if let Some(first) = seen.insert(&issuer.issuer.value, issuer.issuer.span) {
-            reader.report(
-                Problem::error(
-                    "issuer_twice",
-                    issuer.issuer.span,
-                    "two issuers have the same `iss`: a token could be either's",
-                )
-                .cure("make one issuer of them; `audience` and `algorithms` are lists")
-                .related(first, "first here"),
-            );
+        for iss in std::iter::once(&issuer.issuer).chain(&issuer.also) {
+            if let Some(first) = seen.insert(&iss.value, iss.span) {
+                let message = "two issuers have the same `iss`: a token could be either's";
+                reader.report(
+                    Problem::error("issuer_twice", iss.span, message)
+                        .cure("make one issuer of them; `audience` and `algorithms` are lists")
+                        .related(first, "first here"),
+                );
+            }
         }
         if issuers.len() > 1 && issuer.may_grant.is_none() {
             let message = format!("with more than one issuer, `{}` needs `may_grant`", brief(&name.value));
@@ -235,22 +247,22 @@ pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
                     .cure("may_grant: [the roles that it may speak of, such as partner-*], or may_grant: any"),
             );
         }
-        let url = issuer.keys.url.as_ref().is_some_and(|url| is_world(&url.value));
-        if issuer.require.is_none() && (url || is_world(&issuer.issuer.value)) {
-            let message = format!("everyone can get a token of `{}`: it needs `require`", brief(&name.value));
-            reader.report(
-                Problem::error("missing_key", name.span, message)
-                    .cure("require: claim:repository_owner=acme, or another rule that only your tokens fulfil"),
-            );
+        if let Some(world) = issuer.world().filter(|_| issuer.require.is_none()) {
+            let message = format!("{} can get a token of `{}`: it needs `require`", world.who, brief(&name.value));
+            let cure = format!("require: {}, or another rule that only your tokens fulfil", world.example);
+            reader.report(Problem::error("missing_key", name.span, message).cure(cure));
         }
     }
 }
 
-fn is_world(issuer: &str) -> bool {
-    let Ok(url) = Url::parse(issuer) else { return false };
-    let Some(name) = url.host_str() else { return false };
-    WORLD.iter().any(|(host, path)| name == *host && url.path().starts_with(path))
-        || CLUSTERS.iter().any(|start| name.starts_with(start))
+impl Issuer {
+    /// Whose its subjects are, where they are the whole world.
+    #[must_use]
+    pub fn world(&self) -> Option<&'static World> {
+        let of_provider = self.preset.as_ref().and_then(|preset| preset.world);
+        let urls = self.keys.url.iter().chain([&self.issuer]).chain(&self.also);
+        of_provider.or_else(|| urls.filter_map(|url| world(&url.value)).next())
+    }
 }
 
 fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {

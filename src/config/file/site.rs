@@ -14,7 +14,7 @@ use crate::config::tree::{Kind, Node};
 use super::issuer::file_path;
 
 pub(super) const LISTEN: Section =
-    Section { name: "`listen`", accepted: &["grpc", "admin"], later: &["http", "https"], never: &[] };
+    Section { name: "`listen`", accepted: &["grpc", "admin", "public"], later: &["http", "https"], never: &[] };
 pub(super) const GRPC: Section = Section { name: "a listener", accepted: &["address", "tls"], later: &[], never: &[] };
 pub(super) const TLS: Section = Section {
     name: "`tls` of a listener",
@@ -50,6 +50,8 @@ pub struct Listen {
     pub grpc: Vec<Spanned<Endpoint>>,
     /// For health, metrics and administration.
     pub admin: Option<Spanned<Endpoint>>,
+    /// For what the world may ask.
+    pub public: Option<Spanned<Endpoint>>,
 }
 
 /// An address to listen at.
@@ -174,19 +176,18 @@ pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> 
 pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     let Some(fields) = top.get("listen").and_then(|node| reader.fields(node, LISTEN)) else { return Listen::default() };
     let grpc = fields.get("grpc").map(|node| grpc(reader, node)).unwrap_or_default();
-    let admin = fields.get("admin").and_then(|node| reader.text(node, "`admin` of `listen`"));
-    Listen {
-        grpc,
-        admin: admin.and_then(|text| endpoint(reader, text)).filter(|endpoint| {
-            let tcp = matches!(endpoint.value, Endpoint::Tcp(_));
-            if !tcp {
-                let problem =
-                    Problem::error("bad_address", endpoint.span, "health and metrics are served over TCP only");
-                reader.report(problem.cure("127.0.0.1:9001"));
-            }
-            tcp
-        }),
-    }
+    let mut tcp = |key: &'static str, message: &str, cure: &'static str| {
+        let text = reader.text(fields.get(key)?, &fields.name(key))?;
+        let endpoint = endpoint(reader, text)?;
+        if !matches!(endpoint.value, Endpoint::Tcp(_)) {
+            reader.report(Problem::error("bad_address", endpoint.span, message).cure(cure));
+            return None;
+        }
+        Some(endpoint)
+    };
+    let admin = tcp("admin", "health and metrics are served over TCP only", "127.0.0.1:9001");
+    let public = tcp("public", "what the world may ask is served over TCP only", "0.0.0.0:9003");
+    Listen { grpc, admin, public }
 }
 
 /// One listener, or a list of them.

@@ -43,7 +43,8 @@ impl Linter<'_> {
                 let message = format!("keys of `{name}` are believed for {days} days when they cannot be fetched");
                 warn("stale_long", message, "max_stale: 24h, or as long as its outages last");
             }
-            if issuer.id_tokens {
+            // A provider that has only id tokens leaves no choice.
+            if issuer.id_tokens && issuer.preset.is_none() {
                 let message = format!("id tokens of `{name}` are accepted, which tell an application who signed in");
                 warn("id_tokens_accepted", message, "ask the provider for access tokens whose audience is this API");
             }

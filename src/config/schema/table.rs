@@ -9,6 +9,20 @@ const FORMATS: Is = Is::Word(&["json", "comma", "base64url"]);
 const ALGORITHMS: &[&str] = &[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
 ];
+const PROVIDERS: &[&str] = &[
+    "okta",
+    "auth0",
+    "entra",
+    "cognito",
+    "aws-iam",
+    "google",
+    "google-iap",
+    "keycloak",
+    "cloudflare-access",
+    "github-actions",
+    "gitlab",
+    "kubernetes",
+];
 const LENIENCIES: &[&str] =
     &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
 const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+|query:[A-Za-z0-9_-]+|subprotocol:.+\.");
@@ -79,11 +93,20 @@ pub const TABLE: &[Section] = &[
         ("tests", Is::Tests, "The policy's own tests: `[who, METHOD target, expectation, {header: value}]`"),
     ]),
     ("issuers.*", &[], &[
+        ("provider", Is::Word(PROVIDERS), "Whose tokens they are, by name: what the provider fixes is filled in (docs/providers.md)"),
+        ("domain", Is::Text, "Okta, Auth0: the host of the tenant"),
+        ("server", Is::Text, "Okta: the authorization server; `default`, its id, or `org`"),
+        ("tenant", Is::Text, "Entra ID: the id of the tenant"),
+        ("version", Is::Word(&["v2.0", "v1.0"]), "Entra ID: which tokens the API's manifest asks for"),
+        ("client", Is::Text, "Keycloak: whose roles count, in place of those of the realm"),
+        ("pool", Is::Text, "Cognito: the id of the user pool"),
+        ("team", Is::Text, "Cloudflare Access: the name of the team"),
+        ("enterprise", Is::Text, "GitHub Actions: the slug of the enterprise that has an issuer of its own"),
         ("url", URL, "The issuer's URL, for OpenID Connect discovery; also its `iss`"),
         ("jwks", Is::Either(&[URL, FILE]), "A key set: a URL, or `file:path` beside the policy file"),
         ("pem", Is::Text, "A PEM file of public keys"),
         ("secret", Is::Some(&Is::Either(&[SECRET, Is::Section("issuers.*.secret")])), "Where its shared secret is: `env:NAME` or `file:path`; several while it is changed"),
-        ("issuer", Is::Text, "The exact `iss` claim; needed without `url`"),
+        ("issuer", Is::Texts, "The exact `iss` claim, in all its spellings; needed without `url`"),
         ("audience", Is::Either(&[Is::Texts, Is::Section("issuers.*.audience")]), "Whom its tokens are for"),
         ("algorithms", Is::Words(ALGORITHMS), "The signature algorithms that are accepted"),
         ("roles", Is::Text, "The claim that lists roles"),
@@ -225,6 +248,7 @@ pub const TABLE: &[Section] = &[
     ("listen", &[], &[
         ("grpc", Is::Some(&Is::Either(&[ENDPOINT, Is::Section("listen.grpc.*")])), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
         ("admin", ENDPOINT, "For health, metrics and administration"),
+        ("public", ENDPOINT, "For what the world may ask of portcullis itself; nothing where it is not said"),
     ]),
     ("listen.grpc.*", &["address"], &[
         ("address", ENDPOINT, "Where to listen: `0.0.0.0:9443`"),

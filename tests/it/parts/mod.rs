@@ -1,5 +1,8 @@
 //! Real programs that the tests start: Redis, and OpenID providers. None outlives the test binary, however that ends.
 
+pub mod keycloak;
+pub mod oauth;
+pub mod oidc_provider;
 pub mod redis;
 mod tethered;
 

@@ -99,6 +99,15 @@ pub fn may_grant(issuer: &Issuer, name: &str) -> bool {
 /// The claim at this path; null where there is none.
 pub fn lookup<'c>(claims: &'c Map<String, Value>, path: &str) -> &'c Value {
     let missing = &Value::Null;
+    if path.starts_with('/') {
+        let Some((first, rest)) = claims.iter().find_map(|(name, value)| {
+            let rest = path[1..].strip_prefix(&name.replace('~', "~0").replace('/', "~1"))?;
+            (rest.is_empty() || rest.starts_with('/')).then_some((value, rest))
+        }) else {
+            return missing;
+        };
+        return first.pointer(rest).filter(|_| first.is_object() || rest.is_empty()).unwrap_or(missing);
+    }
     if path.contains('/') {
         return claims.get(path).unwrap_or(missing);
     }

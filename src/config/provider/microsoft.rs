@@ -1,0 +1,37 @@
+//! Microsoft Entra ID: one tenant.
+
+use super::{Filling, Provider, Text, is_uuid};
+
+/// Access tokens of Entra ID.
+pub(super) const ENTRA: Provider =
+    Provider { name: "entra", parameters: &["tenant", "version"], world: None, fill: entra };
+
+fn entra(filling: &mut Filling<'_, '_>) -> Option<()> {
+    filling.alone(&["url", "issuer"], "remove it: `tenant` and `version` say both");
+    let version = filling.parameter(
+        "version",
+        |version| matches!(version, "v1.0" | "v2.0"),
+        "v2.0, or v1.0 where the API's manifest has `requestedAccessTokenVersion` null or 1",
+    );
+    let first = version.is_some_and(|version| &*version.value == "v1.0");
+    let cure = "the directory (tenant) id, such as 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617";
+    let tenant = filling.needed("tenant", is_uuid, cure)?;
+    one(filling, &tenant, first);
+    filling.say("roles", "roles", None);
+    filling.say("groups", "groups", None);
+    filling.say("scopes", "scp", None);
+    filling.list("algorithms", &["RS256"]);
+    // The client of an access token; an ID token has neither.
+    filling.require(if first { "claim:appid?" } else { "claim:azp?" });
+    Some(())
+}
+
+fn one(filling: &mut Filling<'_, '_>, tenant: &Text, first: bool) {
+    let id = &tenant.value;
+    if first {
+        filling.say("url", format!("https://login.microsoftonline.com/{id}"), Some(tenant));
+        filling.say("issuer", format!("https://sts.windows.net/{id}/"), Some(tenant));
+    } else {
+        filling.say("url", format!("https://login.microsoftonline.com/{id}/v2.0"), Some(tenant));
+    }
+}
