@@ -1,5 +1,7 @@
 //! The composition root: what is started, in which order, and how it ends. The only file that knows every module.
 
+mod shared;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -30,6 +32,8 @@ use crate::observe::metrics::Metrics;
 use crate::public;
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
 use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
+use crate::store::Store;
+use crate::store::redis::TrustFault;
 
 /// Where gateways ask when neither policy nor command line says.
 const GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9000);
@@ -73,6 +77,14 @@ pub enum Failure {
         address: SocketAddr,
         /// Why.
         source: TlsFault,
+    },
+    /// The store that the policy names can never be connected to.
+    #[error("{place}: the store cannot be connected to: {source}")]
+    Store {
+        /// Where the policy says so.
+        place: String,
+        /// Why.
+        source: TrustFault,
     },
     /// The audit file cannot be opened.
     #[error("cannot write audit lines to {}: {source}", path.display())]
@@ -129,6 +141,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     };
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let sealing = Arc::new(sealing_key(settings)?);
+    let store = shared::store(&compiled)?;
 
     let (live, publisher, questions) = Live::new();
     let metrics = Metrics::default();
@@ -139,7 +152,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
 
     let feeds = Feeds::start(publisher, questions, Fetcher::new());
     let reloads = file.follow(compiled, feeds.clone()).await;
-    let cores = start_cores(overrides.cores, &service, &live, &audit, &metrics, &sealing)?;
+    let cores = start_cores(overrides.cores, &service, &live, (&audit, &metrics), &sealing, &store)?;
     serving(&health, ServingStatus::Serving).await;
 
     let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
@@ -149,6 +162,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         renewals,
         metrics,
         audit: audit.clone(),
+        store,
         feeds: feeds.status(),
         reloads: reloads.status(),
         draining: drains,
@@ -165,11 +179,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         accepting.spawn(cores.accept(listener));
     }
     tasks.spawn(renew(tls, reloads.status(), renewed));
-    tasks.spawn(async move {
-        if let Err(error) = admin::serve(admin, sources, ends).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    tasks.spawn(administer(admin, sources, ends));
     Ok(Running {
         grpc,
         endpoints,
@@ -215,24 +225,31 @@ fn start_cores(
     cores: Option<usize>,
     health: &Health,
     live: &Arc<Live>,
-    audit: &Audit,
-    metrics: &Metrics,
+    (audit, metrics): (&Audit, &Metrics),
     sealing: &Arc<SealingKey>,
+    store: &Store,
 ) -> io::Result<Cores> {
     let count = cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
     let mut replica = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut replica);
     let replica = u32::from_be_bytes(replica);
     let (live, audit, metrics, sealing) = (Arc::clone(live), audit.clone(), metrics.clone(), Arc::clone(sealing));
+    let store = store.clone();
     Cores::start(count, health, move || {
         let recorder = Recorder::new(audit.clone(), metrics.core());
-        Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica))
+        Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica), store.clone())
     })
 }
 
 async fn serving(health: &HealthReporter, status: ServingStatus) {
     for service in ["", envoy::SERVICE] {
         health.set_service_status(service, status).await;
+    }
+}
+
+async fn administer(listener: TcpListener, sources: admin::Sources, ends: watch::Receiver<bool>) {
+    if let Err(error) = admin::serve(listener, sources, ends).await {
+        tracing::error!(%error, "the admin listener ended");
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
+use super::proof::Binding;
 use super::time::Timestamp;
 
 /// Room for what is told of an identity under one contract, with its encoding, in bytes.
@@ -136,6 +137,8 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    /// What its token is bound to, where that counts.
+    binding: Option<Box<Binding>>,
     /// The service that it is, for a workload.
     service: Option<Arc<str>>,
     told: ToldOnce,
@@ -181,6 +184,7 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    pub binding: Option<Box<Binding>>,
     /// For how many contracts there is a place to remember what is told of it.
     pub contracts: usize,
 }
@@ -198,6 +202,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             contracts,
         } = parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
@@ -212,6 +217,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             service: None,
             told: ToldOnce::with_places(contracts),
             raised: RaisedOnce::default(),
@@ -232,6 +238,7 @@ impl Identity {
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
+            binding: None,
             contracts: 1,
         };
         Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
@@ -403,6 +410,11 @@ impl Identity {
         self.expires
     }
 
+    /// What its token is bound to, where that counts.
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        self.binding.as_deref()
+    }
+
     /// Reads a claim.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Reading<'_> {
@@ -425,6 +437,7 @@ impl Identity {
             .saturating_add(listed(&self.groups))
             .saturating_add(listed(&self.scopes))
             .saturating_add(self.principal.subject.len())
+            .saturating_add(if self.binding.is_some() { size_of::<Binding>() } else { 0 })
     }
 }
 

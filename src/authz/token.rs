@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::algorithm::Algorithm;
 use super::claim::Registered;
 use super::json::{Json, Object};
-use super::keys::{Found, KeySet};
+use super::keys::{Found, KeySet, Verify};
 use super::reason::Reason;
 use super::time::Timestamp;
 
@@ -90,6 +90,11 @@ impl Unverified {
     /// # Errors
     /// Where it is over a cap, not strictly encoded, or its header says what is refused whoever signed it.
     pub fn read(token: &[u8]) -> Result<Self, Reason> {
+        Self::read_with_header(token).map(|(token, _)| token)
+    }
+
+    /// Reads the same, and gives the whole header beside it.
+    pub(super) fn read_with_header(token: &[u8]) -> Result<(Self, Object), Reason> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
@@ -100,13 +105,13 @@ impl Unverified {
             return Err(Reason::TokenMalformed);
         };
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::TokenMalformed);
-        let header = Header::read(&decode(header)?)?;
+        let (header, members) = Header::read(&decode(header)?)?;
         let signature_length = signature.len();
         let signature = decode(signature)?;
         let claims = Object::parse(&decode(payload)?).map_err(|_| Reason::ClaimsMalformed)?;
         let signed = token.len().saturating_sub(signature_length).saturating_sub(1);
         let message = token.get(..signed).ok_or(Reason::TokenMalformed)?.into();
-        Ok(Self { message, signature, header, claims })
+        Ok((Self { message, signature, header, claims }, members))
     }
 
     /// The `iss` claim, to choose the issuer by whose rules and keys this is then verified.
@@ -125,6 +130,16 @@ impl Unverified {
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.header.algorithm
+    }
+
+    /// The claims, as whoever wrote them.
+    pub(super) fn claims(&self) -> &Object {
+        &self.claims
+    }
+
+    /// Whether this key signed it.
+    pub(super) fn is_signed_by(&self, key: &dyn Verify) -> bool {
+        key.verify(&self.message, &self.signature)
     }
 
     /// Verifies the token by one issuer's keys and rules.
@@ -165,7 +180,7 @@ impl Verified {
 }
 
 impl Header {
-    fn read(text: &[u8]) -> Result<Self, Reason> {
+    fn read(text: &[u8]) -> Result<(Self, Object), Reason> {
         if text.len() > MAX_HEADER {
             return Err(Reason::TokenHeaderRefused);
         }
@@ -187,7 +202,7 @@ impl Header {
             Some(Json::Text(typ)) => Some(typ.clone()),
             Some(_) => return Err(Reason::TokenTypeRefused),
         };
-        Ok(Self { algorithm, kid, typ })
+        Ok((Self { algorithm, kid, typ }, header))
     }
 }
 

@@ -230,8 +230,16 @@ impl Explain {
         let who = self.who()?;
         let headers: Vec<(&str, &str)> =
             wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let call =
-            Call { who: &who, ask: &wanted.ask, from: self.from, service: None, browser: false, headers: &headers };
+        let call = Call {
+            who: &who,
+            ask: &wanted.ask,
+            from: self.from,
+            service: None,
+            browser: false,
+            headers: &headers,
+            dpop: None,
+            certificate: None,
+        };
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };
@@ -291,6 +299,8 @@ fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Sn
             let facts = Facts { keys: Some((*id, NoNews::Unknown)), ..Facts::default() };
             Ok((snapshot(compiled, Some((&issuer, state))), facts, note))
         }
+        // Only those who serve know: the explanation itself takes it for the first time.
+        Question::Unseen(_) => Err(unanswered(compiled, question)),
         Question::Introspect(id, token) => {
             let snapshot = snapshot(compiled, None);
             let issuer = snapshot.issuers().get(usize::from(id.0)).cloned();
@@ -311,8 +321,11 @@ fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Sn
 
 /// That a question stays open.
 fn unanswered(compiled: &Compiled, question: &Question) -> Fault {
-    let (Question::Keys(id) | Question::Introspect(id, _)) = question;
-    let name = compiled.policy.issuers.get(usize::from(id.0)).map(|issuer| issuer.name.to_string());
+    let name = match question {
+        Question::Keys(id) | Question::Introspect(id, _) => compiled.policy.issuers.get(usize::from(id.0)),
+        Question::Unseen(_) => None,
+    };
+    let name = name.map(|issuer| issuer.name.to_string());
     Fault::NoKeys(name.unwrap_or_default(), "there are none".to_owned())
 }
 

@@ -9,6 +9,7 @@ mod hosts;
 mod introspection;
 mod issuer;
 mod order;
+mod proof;
 mod revocation;
 mod route;
 mod rule;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::file::{Audit, File, Listen, Log, Row, Shared, parse_all};
 use super::lint::{Silence, lint};
 use super::provider::Preset;
 pub use super::reference::Secret;
@@ -110,6 +111,8 @@ pub struct Settings {
     pub log: Log,
     /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
     pub decision_key: Option<Secret>,
+    /// The Redis that replicas share, with its password; `None` for memory.
+    pub store: Option<(Spanned<Shared>, Option<Secret>)>,
     /// Where browsers find the site, without a slash at its end.
     pub public_url: Option<Box<str>>,
 }
@@ -270,6 +273,7 @@ impl<'f> Compiler<'f> {
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 grants: grants?,
+                nonces: self.nonces(&settings),
                 revocation: revocation?,
                 gateways: Gateways::new(gateways),
                 services,

@@ -162,6 +162,7 @@ impl Refresher {
     fn question(&mut self, asked: Asked) {
         match asked.question {
             Question::Keys(_) => {}
+            Question::Unseen(_) => return answer(asked, Answer::NoNews(NoNews::Unknown)),
             Question::Introspect(..) => return self.introspections.ask(asked),
         }
         let wanted = asked.issuer.policy();

@@ -22,6 +22,7 @@ mod idp;
 mod opaque;
 mod outage;
 mod parts;
+mod proof;
 mod properties;
 mod reference;
 mod reload;

@@ -95,7 +95,7 @@ pub(super) fn read(text: &[u8], origin: Origin) -> Entry {
         return Entry { kid: None, outcome: Err(KeyFault::NotAnObject) };
     };
     match read_kid(&jwk) {
-        Ok(kid) => Entry { kid, outcome: read_key(&jwk, origin) },
+        Ok(kid) => Entry { kid, outcome: usable(&jwk, origin, None) },
         Err(fault) => Entry { kid: None, outcome: Err(fault) },
     }
 }
@@ -110,7 +110,8 @@ fn read_kid(jwk: &Object) -> Result<Option<Box<str>>, KeyFault> {
     }
 }
 
-fn read_key(jwk: &Object, origin: Origin) -> Result<Usable, KeyFault> {
+/// Reads a key: for all algorithms that it serves, or for this one only.
+pub(super) fn usable(jwk: &Object, origin: Origin, only: Option<Algorithm>) -> Result<Usable, KeyFault> {
     let kty = jwk.get("kty").and_then(Json::as_text).ok_or(KeyFault::TypeUnknown)?;
     if kty == "oct" {
         return Err(match origin {
@@ -140,7 +141,8 @@ fn read_key(jwk: &Object, origin: Origin) -> Result<Usable, KeyFault> {
         }
         Some(_) => return Err(KeyFault::AlgorithmUnknown),
     };
-    material.usable(serves)
+    let wanted = |algorithm: &Algorithm| only.is_none_or(|only| only == *algorithm);
+    material.usable(serves.iter().filter(wanted).collect())
 }
 
 fn check_purpose(jwk: &Object) -> Result<(), KeyFault> {

@@ -17,6 +17,7 @@ use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::Issuer;
 use crate::authz::json::{Json, Object};
 use crate::authz::policy::{Policy, Route};
+use crate::authz::proof::Sighting;
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
 use crate::authz::revocation::{Checked, RevocationPolicy, Revocations};
@@ -71,10 +72,15 @@ pub(super) fn explain(
     facts: &Facts,
     now: Timestamp,
 ) -> Result<Explanation, Question> {
-    let mut watched = Watched::default();
-    let decision = match snapshot.decide_before(request, facts, now, &mut watched) {
-        Step::Decided(decision) => decision,
-        Step::Needs(question) => return Err(question),
+    let mut facts = facts.clone();
+    let (watched, decision) = loop {
+        let mut watched = Watched::default();
+        match snapshot.decide_before(request, &facts, now, &mut watched) {
+            Step::Decided(decision) => break (watched, decision),
+            Step::Needs(question @ (Question::Keys(_) | Question::Introspect(..))) => return Err(question),
+            // Only those who serve know.
+            Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
+        }
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));

@@ -2,6 +2,7 @@
 
 mod introspection;
 mod keys;
+mod proof;
 mod sources;
 
 use std::collections::HashMap;
@@ -15,10 +16,12 @@ use crate::config::tree::{Kind, Node};
 
 pub use introspection::{ClientProof, Introspection};
 pub use keys::{Encoding, Keys, Location, Secret};
+pub use proof::Proof;
 pub use sources::Credential;
 
 pub(super) use introspection::{INTROSPECTION, PRIVATE_KEY_JWT};
 pub(super) use keys::{SECRET, file_path};
+pub(super) use proof::PROOF;
 pub(super) use sources::credentials;
 
 use super::{Named, Rule, rule};
@@ -51,6 +54,7 @@ pub(in crate::config) const ISSUER: Section = Section {
         "require",
         "from",
         "origins",
+        "proof",
         "leeway",
         "max_token_lifetime",
         "types",
@@ -62,8 +66,10 @@ pub(in crate::config) const ISSUER: Section = Section {
         "max_stale",
         "introspection",
     ],
-    later: &["proof", "dpop", "certificate", "api_keys"],
+    later: &["certificate", "api_keys"],
     never: &[
+        ("dpop", CALLED_PROOF),
+        ("mtls", CALLED_PROOF),
         ("hmac", CALLED_SECRET),
         ("shared_secret", CALLED_SECRET),
         ("secrets", CALLED_SECRET),
@@ -79,6 +85,7 @@ const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: f
 const INTROSPECTED: &str =
     "only tokens that are no JWTs are introspected, where there is `introspection`; a JWT is verified by keys";
 const OF_INTROSPECTION: &str = "it stands in `introspection: {url, client_id, client_secret}`";
+const CALLED_PROOF: &str = "what callers prove of its tokens is `proof: dpop`, `mtls`, `either` or `required-if-bound`";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// An issuer of tokens.
@@ -116,6 +123,8 @@ pub struct Issuer {
     pub from: Vec<Spanned<Credential>>,
     /// The origins whose pages may send its cookie.
     pub origins: Vec<Text>,
+    /// What whoever presents its tokens shows; `None` where the file does not say.
+    pub proof: Option<Proof>,
     /// How far clocks may differ; 60 s where the file does not say.
     pub leeway: Duration,
     /// The longest time between `iat` and `exp`.
@@ -211,6 +220,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         require: fields.get("require").and_then(|node| rule(reader, node)),
         from,
         origins,
+        proof: proof::proof(reader, fields),
         leeway: duration(reader, fields, "leeway", MAX_LEEWAY).unwrap_or(Duration::from_secs(60)),
         max_token_lifetime: duration(reader, fields, "max_token_lifetime", DAY.saturating_mul(366)),
         types: fields.get("types").map(|node| reader.texts(node, "`types` of an issuer")).unwrap_or_default(),
