@@ -105,7 +105,7 @@ impl Site {
         tokio::spawn(async move {
             while let Some(Asked { question, issuer, reply }) = questions.recv().await {
                 let answer = match question {
-                    Question::Keys(_) => Answer::NoNews(NoNews::TooSoon),
+                    Question::Keys(_) | Question::Unseen(_) => Answer::NoNews(NoNews::TooSoon),
                     Question::Introspect(_, token) => Answer::Introspected(answers.of(&issuer, &token, clock::now())),
                 };
                 let _ = reply.send(answer);
