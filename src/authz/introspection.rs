@@ -32,6 +32,8 @@ pub struct Introspection {
     pub url: Box<str>,
     /// Whether that may be plain http, on this machine only.
     pub allow_http: bool,
+    /// Who vouches for its server, in PEM, in place of whom this machine trusts.
+    pub ca: Option<Arc<[u8]>>,
     /// As whom.
     pub client: Client,
     /// Which member of an answer names the subject.

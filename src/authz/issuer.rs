@@ -11,6 +11,7 @@ use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::introspection::{self, Answers, Introspected, Introspection, OpaqueToken};
 use super::keys::KeySet;
+use super::logout::LogoutPolicy;
 use super::proof::Possession;
 use super::reason::Reason;
 use super::route::Captures;
@@ -49,6 +50,8 @@ pub struct IssuerPolicy {
     pub require: Option<Expr>,
     /// The roles that the policy derives, each after those that it is made of.
     pub derived: Box<[(Arc<str>, Expr)]>,
+    /// Whose logout tokens count; none where that is `None`.
+    pub logout: Option<Box<LogoutPolicy>>,
     /// What its subjects are prefixed with.
     pub subject_prefix: Box<str>,
     /// Beginnings that its subjects must not have: the prefixes of other issuers, where it has none itself.
@@ -103,6 +106,8 @@ pub struct KeyState {
     pub attempted: Option<Timestamp>,
     /// Whether that fetch failed.
     pub failed: bool,
+    /// Whether the keys are those that were kept on disk by an earlier run.
+    pub from_disk: bool,
 }
 
 /// An issuer ready to verify tokens.
@@ -112,6 +117,7 @@ pub struct Issuer {
     verified: Arc<Memory>,
     /// What it answered about opaque tokens, where it is asked.
     answers: Option<Arc<Answers>>,
+    suspended: bool,
 }
 
 type Memory = quick_cache::sync::Cache<[u8; 32], Arc<Identity>, Weight, foldhash::fast::RandomState>;
@@ -149,18 +155,31 @@ impl Issuer {
         let verified =
             Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
         let answers = policy.introspection.as_ref().map(|_| Arc::new(Answers::new(policy.memory)));
-        Self { policy, state, verified: Arc::new(verified), answers }
+        Self { policy, state, verified: Arc::new(verified), answers, suspended: false }
+    }
+
+    /// The same issuer, suspended or not: nothing of its passes while it is, remembered or new.
+    #[must_use]
+    pub fn with_suspension(&self, suspended: bool) -> Self {
+        let (policy, verified) = (Arc::clone(&self.policy), Arc::clone(&self.verified));
+        Self { policy, state: self.state.clone(), verified, answers: self.answers.clone(), suspended }
+    }
+
+    /// Whether the operator has suspended it.
+    #[must_use]
+    pub fn suspended(&self) -> bool {
+        self.suspended
     }
 
     /// The same issuer after a fetch. What was verified stays remembered only where the usable keys are the same; what
     /// it answered about opaque tokens has nothing to do with keys.
     #[must_use]
     pub fn refreshed(&self, state: KeyState) -> Self {
-        let answers = self.answers.clone();
+        let (answers, suspended) = (self.answers.clone(), self.suspended);
         if state.keys.digest() == self.state.keys.digest() {
-            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified), answers }
+            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified), answers, suspended }
         } else {
-            Self { answers, ..Self::new(Arc::clone(&self.policy), state) }
+            Self { answers, suspended, ..Self::new(Arc::clone(&self.policy), state) }
         }
     }
 
@@ -216,8 +235,17 @@ impl Issuer {
     }
 
     /// Whether the keys are too old to be believed.
-    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
-        self.policy.fed && self.state.fetched.is_some_and(|at| now.since(at) > self.policy.max_stale)
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let KeyState { fetched, from_disk, .. } = self.state;
+        // What a file says of its age is not believed by a clock that is behind it.
+        let is_old = |at| now.since(at) > self.policy.max_stale || (from_disk && now < at);
+        self.policy.fed && fetched.is_some_and(is_old)
+    }
+
+    /// Whether tokens that it verified may pass by being remembered.
+    pub(super) fn remembers(&self, now: Timestamp) -> bool {
+        !self.suspended && !self.is_stale(now)
     }
 
     /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.

@@ -101,6 +101,8 @@ struct Key {
     kid: Option<Box<str>>,
     serves: Box<[(Algorithm, Box<dyn Verify>)]>,
     digest: [u8; 32],
+    /// It as a JWK with its public members only; `None` for a secret.
+    public: Option<Box<str>>,
 }
 
 /// What a key set holds for a token.
@@ -199,13 +201,21 @@ impl KeySet {
     /// Finds the key of this kid; without a kid, the only key that serves the algorithm.
     #[must_use]
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
+        self.find_but(&[], kid, algorithm)
+    }
+
+    /// The same where keys of these kids are not there, whether a token names them or not.
+    #[must_use]
+    pub fn find_but(&self, denied: &[Box<str>], kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
+        let is_denied = |key: &&Key| key.kid.as_ref().is_some_and(|kid| denied.contains(kid));
+        let mut keys = self.keys.iter().filter(|key| !is_denied(key));
         if let Some(kid) = kid.filter(|_| self.named) {
-            let Some(key) = self.keys.iter().find(|key| key.kid.as_deref() == Some(kid)) else {
+            let Some(key) = keys.find(|key| key.kid.as_deref() == Some(kid)) else {
                 return Found::Unknown;
             };
             return key.serving(algorithm).map_or(Found::WrongAlgorithm, Found::One);
         }
-        let mut fitting = self.keys.iter().filter_map(|key| key.serving(algorithm));
+        let mut fitting = keys.filter_map(|key| key.serving(algorithm));
         match (fitting.next(), fitting.next()) {
             (None, _) => Found::Unknown,
             (Some(key), None) => Found::One(key),
@@ -235,6 +245,20 @@ impl KeySet {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
     }
 
+    /// The usable keys: the kid of each, where it has one, and the algorithms that it serves.
+    pub fn listed(&self) -> impl Iterator<Item = (Option<&str>, impl Iterator<Item = Algorithm>)> {
+        self.keys.iter().map(|key| (key.kid.as_deref(), key.serves.iter().map(|(algorithm, _)| *algorithm)))
+    }
+
+    /// The set as a JWKS (RFC 7517 §5), of which reading makes the same set again: what was accepted of each key, and
+    /// nothing else that was said of it. `None` for a set that came from no JWKS, which may hold secrets.
+    #[must_use]
+    pub fn to_jwks(&self) -> Option<String> {
+        let keys: Option<Vec<&str>> = self.keys.iter().map(|key| key.public.as_deref()).collect();
+        let keys = keys.filter(|_| self.named)?;
+        Some(format!("{{\"keys\":[{}]}}", keys.join(",")))
+    }
+
     /// How many keys are usable.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -262,7 +286,16 @@ impl Key {
         }
         content.push(0);
         content.extend_from_slice(&usable.content);
-        Self { kid, serves: usable.serves, digest: sha256(&content) }
+        let public = usable.public.map(|mut jwk| {
+            if let Some(kid) = &kid {
+                jwk.insert("kid".into(), (**kid).into());
+            }
+            if let [(algorithm, _)] = &*usable.serves {
+                jwk.insert("alg".into(), algorithm.name().into());
+            }
+            serde_json::Value::Object(jwk).to_string().into()
+        });
+        Self { kid, serves: usable.serves, digest: sha256(&content), public }
     }
 
     fn serving(&self, algorithm: Algorithm) -> Option<&dyn Verify> {
@@ -358,6 +391,35 @@ mod tests {
                 assert!(!key.verify(b"message", &flipped), "{algorithm}");
             }
         }
+    }
+
+    #[test]
+    fn a_set_is_written_with_what_was_accepted_of_it_and_read_as_the_same_set() {
+        for algorithm in Algorithm::ASYMMETRIC.iter().copied() {
+            let mut key = jwk(algorithm, "k \"\\");
+            key["x5c"] = json!(["canary"]);
+            let (mut free, mut nameless) = (key.clone(), key.clone());
+            free.as_object_mut().unwrap().remove("alg");
+            free["kid"] = json!("free");
+            nameless.as_object_mut().unwrap().remove("kid");
+            for keys in [&[key.clone()][..], &[free.clone()], &[nameless.clone()], &[key, free, nameless]] {
+                let set = report(keys).keys;
+                let written = set.to_jwks().unwrap();
+                let read = KeySet::from_jwks(written.as_bytes(), Origin::Remote).unwrap();
+                assert_eq!((read.keys.digest(), read.refused.len()), (set.digest(), 0), "{algorithm}");
+                assert_eq!(read.keys.to_jwks().unwrap(), written);
+                let told =
+                    |set: &KeySet| set.listed().map(|(kid, all)| (kid.map(str::to_owned), all.collect())).collect();
+                let listed: (Vec<(_, Vec<_>)>, Vec<(_, Vec<_>)>) = (told(&set), told(&read.keys));
+                assert_eq!(listed.0, listed.1);
+                assert!(!written.contains("canary"), "{written}");
+            }
+        }
+        let pem = SigningKey::shared(Algorithm::Es256).public_pem();
+        assert_eq!(KeySet::from_pem(&pem, [Algorithm::Es256].into_iter().collect()).unwrap().to_jwks(), None);
+        let secret = (Some("k".into()), &b"kZ3vQ8xLw1TnB6yRjH0pUeGc4sMdFa7iOq9XtJbV"[..]);
+        let secrets = KeySet::from_secrets(&[secret], [Algorithm::Hs256].into_iter().collect()).unwrap();
+        assert_eq!(secrets.to_jwks(), None, "a secret is written nowhere");
     }
 
     #[test]

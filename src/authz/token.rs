@@ -147,14 +147,40 @@ impl Unverified {
     /// # Errors
     /// The first rule that it breaks; or that the set has no key for it.
     pub fn verify(self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
-        let Self { message, signature, header: Header { algorithm, kid, typ }, claims } = self;
-        if !rules.types.accept(typ.as_deref()) {
+        if !rules.types.accept(self.typ()) {
             return Err(Reason::TokenTypeRefused.into());
         }
+        let (kid, typ) = (self.header.kid.clone(), self.header.typ.clone());
+        let algorithm = self.header.algorithm;
+        let claims = self.signed_by(keys, rules)?;
+        if rules.types.refuse(typ.as_deref(), &claims) {
+            return Err(Reason::TokenTypeRefused.into());
+        }
+        let registered = rules.check(&claims, now)?;
+        let kid = kid.or_else(|| keys.sole_kid(algorithm).map(Into::into));
+        Ok(Verified::of(claims, registered, kid))
+    }
+
+    /// The `typ` of the header.
+    #[must_use]
+    pub fn typ(&self) -> Option<&str> {
+        self.header.typ.as_deref()
+    }
+
+    /// The claims, where a key of this issuer signed them. What they say is not looked at.
+    ///
+    /// # Errors
+    /// Where the issuer does not use this algorithm, has no such key any more, or its signature does not verify; or the
+    /// set has no key for it.
+    pub(super) fn signed_by(self, keys: &KeySet, rules: &TokenRules) -> Result<Object, Refused> {
+        let Self { message, signature, header: Header { algorithm, kid, .. }, claims } = self;
         if !rules.algorithms.contains(algorithm) {
             return Err(Reason::AlgorithmRefused.into());
         }
-        let key = match keys.find(kid.as_deref(), algorithm) {
+        if kid.as_ref().is_some_and(|kid| rules.denied_kids.contains(kid)) {
+            return Err(Reason::KeyDenied.into());
+        }
+        let key = match keys.find_but(&rules.denied_kids, kid.as_deref(), algorithm) {
             Found::One(key) => key,
             Found::Unknown => return Err(Refused::KeyUnknown),
             Found::Ambiguous => return Err(Reason::KeyUnknown.into()),
@@ -163,12 +189,7 @@ impl Unverified {
         if !key.verify(&message, &signature) {
             return Err(Reason::SignatureInvalid.into());
         }
-        if rules.types.refuse(typ.as_deref(), &claims) {
-            return Err(Reason::TokenTypeRefused.into());
-        }
-        let registered = rules.check(&claims, now)?;
-        let kid = kid.or_else(|| keys.sole_kid(algorithm).map(Into::into));
-        Ok(Verified::of(claims, registered, kid))
+        Ok(claims)
     }
 }
 

@@ -57,6 +57,9 @@ pub(super) struct Explain {
     /// Whose token it is, by the issuer's name in the policy
     #[arg(long, value_name = "NAME", requires = "claims")]
     issuer: Option<String>,
+    /// Show the API key of this owner, or of this id
+    #[arg(long, value_name = "OWNER")]
+    key: Option<String>,
     /// A header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -223,7 +226,7 @@ impl Explain {
 
     fn explanation(&self, compiled: &Compiled, wanted: &mut Wanted) -> Result<Explanation, Fault> {
         let now = self.now.unwrap_or_else(clock::now);
-        let rehearsal = Rehearsal::at(compiled, now);
+        let rehearsal = Rehearsal::at(compiled, now).with_keys(self.key.iter().map(String::as_str));
         if self.unverified {
             take_for_genuine(&rehearsal, wanted);
         }
@@ -235,6 +238,7 @@ impl Explain {
             ask: &wanted.ask,
             from: self.from,
             service: None,
+            key: self.key.as_deref(),
             browser: false,
             headers: &headers,
             dpop: None,
@@ -243,7 +247,7 @@ impl Explain {
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };
-        let own = !self.unverified && self.claims.is_none();
+        let own = !self.unverified && self.claims.is_none() && self.key.is_none();
         let mut explanation = if own {
             match by(&snapshot(compiled, None), &Facts::default())? {
                 Ok(explanation) => explanation,
@@ -295,7 +299,7 @@ fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Sn
     match question {
         Question::Keys(id) => {
             let (issuer, keys, note) = fetched(compiled, *id)?;
-            let state = KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false };
+            let state = KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() };
             let facts = Facts { keys: Some((*id, NoNews::Unknown)), ..Facts::default() };
             Ok((snapshot(compiled, Some((&issuer, state))), facts, note))
         }
@@ -308,7 +312,7 @@ fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Sn
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|_| unanswered(compiled, question))?;
             let name = &issuer.policy().name;
-            let answer = runtime.block_on(Asker::default().ask(issuer.policy(), token));
+            let answer = runtime.block_on(Asker::of(issuer.policy()).ask(issuer.policy(), token));
             let note = match &answer {
                 Ok(_) => format!("{name} was asked about the token just now; a portcullis that runs may remember more"),
                 Err(error) => format!("{name} was asked about the token just now, in vain: {error}"),

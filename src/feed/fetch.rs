@@ -5,13 +5,13 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode, header, redirect};
+use reqwest::{Certificate, Client, Response, StatusCode, header, redirect};
 use url::Url;
 
-use super::reach::{NameFault, Reach, Resolver};
+use super::reach::{NameFault, Names, Reach, Resolver};
 use crate::authz::json::{Json, Object};
 use crate::authz::keys::{JwksError, KeyReport, KeySet, MAX_JWKS, Origin};
-use crate::config::{Feed, KeySource};
+use crate::config::{Authority, Feed, KeySource};
 
 /// How long a fetch may take as a whole.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub struct Source {
     pub from: KeySource,
     /// Whether plain http is allowed, on this machine only.
     pub allow_http: bool,
+    /// Who vouches for the servers, in place of whom this machine trusts.
+    pub ca: Option<Authority>,
 }
 
 impl Source {
@@ -36,7 +38,14 @@ impl Source {
     #[must_use]
     pub fn of(feed: &Feed) -> Self {
         let issuer = Arc::clone(&feed.issuer.tokens.issuer);
-        Self { issuer, from: feed.from.clone(), allow_http: feed.allow_http }
+        Self { issuer, from: feed.from.clone(), allow_http: feed.allow_http, ca: feed.ca.clone() }
+    }
+
+    /// Whether keys of the one are keys of the other: they come from the same place, whoever vouches for it.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let Self { issuer, from, allow_http, ca: _ } = other;
+        self.issuer == *issuer && self.from == *from && self.allow_http == *allow_http
     }
 
     fn url(&self) -> Result<Url, FetchError> {
@@ -134,6 +143,7 @@ impl FetchError {
 pub struct Fetcher {
     clients: Arc<Clients>,
     deadline: Duration,
+    names: Names,
 }
 
 /// One client for each reach, so that no connection of one serves another. Made when first needed: reading the
@@ -141,24 +151,27 @@ pub struct Fetcher {
 pub(super) struct Clients {
     /// How long a connection is kept for the next request.
     idle: Duration,
+    /// Who vouches for servers, in place of whom this machine trusts.
+    ca: Option<Arc<[u8]>>,
     any: OnceLock<Option<Client>>,
     public: OnceLock<Option<Client>>,
     loopback: OnceLock<Option<Client>>,
 }
 
 impl Clients {
-    pub(super) fn new(idle: Duration) -> Self {
-        Self { idle, any: OnceLock::new(), public: OnceLock::new(), loopback: OnceLock::new() }
+    pub(super) fn new(idle: Duration, ca: Option<Arc<[u8]>>) -> Self {
+        Self { idle, ca, any: OnceLock::new(), public: OnceLock::new(), loopback: OnceLock::new() }
     }
 
-    /// `None` where this machine trusts no certificates.
-    pub(super) fn of(&self, reach: Reach) -> Option<&Client> {
+    /// `None` where this machine trusts no certificates, and nobody else vouches.
+    pub(super) fn of(&self, reach: Reach, names: &Names) -> Option<&Client> {
         let made = match reach {
             Reach::Any => &self.any,
             Reach::Public => &self.public,
             Reach::Loopback => &self.loopback,
         };
-        made.get_or_init(|| client(reach).pool_idle_timeout(self.idle).build().ok()).as_ref()
+        let make = || client(reach, names, self.ca.as_deref())?.pool_idle_timeout(self.idle).build().ok();
+        made.get_or_init(make).as_ref()
     }
 }
 
@@ -172,12 +185,22 @@ impl Fetcher {
     /// A fetcher that trusts the certificates that this machine trusts. Without any, its fetches fail.
     #[must_use]
     pub fn new() -> Self {
-        Self { clients: Arc::new(Clients::new(IDLE)), deadline: DEADLINE }
+        Self { clients: Arc::new(Clients::new(IDLE, None)), deadline: DEADLINE, names: Names::default() }
+    }
+
+    /// Who tells it the addresses of names.
+    pub(super) fn names(&self) -> Names {
+        self.names.clone()
     }
 
     #[cfg(test)]
     pub(super) fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Fetches a key set. It may have no usable key.
@@ -189,11 +212,11 @@ impl Fetcher {
             let own = source.url()?;
             let reach = Reach::of_own(&own, source.allow_http)?;
             let body = match &source.from {
-                KeySource::Jwks(_) => self.body(&own, reach).await?,
+                KeySource::Jwks(_) => self.body(source, &own, reach).await?,
                 KeySource::Discovery(_) => {
-                    let document = self.body(&discovery(&own), reach).await?;
+                    let document = self.body(source, &discovery(&own), reach).await?;
                     let url = jwks_uri(&document, &source.issuer)?;
-                    self.body(&url, Reach::of_learnt(&url, &own, source.allow_http)?).await?
+                    self.body(source, &url, Reach::of_learnt(&url, &own, source.allow_http)?).await?
                 }
             };
             Ok(KeySet::from_jwks(&body, Origin::Remote)?)
@@ -201,8 +224,12 @@ impl Fetcher {
         tokio::time::timeout(self.deadline, fetch).await.unwrap_or(Err(FetchError::Timeout))
     }
 
-    async fn body(&self, url: &Url, reach: Reach) -> Result<Vec<u8>, FetchError> {
-        let request = self.clients.of(reach).ok_or(FetchError::NoTrust)?.get(url.clone());
+    async fn body(&self, source: &Source, url: &Url, reach: Reach) -> Result<Vec<u8>, FetchError> {
+        let client = match &source.ca {
+            Some(Authority(ca)) => Clients::new(IDLE, Some(Arc::clone(ca))).of(reach, &self.names).cloned(),
+            None => self.clients.of(reach, &self.names).cloned(),
+        };
+        let request = client.ok_or(FetchError::NoTrust)?.get(url.clone());
         let response =
             request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
         match response.status() {
@@ -213,17 +240,23 @@ impl Fetcher {
     }
 }
 
-fn client(reach: Reach) -> reqwest::ClientBuilder {
+/// A client that trusts whom `ca` says and nobody else, or where there is none whom this machine trusts.
+fn client(reach: Reach, names: &Names, ca: Option<&[u8]>) -> Option<reqwest::ClientBuilder> {
     let client = Client::builder()
         .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy()
         .https_only(reach != Reach::Loopback)
-        .dns_resolver(Resolver(reach))
+        .dns_resolver(Resolver { reach, names: names.clone() })
         .connect_timeout(CONNECT);
-    // There is no TLS on loopback, so that a machine without certificates can do at least that.
-    if reach == Reach::Loopback { client.tls_certs_only([]) } else { client }
+    let roots = ca.map(Certificate::from_pem_bundle);
+    match roots {
+        Some(roots) => Some(client.tls_certs_only(roots.ok().filter(|roots| !roots.is_empty())?)),
+        // There is no TLS on loopback, so that a machine without certificates can do at least that.
+        None if reach == Reach::Loopback => Some(client.tls_certs_only([])),
+        None => Some(client),
+    }
 }
 
 /// The body, of so many bytes at most, whatever length was announced.
@@ -302,7 +335,12 @@ mod tests {
     }
 
     fn jwks(url: &Url) -> Source {
-        Source { issuer: "https://id.example.com".into(), from: KeySource::Jwks(url.as_str().into()), allow_http: true }
+        Source {
+            issuer: "https://id.example.com".into(),
+            from: KeySource::Jwks(url.as_str().into()),
+            allow_http: true,
+            ca: None,
+        }
     }
 
     async fn fault_of(source: &Source) -> FetchError {
@@ -464,8 +502,12 @@ mod tests {
             ("[]".to_owned(), FetchError::BadDiscovery),
         ] {
             let server = Canned::body(&document).await;
-            let source =
-                Source { issuer: iss.into(), from: KeySource::Discovery(server.url.as_str().into()), allow_http: true };
+            let source = Source {
+                issuer: iss.into(),
+                from: KeySource::Discovery(server.url.as_str().into()),
+                allow_http: true,
+                ca: None,
+            };
             assert_eq!(fault_of(&source).await, wanted, "{document}");
         }
     }

@@ -16,7 +16,7 @@ use url::{Url, form_urlencoded};
 
 use self::circuit::Circuit;
 use super::fetch::{Clients, FetchError, fault, read};
-use super::reach::Reach;
+use super::reach::{Names, Reach};
 use crate::authz::introspection::client::{ClientSecret, Proof};
 use crate::authz::introspection::{Introspected, Introspection, MAX_ANSWER, OpaqueToken};
 use crate::authz::issuer::{Issuer, IssuerPolicy};
@@ -83,17 +83,21 @@ impl AskError {
     }
 }
 
-/// Sends one ask. Cheap to clone.
+/// Asks one issuer. Cheap to clone.
 #[derive(Clone)]
-pub struct Asker(Arc<Clients>);
-
-impl Default for Asker {
-    fn default() -> Self {
-        Self(Arc::new(Clients::new(IDLE)))
-    }
+pub struct Asker {
+    clients: Arc<Clients>,
+    names: Names,
 }
 
 impl Asker {
+    /// One that trusts whom the issuer's `ca` says, or else whom this machine trusts.
+    #[must_use]
+    pub fn of(issuer: &IssuerPolicy) -> Self {
+        let ca = issuer.introspection.as_ref().and_then(|how| how.ca.clone());
+        Self { clients: Arc::new(Clients::new(IDLE, ca)), names: Names::default() }
+    }
+
     /// What the endpoint answers about a token.
     ///
     /// # Errors
@@ -107,7 +111,7 @@ impl Asker {
     async fn send(&self, how: &Introspection, token: &OpaqueToken) -> Result<Vec<u8>, AskError> {
         let url = Url::parse(&how.url).map_err(|_| AskError::Fetch(FetchError::InsecureUrl))?;
         let reach = Reach::of_own(&url, how.allow_http).map_err(AskError::Fetch)?;
-        let client = self.0.of(reach).ok_or(AskError::Fetch(FetchError::NoTrust))?;
+        let client = self.clients.of(reach, &self.names).ok_or(AskError::Fetch(FetchError::NoTrust))?;
         let mut request = client.post(url).header(header::ACCEPT, "application/json");
         if let Proof::Basic(secret) = &how.client.proof {
             request = request.header(header::AUTHORIZATION, basic(&how.client.id, secret));
@@ -172,9 +176,9 @@ pub(super) struct Introspections(mpsc::Sender<Asked>);
 
 impl Introspections {
     /// Starts it on the runtime of the caller.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(names: Names) -> Self {
         let (sender, questions) = mpsc::channel(WAITING);
-        tokio::spawn(Desk::default().run(questions));
+        tokio::spawn(Desk { names, ..Desk::default() }.run(questions));
         Self(sender)
     }
 
@@ -190,7 +194,7 @@ impl Introspections {
 /// All asks, owned by one task: that a token is asked about once at a time is thus plain to see.
 #[derive(Default)]
 struct Desk {
-    asker: Asker,
+    names: Names,
     /// By the digest of their issuers: another endpoint or client makes another one.
     endpoints: HashMap<[u8; 32], Endpoint>,
     asks: JoinSet<Result<Vec<u8>, AskError>>,
@@ -206,6 +210,7 @@ struct Ask {
 /// An issuer's endpoint.
 struct Endpoint {
     policy: Weak<IssuerPolicy>,
+    asker: Asker,
     circuit: Circuit,
     running: usize,
     queue: VecDeque<Ask>,
@@ -239,7 +244,7 @@ impl Desk {
         if !self.endpoints.contains_key(&digest) {
             self.endpoints.retain(|_, endpoint| endpoint.running > 0 || endpoint.policy.strong_count() > 0);
         }
-        let endpoint = self.endpoints.entry(digest).or_insert_with(|| Endpoint::of(issuer.policy()));
+        let endpoint = self.endpoints.entry(digest).or_insert_with(|| Endpoint::of(issuer.policy(), &self.names));
         let waiting: usize = endpoint.waiting.values().map(Vec::len).sum();
         if waiting >= WAITING {
             return unavailable(asked);
@@ -267,7 +272,8 @@ impl Desk {
                 continue;
             }
             endpoint.running = endpoint.running.saturating_add(1);
-            let (asker, policy, token) = (self.asker.clone(), Arc::clone(ask.issuer.policy()), Arc::clone(&ask.token));
+            let (asker, policy, token) =
+                (endpoint.asker.clone(), Arc::clone(ask.issuer.policy()), Arc::clone(&ask.token));
             let id = self.asks.spawn(async move { asker.ask(&policy, &token).await }).id();
             self.running.insert(id, ask);
         }
@@ -293,9 +299,10 @@ impl Desk {
 }
 
 impl Endpoint {
-    fn of(policy: &Arc<IssuerPolicy>) -> Self {
+    fn of(policy: &Arc<IssuerPolicy>, names: &Names) -> Self {
         Self {
             policy: Arc::downgrade(policy),
+            asker: Asker { names: names.clone(), ..Asker::of(policy) },
             circuit: Circuit::default(),
             running: 0,
             queue: VecDeque::new(),

@@ -2,9 +2,15 @@
 
 pub mod config;
 pub mod fetch;
+pub mod folder;
 pub mod introspect;
 pub mod jwks;
 mod reach;
+pub mod revocation;
+pub mod saved;
 pub mod status;
+pub mod suspension;
+#[cfg(test)]
+mod threats;
 #[cfg(test)]
 mod trial;

@@ -25,6 +25,8 @@ pub struct FeedStatus {
     pub failures: u32,
     /// How many fetches have ended since the feed was started.
     pub fetches: u64,
+    /// When the next fetch starts by itself.
+    pub next: Option<Timestamp>,
     /// How many usable keys there are.
     pub keys: usize,
     /// The keys of the last set that are not used: their places in it, from 0, and why.

@@ -360,6 +360,8 @@ fn assertions_are_signed_for_one_audience_and_a_minute() {
             types: TokenTypes::default(),
             leeway: Duration::ZERO,
             max_lifetime: Some(Duration::from_secs(60)),
+            denied_kids: Box::default(),
+            issued_from: None,
         };
         let keys = KeySet::from_pem(&public[at], rules.algorithms).unwrap();
         let verified = Unverified::read(assertion.as_bytes()).unwrap().verify(&keys, &rules, NOW).unwrap();

@@ -1,4 +1,5 @@
 //! Possession, case by case (THREATS J30), through the whole decision.
+#![expect(clippy::arithmetic_side_effects, reason = "small numbers of the tests' own")]
 
 use std::collections::HashSet;
 

@@ -33,6 +33,9 @@ pub(super) fn introspected(
     facts: &Facts,
     now: Timestamp,
 ) -> Result<Arc<Identity>, Stop> {
+    if issuer.suspended() {
+        return Err(Reason::IssuerSuspended.into());
+    }
     let token = issuer.opaque(token).ok_or(Reason::TokenMalformed)?;
     let just_told = facts.introspected.as_ref().filter(|answer| answer.key == *token.key());
     match just_told.map(|answer| answer.told.clone()).or_else(|| issuer.told(&token, now)) {

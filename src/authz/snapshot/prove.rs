@@ -30,8 +30,7 @@ impl Snapshot {
         gateway: Option<&Gateway>,
         presented: (&Presented<'_, '_>, &[u8; 32]),
         (issuer, identity): (&Issuer, &Identity),
-        facts: &Facts,
-        now: Timestamp,
+        (facts, now): (&Facts, Timestamp),
     ) -> Result<Option<Proven>, Reason> {
         let (wanted, binding, (token, hash)) = (&issuer.policy().proof, identity.binding(), presented);
         if !wanted.asks(binding, token.scheme) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Compiler;
+use super::{Authority, Compiler};
 use crate::authz::introspection::Introspection;
 use crate::authz::introspection::client::{Client, ClientKey, ClientSecret, Proof, Signing};
 use crate::authz::issuer::IssuerId;
@@ -14,7 +14,11 @@ use crate::config::file::{self, ClientProof};
 impl Compiler<'_> {
     /// How an issuer is asked; the outer `None` where that cannot be made.
     #[expect(clippy::option_option, reason = "not written is one thing, not readable another")]
-    pub(super) fn introspection(&mut self, issuer: &file::Issuer) -> Option<Option<Introspection>> {
+    pub(super) fn introspection(
+        &mut self,
+        issuer: &file::Issuer,
+        ca: Option<&Authority>,
+    ) -> Option<Option<Introspection>> {
         let Some(written) = &issuer.introspection else { return Some(None) };
         let proof = match &written.proof {
             ClientProof::Secret { place, in_form } => {
@@ -40,6 +44,7 @@ impl Compiler<'_> {
         Some(Some(Introspection {
             url: written.url.value.clone(),
             allow_http: issuer.allow_http,
+            ca: ca.map(|ca| Arc::clone(&ca.0)),
             client: Client { id: written.client.value.clone(), proof },
             subject: written.subject,
             cache: written.cache,
