@@ -22,6 +22,7 @@ pub mod issuer;
 pub mod json;
 pub mod keys;
 pub mod logout;
+pub mod mint;
 pub mod policy;
 pub mod proof;
 pub mod reason;

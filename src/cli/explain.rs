@@ -36,7 +36,7 @@ use crate::clock;
 use crate::config::Compiled;
 use crate::config::file::{Ask, Who};
 use crate::config::{Span, Spanned};
-use crate::dev::rehearsal::{Call, Impossible, Rehearsal};
+use crate::dev::rehearsal::{Call, Impossible, Rehearsal, throw_away};
 use crate::feed::fetch::{Fetcher, Source};
 use crate::feed::introspect::Asker;
 
@@ -291,7 +291,7 @@ fn snapshot(compiled: &Compiled, fetched: Option<(&str, KeyState)>) -> Snapshot 
         let state = fetched.or_else(|| compiled.fixed.get(&policy.name)).cloned().unwrap_or_default();
         Arc::new(Issuer::new(Arc::clone(policy), state))
     });
-    Snapshot::new(1, Arc::clone(&compiled.policy), issuers.collect())
+    Snapshot::new(1, Arc::clone(&compiled.policy), issuers.collect()).minting_with(throw_away())
 }
 
 /// Learns what the core asks for, as `serve` does: by what to decide then, and a note about it.

@@ -5,6 +5,7 @@ mod code;
 mod directory;
 mod google;
 mod microsoft;
+mod portcullis;
 mod shown;
 mod world;
 
@@ -40,6 +41,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     code::GITHUB,
     code::GITLAB,
     code::KUBERNETES,
+    portcullis::PORTCULLIS,
 ];
 /// The keys of an issuer that are parameters of providers, and mean nothing without one.
 const PARAMETERS: &[&str] = &["domain", "server", "tenant", "version", "client", "pool", "team", "enterprise"];

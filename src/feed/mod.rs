@@ -5,6 +5,7 @@ pub mod fetch;
 pub mod folder;
 pub mod introspect;
 pub mod jwks;
+pub mod mint;
 mod reach;
 pub mod revocation;
 pub mod saved;
