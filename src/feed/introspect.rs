@@ -98,6 +98,11 @@ impl Asker {
         Self { clients: Arc::new(Clients::new(IDLE, ca)), names: Names::default() }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
     /// What the endpoint answers about a token.
     ///
     /// # Errors

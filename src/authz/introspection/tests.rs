@@ -131,6 +131,15 @@ fn an_answer_is_of_this_issuer_for_this_audience_about_an_access_token_and_not_p
     assert_eq!(whole(r#"{"active":true,"username":"u1","client_id":"c","aud":"api"}"#), Err(Reason::ClaimsMalformed));
 }
 
+#[test] // J05
+fn an_opaque_token_that_was_issued_too_early_or_who_knows_when_is_refused() {
+    let issuer = issuer("", "    reject_issued_before: 2027-01-15T00:00:00Z");
+    let of = |more: &str| told(&issuer, "t", &active(more), NOW).map(drop);
+    assert_eq!(of(r#","iat":1799971200"#), Ok(()));
+    assert_eq!(of(r#","iat":1799971199"#), Err(Reason::IssuedTooEarly));
+    assert_eq!(of(""), Err(Reason::IssuedTooEarly));
+}
+
 #[test] // J29
 fn the_subject_is_what_the_policy_says_and_never_another_member() {
     let answer = r#"{"active":true,"sub":"1","username":"ann","client_id":"app","aud":"api"}"#;

@@ -9,12 +9,15 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::*;
+use crate::authz::decision::Verdict;
 use crate::authz::issuer::IssuerId;
+use crate::authz::request::{Asker as Peer, Header, Proof as Shown, Raw};
+use crate::authz::snapshot::{Facts, Step};
 use crate::config::{self, Compiled};
 use crate::feed::fetch::Fetcher;
 use crate::feed::jwks::Feeds;
 use crate::feed::trial::{Canned, ok};
-use crate::live::Live;
+use crate::live::{Live, Publisher};
 
 const ACTIVE: &str = r#"{"active":true,"sub":"u1","aud":"api"}"#;
 
@@ -132,6 +135,7 @@ fn json(body: &str) -> String {
 
 struct Site {
     live: Arc<Live>,
+    publisher: Publisher,
     feeds: Feeds,
     endpoint: Endpoint,
 }
@@ -144,7 +148,8 @@ impl Site {
     async fn of(behaviour: Behaviour, more: &str, file: &str) -> Self {
         let endpoint = Endpoint::start(behaviour).await;
         let (live, publisher, questions) = Live::new();
-        let site = Self { live, feeds: Feeds::start(publisher, questions, Fetcher::new()), endpoint };
+        let feeds = Feeds::start(publisher.clone(), questions, Fetcher::new());
+        let site = Self { live, publisher, feeds, endpoint };
         site.publish(more, file).await;
         site
     }
@@ -165,6 +170,35 @@ impl Site {
         match self.live.ask(Question::Introspect(IssuerId(0), token), issuer).await {
             Answer::Introspected(told) => told.told().map(|identity| identity.principal().subject.to_string()),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the core says of a token: `None` where it wants to know more.
+    fn decides(&self, token: &str) -> Option<Result<(), Reason>> {
+        let bearer = format!("Bearer {token}");
+        let raw = Raw {
+            asker: Peer::Unix,
+            proof: Shown::default(),
+            source: None,
+            principal: b"",
+            certificate: b"",
+            method: b"GET",
+            target: b"/a",
+            host: b"shop.test",
+            headers: vec![
+                Header { name: b":method", value: b"GET" },
+                Header { name: b":path", value: b"/a" },
+                Header { name: b"authorization", value: bearer.as_bytes() },
+            ],
+        };
+        let snapshot = self.live.snapshot().unwrap();
+        let request = snapshot.read(&raw).unwrap();
+        match snapshot.decide(Ok(&request), &Facts::default(), clock::now()) {
+            Step::Needs(_) => None,
+            Step::Decided(decision) => Some(match decision.verdict() {
+                Verdict::Allow(_) => Ok(()),
+                Verdict::Deny(denial) => Err(denial.reason()),
+            }),
         }
     }
 }
@@ -388,4 +422,18 @@ async fn another_secret_is_used_at_once_and_another_policy_believes_no_old_answe
     site.publish("client_secret: 'file:secret', subject: username", "new-secret").await;
     assert_eq!(site.ask("t").await, Err(Reason::ClaimsMalformed));
     assert_eq!(site.endpoint.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn no_opaque_token_of_a_suspended_issuer_passes_and_it_is_not_asked() {
+    let site = Site::start(Behaviour::Say(json(ACTIVE))).await;
+    site.ask("known").await.unwrap();
+    assert_eq!((site.decides("known"), site.decides("new")), (Some(Ok(())), None));
+    site.publisher.suspend("main", clock::now()).unwrap();
+    for token in ["known", "new"] {
+        assert_eq!(site.decides(token), Some(Err(Reason::IssuerSuspended)), "{token}");
+    }
+    site.publisher.resume("main").unwrap();
+    assert_eq!((site.decides("known"), site.decides("new")), (Some(Ok(())), None));
+    assert_eq!(site.endpoint.asked().len(), 1);
 }
