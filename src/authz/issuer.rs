@@ -203,17 +203,22 @@ impl Issuer {
 
     fn identity(&self, verified: Verified) -> Result<Arc<Identity>, Reason> {
         let policy = &*self.policy;
-        let Verified { claims, subject, token_id, issued, not_before, expires, kid } = verified;
+        let Verified { claims, subject, tenant, token_id, issued, not_before, expires, kid } = verified;
         let read = |path: Option<&ClaimPath>| {
             let missing = if policy.missing_is_empty { Listed::Known(Box::default()) } else { Listed::Unknown };
+            if path.is_some_and(|path| path.is_elsewhere(&claims)) {
+                return Listed::Elsewhere;
+            }
             path.and_then(|path| path.read_list(&claims)).unwrap_or(missing)
         };
         let listed = match read(policy.roles.as_ref()) {
             Listed::Known(roles) => {
                 Listed::Known(roles.iter().filter(|role| policy.may_grant.covers(role)).cloned().collect())
             }
-            Listed::Unknown => Listed::Unknown,
+            untold @ (Listed::Unknown | Listed::Elsewhere) => untold,
         };
+        // Tenants name their subjects each for itself.
+        let subject = tenant.map_or(subject.clone(), |tenant| format!("{tenant}:{subject}").into());
         let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
         if policy.foreign_prefixes.iter().any(|prefix| subject.starts_with(&**prefix)) {
             return Err(Reason::RequirementUnmet);

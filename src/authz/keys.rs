@@ -89,6 +89,8 @@ pub struct KeySet {
 
 struct Key {
     kid: Option<Box<str>>,
+    /// The issuer whose key it is, where the set says so.
+    issuer: Option<Box<str>>,
     serves: Box<[(Algorithm, Box<dyn Verify>)]>,
     digest: [u8; 32],
 }
@@ -144,11 +146,11 @@ impl KeySet {
         }
         let mut keys = Vec::new();
         let mut refused = Vec::new();
-        for (at, jwk::Entry { kid, outcome }) in read.into_iter().enumerate() {
+        for (at, jwk::Entry { kid, issuer, outcome }) in read.into_iter().enumerate() {
             let twice = kid.as_deref().is_some_and(|kid| times.get(kid).is_some_and(|count| *count > 1));
             let outcome = if twice { Err(KeyFault::KidDuplicate) } else { outcome };
             match outcome {
-                Ok(usable) => keys.push(Key::new(kid, usable)),
+                Ok(usable) => keys.push(Key::new(kid, usable).of(issuer)),
                 Err(why) => refused.push(RefusedKey { at, kid: kid.as_deref().and_then(printable), why }),
             }
         }
@@ -210,6 +212,14 @@ impl KeySet {
         fitting.next().filter(|_| fitting.next().is_none()).and_then(|key| key.kid.as_deref())
     }
 
+    /// The issuer whose key [`KeySet::find`] finds, where the set says so: sets that several issuers share do.
+    #[must_use]
+    pub fn issuer_of(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&str> {
+        let kid = kid.filter(|_| self.named);
+        let fits = |key: &&Key| key.serving(algorithm).is_some() && (kid.is_none() || key.kid.as_deref() == kid);
+        self.keys.iter().find(fits)?.issuer.as_deref()
+    }
+
     /// SHA-256 over the usable keys, whatever their order: equal where the sets verify the same tokens.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -252,7 +262,14 @@ impl Key {
         }
         content.push(0);
         content.extend_from_slice(&usable.content);
-        Self { kid, serves: usable.serves, digest: sha256(&content) }
+        Self { kid, issuer: None, serves: usable.serves, digest: sha256(&content) }
+    }
+
+    /// The same, of an issuer.
+    fn of(self, issuer: Option<Box<str>>) -> Self {
+        let Some(named) = &issuer else { return self };
+        let digest = sha256(&[&self.digest, named.as_bytes()].concat());
+        Self { issuer, digest, ..self }
     }
 
     fn serving(&self, algorithm: Algorithm) -> Option<&dyn Verify> {

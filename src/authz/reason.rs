@@ -161,6 +161,8 @@ reasons! {
     ScopeMissing = "scope_missing", 403, InsufficientScope;
     /// A guard or rule does not hold because one of its words could not be read.
     FactUnknown = "fact_unknown", 403, None;
+    /// A guard or rule does not hold because it asks for a list that had no room in the token (groups overage).
+    GroupsOverage = "groups_overage", 403, None;
     /// The route's condition is false.
     ConditionUnmet = "condition_unmet", 403, None;
     /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.

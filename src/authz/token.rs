@@ -12,7 +12,7 @@ use super::keys::{Found, KeySet};
 use super::reason::Reason;
 use super::time::Timestamp;
 
-pub use super::claim::{Audience, TokenRules, TokenTypes, times_hold};
+pub use super::claim::{Audience, Tenants, TokenRules, TokenTypes, times_hold};
 
 /// The largest token that is read, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
@@ -48,6 +48,8 @@ pub struct Verified {
     pub claims: Object,
     /// The `sub` claim.
     pub subject: Arc<str>,
+    /// Whose token it is, of the tenants of its issuer.
+    pub tenant: Option<Arc<str>>,
     /// The `jti` claim.
     pub token_id: Option<Arc<str>>,
     /// The `iat` claim.
@@ -151,9 +153,15 @@ impl Unverified {
             return Err(Reason::TokenTypeRefused.into());
         }
         let registered = rules.check(&claims, now)?;
+        if let (Some(tenants), Some(tenant)) = (&rules.tenants, &registered.tenant)
+            && keys.issuer_of(kid.as_deref(), algorithm).is_some_and(|of| !tenants.fits(of, tenant))
+        {
+            return Err(Reason::KeyUnknown.into());
+        }
         Ok(Verified {
             claims,
             subject: registered.subject,
+            tenant: registered.tenant,
             token_id: registered.token_id,
             issued: registered.issued,
             not_before: registered.not_before,

@@ -236,12 +236,12 @@ impl Filling<'_, '_> {
         *audience = Node { span, kind: Kind::Map(entries) };
     }
 
-    /// Each audience as it is written, with its place; nothing of one that is not a text.
-    fn audiences(&self) -> Vec<Text> {
+    /// Each text of a key as it is written, with its place; nothing of one that is not a text.
+    fn texts(&self, key: &str) -> Vec<Text> {
         let texts = |node: &Node| {
             if let Kind::Text { text, .. } = &node.kind { vec![Text::new(text.clone(), node.span)] } else { Vec::new() }
         };
-        match self.value("audience") {
+        match self.value(key) {
             Some(Node { kind: Kind::List(items), .. }) => items.iter().flat_map(texts).collect(),
             Some(node) => texts(node),
             None => Vec::new(),

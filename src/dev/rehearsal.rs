@@ -350,7 +350,13 @@ fn claims_of(
     let now = u64::try_from(now.as_millis().div_euclid(1_000)).unwrap_or_default();
     let lifetime = issuer.tokens.max_lifetime.map_or(LIFETIME, |most| LIFETIME.min(most.as_secs()));
     let mut claims = Map::new();
-    claims.insert("iss".into(), Value::from(&*issuer.tokens.issuer));
+    let tenants = issuer.tokens.tenants.as_ref();
+    let tenant = tenants.and_then(|tenants| {
+        let given = given.get(&*tenants.claim).and_then(Value::as_str);
+        Some((tenants, given.or_else(|| tenants.any_of.first().map(|first| &**first))?))
+    });
+    claims.insert("iss".into(), tenant.map_or(Value::from(&*issuer.tokens.issuer), |(of, it)| of.iss(it).into()));
+    claims.extend(tenant.map(|(of, it)| (of.claim.to_string(), it.into())));
     claims.insert("sub".into(), "someone".into());
     claims.insert("iat".into(), now.into());
     claims.insert("exp".into(), now.saturating_add(lifetime).into());

@@ -133,6 +133,8 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     all_is_compared(new);
     let (before, after) = (&old.tokens, &new.tokens);
     differs("`iss`", &before.issuer, &after.issuer, found);
+    let tenants = |issuer: &IssuerPolicy| issuer.tokens.tenants.iter().flat_map(|of| of.any_of.to_vec()).collect();
+    set("`tenants`", tenants(old), tenants(new), found);
     let also = |issuer: &IssuerPolicy| issuer.tokens.also.iter().cloned().collect();
     set("the other spellings of `iss`", also(old), also(new), found);
     differs("the claim of the audience", &before.audience.claim.to_string(), &after.audience.claim.to_string(), found);
@@ -187,7 +189,8 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         digest: _,
         max_stale: _,
     } = issuer;
-    let TokenRules { issuer: _, also: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } = tokens;
+    let TokenRules { issuer: _, also: _, tenants: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } =
+        tokens;
     let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
 }
 

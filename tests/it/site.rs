@@ -131,6 +131,11 @@ impl Site {
         let mut written = Map::new();
         let seconds = |at: Timestamp| Value::from(at.as_millis() / 1_000);
         written.insert("iss".into(), issuer.tokens.issuer.to_string().into());
+        if let Some(tenants) = &issuer.tokens.tenants {
+            let tenant = claims.get(&*tenants.claim).and_then(Value::as_str).unwrap_or(&tenants.any_of[0]);
+            written.insert("iss".into(), tenants.iss(tenant).into());
+            written.insert(tenants.claim.to_string(), tenant.into());
+        }
         written.insert("sub".into(), "u1".into());
         written.insert("iat".into(), seconds(now));
         written.insert("exp".into(), seconds(now.plus(Duration::from_secs(300))));

@@ -17,7 +17,7 @@ use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
 use crate::authz::rule::Expr;
-use crate::authz::token::{Audience, TokenRules, TokenTypes};
+use crate::authz::token::{Audience, Tenants, TokenRules, TokenTypes};
 use crate::config::error::{Problem, Span, Spanned};
 use crate::config::file::{self, Named};
 use crate::config::provider::Preset;
@@ -122,6 +122,7 @@ impl Compiler<'_> {
         let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some("aud"));
         let tokens = TokenRules {
             issuer: Arc::from(&*issuer.issuer.value),
+            tenants: issuer.tenants.as_ref().map(tenants),
             also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
             audience: Audience {
                 claim: claim??,
@@ -327,6 +328,11 @@ impl Compiler<'_> {
         }
         Some(fixed(report.keys))
     }
+}
+
+fn tenants(tenants: &file::Tenants) -> Tenants {
+    let any_of = tenants.any_of.iter().map(|tenant| Arc::from(&*tenant.value)).collect();
+    Tenants { claim: tenants.claim.clone(), around: tenants.around.clone(), any_of }
 }
 
 fn fixed(keys: KeySet) -> Keys {

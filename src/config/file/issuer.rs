@@ -2,6 +2,7 @@
 
 mod keys;
 mod sources;
+mod tenants;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::config::tree::{Kind, Node};
 
 pub use keys::{Encoding, Keys, Location, Secret};
 pub use sources::Credential;
+pub use tenants::Tenants;
 
 pub(super) use keys::{SECRET, file_path};
 pub(super) use sources::credentials;
@@ -37,6 +39,7 @@ pub(in crate::config) const ISSUER: Section = Section {
         "pem",
         "secret",
         "issuer",
+        "tenants",
         "audience",
         "algorithms",
         "roles",
@@ -78,6 +81,8 @@ pub struct Issuer {
     pub issuer: Text,
     /// Other spellings of the `iss` claim.
     pub also: Vec<Text>,
+    /// Whose tokens are accepted, where the `iss` is a template.
+    pub tenants: Option<Tenants>,
     /// Whom its tokens are for; `None` where the file does not say.
     pub audience: Option<Audience>,
     /// The signature algorithms that are accepted; empty where the file does not say.
@@ -155,6 +160,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
     let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
     let also = written.split_off(written.len().min(1));
     let written = written.pop();
+    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
     let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
     if !given {
         reader.missing(
@@ -171,6 +177,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
     let (from, origins) = sources::sources(reader, name, fields);
     Some(Issuer {
         preset: None,
+        tenants,
         also,
         audience: audience(reader, fields),
         algorithms: algorithms(reader, fields, fields.has("secret")),
@@ -204,13 +211,13 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
 
 /// Compares the issuers of a file with each other.
 pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
-    let mut seen: HashMap<&str, Span> = HashMap::new();
+    let mut seen: HashMap<String, Span> = HashMap::new();
     for (name, issuer) in issuers {
-        for iss in std::iter::once(&issuer.issuer).chain(&issuer.also) {
-            if let Some(first) = seen.insert(&iss.value, iss.span) {
+        for (iss, span) in issuer.every_iss() {
+            if let Some(first) = seen.insert(iss, span) {
                 let message = "two issuers have the same `iss`: a token could be either's";
                 reader.report(
-                    Problem::error("issuer_twice", iss.span, message)
+                    Problem::error("issuer_twice", span, message)
                         .cure("make one issuer of them; `audience` and `algorithms` are lists")
                         .related(first, "first here"),
                 );
@@ -232,6 +239,17 @@ pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
 }
 
 impl Issuer {
+    /// Each `iss` that its tokens may have, and where it is written.
+    fn every_iss(&self) -> Vec<(String, Span)> {
+        match &self.tenants {
+            Some(tenants) => tenants.any_of.iter().map(|tenant| (tenants.iss(&tenant.value), tenant.span)).collect(),
+            None => {
+                let all = std::iter::once(&self.issuer).chain(&self.also);
+                all.map(|iss| (iss.value.to_string(), iss.span)).collect()
+            }
+        }
+    }
+
     /// Whose its subjects are, where they are the whole world.
     #[must_use]
     pub fn world(&self) -> Option<&'static World> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Compiled, compile};
 
 const TENANT: &str = "8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617";
+const OTHER: &str = "0b6e9b0c-9e44-4a61-8f3f-5d1c2b7a9e10";
 const TAG: &str = "32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228";
 
 /// One issuer of each kind that loads, as it stands in braces.
@@ -16,6 +17,8 @@ fn good() -> Vec<(&'static str, String)> {
         own("auth0", "domain: acme.eu.auth0.com, audience: 'https://api.acme.com'"),
         own("entra", &format!("tenant: {TENANT}, audience: 6e74172b-be56-4843-9ff4-e66a39bb12e3")),
         own("entra", &format!("tenant: {TENANT}, version: v1.0, audience: 'api://shop'")),
+        own("entra", &format!("tenants: [{TENANT}, {OTHER}], audience: 6e74172b-be56-4843-9ff4-e66a39bb12e3")),
+        own("entra", &format!("tenants: [{TENANT}], version: v1.0, audience: 'api://shop'")),
         own("cognito", "pool: eu-west-1_AbCdEfGhI, audience: 4fmvht22tjrgd7d3k3tghttct7"),
         own("cognito", "pool: cn-north-1_AbC, audience: [a, b], algorithms: [ES256]"),
         own("cognito", "pool: eu-west-1_AbC, audience: {claim: client, any_of: [a]}"),
@@ -110,6 +113,8 @@ fn a_provider_fills_in_what_it_fixes() {
         "url: https://acme.eu.auth0.com/; audience: https://api.acme.com",
         "url: https://login.microsoftonline.com/8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617/v2.0; audience: \"6e74172b-be56-4843-9ff4-e66a39bb12e3\"; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:azp?\"",
         "url: https://login.microsoftonline.com/8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617; issuer: https://sts.windows.net/8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617/; audience: api://shop; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:appid?\"",
+        "jwks: https://login.microsoftonline.com/common/discovery/v2.0/keys; issuer: \"https://login.microsoftonline.com/{tid}/v2.0\"; tenants: [\"8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617\", \"0b6e9b0c-9e44-4a61-8f3f-5d1c2b7a9e10\"]; audience: \"6e74172b-be56-4843-9ff4-e66a39bb12e3\"; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:azp?\"",
+        "jwks: https://login.microsoftonline.com/common/discovery/keys; issuer: \"https://sts.windows.net/{tid}/\"; tenants: [\"8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617\"]; audience: api://shop; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:appid?\"",
         "url: https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI; audience: {claim: client_id, any_of: \"4fmvht22tjrgd7d3k3tghttct7\"}; algorithms: [RS256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_AbC; audience: {claim: client_id, any_of: [a, b]}; algorithms: [ES256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbC; audience: {claim: client, any_of: [a]}; algorithms: [RS256]; groups: cognito:groups; require: claim:token_use=access",
@@ -171,6 +176,12 @@ fn a_parameter_that_is_missing_or_wrong_is_told_with_its_cure() {
             "provider: entra, audience: a, tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617, version: 2",
             "bad_parameter",
             "v2.0, or v1.0",
+        ),
+        ("provider: entra, audience: a, tenants: [common]", "bad_parameter", "directory (tenant) id"),
+        (
+            "provider: entra, audience: a, tenants: [8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617], tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617",
+            "preset_fixes",
+            "one of the two",
         ),
         ("provider: cognito, audience: a", "missing_parameter", "pool: eu-west-1_"),
         ("provider: cognito, audience: a, pool: eu-west-1", "bad_parameter", "pool: eu-west-1_"),
