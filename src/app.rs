@@ -1,5 +1,7 @@
 //! The composition root: what is started, in which order, and how it ends. The only file that knows every module.
 
+mod shared;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -30,6 +32,7 @@ use crate::observe::metrics::Metrics;
 use crate::public;
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
 use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
+use crate::store::redis::TrustFault;
 
 /// Where gateways ask when neither policy nor command line says.
 const GRPC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9000);
@@ -73,6 +76,14 @@ pub enum Failure {
         address: SocketAddr,
         /// Why.
         source: TlsFault,
+    },
+    /// The store that the policy names can never be connected to.
+    #[error("{place}: the store cannot be connected to: {source}")]
+    Store {
+        /// Where the policy says so.
+        place: String,
+        /// Why.
+        source: TrustFault,
     },
     /// The audit file cannot be opened.
     #[error("cannot write audit lines to {}: {source}", path.display())]
@@ -129,6 +140,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     };
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let sealing = Arc::new(sealing_key(settings)?);
+    let store = shared::store(&compiled)?;
 
     let (live, publisher, questions) = Live::new();
     let metrics = Metrics::default();
@@ -149,6 +161,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         renewals,
         metrics,
         audit: audit.clone(),
+        store,
         feeds: feeds.status(),
         reloads: reloads.status(),
         draining: drains,
@@ -165,11 +178,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         accepting.spawn(cores.accept(listener));
     }
     tasks.spawn(renew(tls, reloads.status(), renewed));
-    tasks.spawn(async move {
-        if let Err(error) = admin::serve(admin, sources, ends).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    tasks.spawn(administer(admin, sources, ends));
     Ok(Running {
         grpc,
         endpoints,
@@ -233,6 +242,12 @@ fn start_cores(
 async fn serving(health: &HealthReporter, status: ServingStatus) {
     for service in ["", envoy::SERVICE] {
         health.set_service_status(service, status).await;
+    }
+}
+
+async fn administer(listener: TcpListener, sources: admin::Sources, ends: watch::Receiver<bool>) {
+    if let Err(error) = admin::serve(listener, sources, ends).await {
+        tracing::error!(%error, "the admin listener ended");
     }
 }
 

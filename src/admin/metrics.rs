@@ -1,5 +1,7 @@
 //! Everything counted, as OpenMetrics text. Labels come from the policy and from closed lists only.
 
+mod store;
+
 use std::fmt::{self, Debug};
 
 use prometheus_client::collector::Collector;
@@ -13,6 +15,7 @@ use crate::clock::now;
 use crate::feed::config::ReloadStatus;
 use crate::feed::status::Statuses;
 use crate::observe::metrics::{BOUNDS, Totals};
+use store::StoreFacts;
 
 /// The text of one scrape.
 pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
@@ -28,6 +31,7 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         issuers: issuers.collect(),
         reloads: *sources.reloads.borrow(),
         renewed: *sources.renewals.borrow(),
+        store: StoreFacts::of(&sources.store),
     };
     let mut registry = Registry::with_prefix("portcullis");
     registry.register_collector(Box::new(scrape));
@@ -45,6 +49,7 @@ struct Scrape {
     issuers: Vec<IssuerFacts>,
     reloads: ReloadStatus,
     renewed: bool,
+    store: StoreFacts,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,7 @@ impl Collector for Scrape {
         self.checks(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.keys(&mut encoder)?;
+        self.store.encode(&mut encoder)?;
         self.process(&mut encoder)
     }
 }
@@ -181,6 +187,7 @@ mod tests {
             issuers: Vec::new(),
             reloads: ReloadStatus::default(),
             renewed: true,
+            store: StoreFacts::default(),
         };
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(scrape));

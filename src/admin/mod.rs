@@ -19,6 +19,7 @@ use crate::feed::status::Statuses;
 use crate::live::Live;
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
+use crate::store::Store;
 
 /// What the admin listener tells of.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// Where audit lines go.
     pub audit: Audit,
+    /// What replicas share.
+    pub store: Store,
     /// How the feeds of keys are doing.
     pub feeds: watch::Receiver<Arc<Statuses>>,
     /// How reloading is doing.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::error::{Place, Problem, Problems, Span, Spanned};
-use super::file::{Audit, File, Listen, Log, Row, parse_all};
+use super::file::{Audit, File, Listen, Log, Row, Shared, parse_all};
 use super::lint::{Silence, lint};
 use super::provider::Preset;
 pub use super::reference::Secret;
@@ -109,6 +109,8 @@ pub struct Settings {
     pub log: Log,
     /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
     pub decision_key: Option<Secret>,
+    /// The Redis that replicas share, with its password; `None` for memory.
+    pub store: Option<(Spanned<Shared>, Option<Secret>)>,
     /// Where browsers find the site, without a slash at its end.
     pub public_url: Option<Box<str>>,
 }

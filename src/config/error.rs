@@ -288,6 +288,10 @@ impl Problems {
         if self.hidden.is_broken(problem.span) {
             return;
         }
+        // An excerpt of this line, for this problem or for another, must not show it.
+        if problem.code == "secret_in_file" {
+            self.sources.hide(problem.span);
+        }
         let is_error = problem.severity == Severity::Error;
         // Warnings never take the place of an error, nor keep a file from loading by their number.
         let full = if is_error { self.is_full() } else { self.warnings() >= MAX_KEPT };

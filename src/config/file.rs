@@ -11,6 +11,7 @@ mod row;
 mod service;
 mod site;
 mod stepup;
+mod store;
 
 use std::collections::HashMap;
 
@@ -26,6 +27,7 @@ pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
+pub use store::{At, Shared};
 
 use crate::authz::services::Workload;
 
@@ -65,9 +67,10 @@ pub(super) const TOP: Section = Section {
         "log",
         "decision_key",
         "cache",
+        "store",
         "tests",
     ],
-    later: &["store", "cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    later: &["cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
     never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
@@ -122,6 +125,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
     ("cache", site::CACHE.accepted),
+    ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
 ];
 
@@ -181,6 +185,8 @@ pub struct File {
     pub decision_key: Option<Spanned<SecretPlace>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
+    /// Where replicas share what they must all know; `None` where each keeps it for itself.
+    pub store: Option<Spanned<Shared>>,
     /// The policy's own tests.
     pub tests: Vec<Row>,
     /// What was taken from outside of the file.
@@ -309,6 +315,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         log: site::log(reader, top),
         decision_key: site::decision_key(reader, top),
         token_cache: site::token_cache(reader, top),
+        store: store::store(reader, top),
         tests,
         issuers,
         taken,
@@ -648,6 +655,7 @@ audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
+store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
   - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]

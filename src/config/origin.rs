@@ -91,6 +91,11 @@ impl Origin {
                 compiled.files.push(file.clone());
             }
         }
+        if let Some((store, _)) = &mut compiled.settings.store
+            && let Some(ca) = &mut store.value.ca
+        {
+            *ca = folder.join(&*ca);
+        }
         if let Audit::File(file) = &mut compiled.settings.audit {
             *file = folder.join(&*file);
         }

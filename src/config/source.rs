@@ -49,6 +49,16 @@ impl Sources {
         self.source(file).map_or("", |source| &source.text)
     }
 
+    /// Puts stars in the place of what should not have been written there, so that no excerpt shows it.
+    pub(super) fn hide(&mut self, span: Span) {
+        let Some(source) = self.0.get_mut(usize::from(span.file.0)) else { return };
+        let (from, len) = (span.offset as usize, span.len as usize);
+        let Some((before, rest)) = source.text.split_at_checked(from) else { return };
+        let Some((hidden, after)) = rest.split_at_checked(len) else { return };
+        let star = |byte| if byte == b'\n' { '\n' } else { '*' };
+        source.text = before.chars().chain(hidden.bytes().map(star)).chain(after.chars()).collect::<String>().into();
+    }
+
     fn source(&self, file: FileId) -> Option<&Source> {
         self.0.get(usize::from(file.0))
     }
@@ -78,6 +88,19 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_hidden_takes_as_much_room_as_before() {
+        let mut sources = Sources::default();
+        sources.add("a.yaml", "key: geheimäß\nb: c\n");
+        let span = |offset, len| Span { file: FileId::POLICY, line: 1, column: 1, offset, len };
+        for nowhere in [span(99, 1), span(5, 99), span(12, 1)] {
+            sources.hide(nowhere);
+        }
+        assert_eq!(sources.text(FileId::POLICY), "key: geheimäß\nb: c\n");
+        sources.hide(span(5, 12));
+        assert_eq!(sources.text(FileId::POLICY), "key: **********\n*: c\n");
+    }
 
     #[test]
     fn a_place_is_found_in_the_file_that_it_is_in() {

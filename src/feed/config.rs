@@ -212,7 +212,9 @@ impl Follower {
         self.refused = None;
         let restart = !same(&compiled.settings, &self.started);
         if restart {
-            tracing::warn!("`listen`, `audit`, `log` and `decision_key` are not what they were at start: restart");
+            tracing::warn!(
+                "`listen`, `store`, `audit`, `log` and `decision_key` are not what they were at start: restart"
+            );
         }
         let (loaded, good) = (clock::now(), old.good.saturating_add(1));
         self.status.send_replace(ReloadStatus { policy: new, loaded, failed: false, restart, good, ..old });
@@ -245,7 +247,9 @@ fn same(a: &Settings, b: &Settings) -> bool {
     let grpc = |settings: &Settings| settings.listen.grpc.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
     let admin = |settings: &Settings| settings.listen.admin.as_ref().map(|at| at.value.clone());
     let public = |settings: &Settings| settings.listen.public.as_ref().map(|at| at.value.clone());
-    let others = a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
+    let store =
+        |settings: &Settings| settings.store.as_ref().map(|(at, password)| (at.value.clone(), password.clone()));
+    let others = store(a) == store(b) && a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
     others && grpc(a) == grpc(b) && admin(a) == admin(b) && public(a) == public(b)
 }
 
@@ -626,6 +630,9 @@ mod tests {
         folder.write("p.yaml", &format!("{A}audit: stdout\n"));
         assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
         assert!(!site.status().restart);
+        folder.write("p.yaml", &format!("{A}store: redis://redis\n"));
+        assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
+        assert!(site.status().restart);
     }
 
     #[tokio::test]

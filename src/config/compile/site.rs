@@ -3,7 +3,7 @@
 use super::Secret;
 use super::{Compiler, Settings};
 use crate::authz::request::Relaxed;
-use crate::config::error::Problem;
+use crate::config::error::{Problem, Spanned};
 use crate::config::file;
 use crate::config::reference::STUB_SECRET;
 
@@ -34,6 +34,7 @@ impl Compiler<'_> {
             audit: self.file.audit.clone(),
             log: self.file.log,
             decision_key: self.decision_key(),
+            store: self.store(),
             public_url: self.file.public_url.as_ref().map(|url| url.value.clone()),
         }
     }
@@ -50,6 +51,22 @@ impl Compiler<'_> {
             return Some(STUB_SECRET.to_vec());
         }
         found.map(|found| found.trim_ascii().to_vec()).filter(|found| !found.is_empty())
+    }
+
+    /// A password that is not there is an error: nothing that replicas share could be asked for.
+    fn store(&mut self) -> Option<(Spanned<file::Shared>, Option<Secret>)> {
+        let store = self.file.store.clone()?;
+        let Some(place) = &store.value.password else { return Some((store, None)) };
+        if let file::SecretPlace::File(path) = place {
+            self.read.push(path.clone());
+        }
+        let Some(password) = self.read_secret(place) else {
+            let message = "the password of the store is not there";
+            let problem = Problem::error("secret_missing", store.span, message);
+            self.report(problem.cure("set the variable where portcullis is started, or write the file"));
+            return None;
+        };
+        Some((store, Some(Secret(password))))
     }
 
     /// A key that is not there yet is a warning, so that a policy can be checked where its secrets are not.

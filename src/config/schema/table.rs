@@ -90,6 +90,7 @@ pub const TABLE: &[Section] = &[
         ("log", Is::Word(&["json", "human"]), "How the log is written"),
         ("decision_key", Is::Like(r"env:[A-Za-z0-9_]+|file:.+"), "Where the key of the decision ids is found: at least 16 bytes"),
         ("cache", Is::Section("cache"), "How much is remembered"),
+        ("store", Is::Either(&[Is::Like(r"memory|rediss?://[^\s@]+|redis\+unix:///[^\s@]+"), Is::Section("store")]), "Where replicas share what they must all know: `memory` or a Redis"),
         ("tests", Is::Tests, "The policy's own tests: `[who, METHOD target, expectation, {header: value}]`"),
     ]),
     ("issuers.*", &[], &[
@@ -246,6 +247,14 @@ pub const TABLE: &[Section] = &[
     ]),
     ("cache", &[], &[
         ("tokens", Is::Like("[0-9]+(KiB|MiB|GiB)"), "How much memory verified tokens may take"),
+    ]),
+    ("store", &["url"], &[
+        ("url", Is::Like(r"rediss?://[^\s@]+|redis\+unix:///[^\s@]+"), "Where the Redis is: `redis://host:6379/0`, `rediss://…` with TLS, `redis+unix:///path`"),
+        ("username", Is::Text, "The user, as in Redis's ACL"),
+        ("password", SECRET, "Where the user's password is: `env:NAME` or `file:path`"),
+        ("ca", FILE, "A PEM file: who signs its certificate, in place of those whom the system believes"),
+        ("deadline", Is::Duration, "How long an operation may take, 50ms at most"),
+        ("prefix", Is::Like("[A-Za-z0-9._:/-]{1,64}"), "What every key begins with"),
     ]),
     ("tests.*", &["as", "ask", "expect"], &[
         ("as", Is::Any, "Who asks: `anonymous`, or the claims of a token"),

@@ -249,7 +249,7 @@ mod tests {
     fn a_reply_that_claims_to_be_large_is_refused_before_it_arrives() {
         // R01
         for text in
-            ["$1000000000\r\n", "*1000000000\r\n", "$101\r\n", "*1\r\n$98\r\n", "*34\r\n", "*2\r\n*9\r\n*30\r\n"]
+            ["$1000000000\r\n", "*1000000000\r\n", "$101\r\n", "*1\r\n$98\r\n", "*34\r\n", "*2\r\n*31\r\n:1\r\n"]
         {
             assert_eq!(read(text.as_bytes(), 100), Err(Fault::Oversize), "{text}");
         }

@@ -144,6 +144,13 @@ impl OidcProvider {
         SignedIn { tokens, browser }
     }
 
+    /// New tokens of `web` for a refresh token.
+    pub async fn refresh(&self, tokens: &Tokens, resource: &str) -> Tokens {
+        let refresh = tokens.refresh.as_deref().unwrap();
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("resource", resource)];
+        self.agent.tokens(&self.token_endpoint(), Some(("web", SECRET)), &fields, None).await
+    }
+
     /// Signs out in the browser, of which the provider tells the clients that want to know.
     pub async fn sign_out(&self, mut signed_in: SignedIn) {
         let mut url = Url::parse(&format!("{}/session/end", self.url())).unwrap();
