@@ -30,6 +30,9 @@ pub struct TokenRules {
     pub also: Box<[Arc<str>]>,
     /// Whose tokens they are, where the `iss` is a template.
     pub tenants: Option<Tenants>,
+    /// The load balancers one of which must have signed, by ARN, where its tokens are those of AWS load balancers: the
+    /// header then says `iss`, `exp` and whom they are for, and Base64 is padded.
+    pub balancers: Box<[Arc<str>]>,
     /// Whom its tokens must be meant for.
     pub audience: Audience,
     /// The algorithms that it signs with.
@@ -180,16 +183,22 @@ impl TokenRules {
     }
 
     /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
-    pub(super) fn check(&self, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
-        let tenant = match claims.get("iss").and_then(Json::as_text) {
+    pub(super) fn check(&self, header: &Object, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
+        let told = if self.balancers.is_empty() { claims } else { header };
+        let tenant = match told.get("iss").and_then(Json::as_text) {
             Some(issuer) if self.names(issuer) => self.tenant(issuer, claims)?,
             Some(_) => return Err(Reason::IssuerRefused),
             None => return Err(Reason::ClaimsMalformed),
         };
         let subject = text(claims, "sub", MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
         let token_id = text(claims, "jti", MAX_TOKEN_ID)?;
-        self.audience.check(claims)?;
-        let expires = time(claims, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        self.audience.check(told)?;
+        let expires = time(told, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        // What a load balancer says in the claims as well must not be at odds with its header.
+        if claims.get("iss").is_some_and(|iss| told.get("iss") != Some(iss)) {
+            return Err(Reason::IssuerRefused);
+        }
+        let expires = time(claims, "exp")?.map_or(expires, |own| own.min(expires));
         let not_before = time(claims, "nbf")?;
         let issued = time(claims, "iat")?;
         times_hold(not_before, expires, self.leeway, now)?;

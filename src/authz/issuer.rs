@@ -50,6 +50,8 @@ pub struct IssuerPolicy {
     pub foreign_prefixes: Box<[Box<str>]>,
     /// Whether its keys come from a feed, and so may be asked for.
     pub fed: bool,
+    /// Whether each key is asked for by its kid, a UUID, rather than all of them together.
+    pub by_kid: bool,
     /// How long after a fetch its keys are not asked for again.
     pub cooldown: Duration,
     /// How long after the last good fetch its keys are still used.
@@ -171,7 +173,8 @@ impl Issuer {
 
     /// Why there is no key that fits, when asking is of no use.
     pub(super) fn keyless(&self, otherwise: Reason) -> Reason {
-        let unsure = self.policy.fed && (self.state.keys.is_empty() || self.state.failed);
+        let none = self.state.keys.is_empty() && !self.policy.by_kid;
+        let unsure = self.policy.fed && (none || self.state.failed);
         if unsure { Reason::KeysUnavailable } else { otherwise }
     }
 

@@ -1,6 +1,7 @@
 //! Key sets: JWKS or PEM text becomes usable keys, found by (kid, algorithm). A bad key is refused alone, never the set.
 
 mod jwk;
+mod kid;
 mod material;
 mod pem;
 mod secret;
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use super::algorithm::{Algorithm, Algorithms};
 
 pub use jwk::KeyFault;
+pub use kid::UuidKid;
 pub use pem::PemError;
 pub use secret::SecretFault;
 
@@ -165,6 +167,17 @@ impl KeySet {
     pub fn from_pem(text: &str, algorithms: Algorithms) -> Result<Self, PemError> {
         let keys = pem::read(text, algorithms)?.into_iter().map(|usable| Key::new(None, usable)).collect();
         Ok(Self { keys, named: false })
+    }
+
+    /// A set of PEM texts of one key each, by the kids under which they were fetched. A text that is no such key is left
+    /// out.
+    #[must_use]
+    pub fn from_named_pems(texts: &[(UuidKid, String)], algorithms: Algorithms) -> Self {
+        let key = |(kid, text): &(UuidKid, String)| {
+            let [usable] = <[_; 1]>::try_from(pem::read(text, algorithms).ok()?).ok()?;
+            Some(Key::new(Some(kid.as_str().into()), usable))
+        };
+        Self { keys: texts.iter().filter_map(key).collect(), named: true }
     }
 
     /// A set of shared secrets, each with its kid; or all without one, and then each may have signed a token whatever

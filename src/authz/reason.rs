@@ -125,6 +125,8 @@ reasons! {
     AlgorithmRefused = "algorithm_refused", 401, InvalidToken;
     /// The route does not accept the token's issuer.
     IssuerRefused = "issuer_refused", 401, InvalidToken;
+    /// The token was signed by a load balancer that its issuer does not name.
+    SignerRefused = "signer_refused", 401, InvalidToken;
     /// The issuer has no such key.
     KeyUnknown = "key_unknown", 401, InvalidToken;
     /// The issuer's keys could not be had.

@@ -14,6 +14,7 @@ use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
 use super::issuer::{Issuer, IssuerId};
+use super::keys::UuidKid;
 use super::policy::{Policy, Route};
 use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
@@ -45,6 +46,8 @@ pub enum Step {
 pub enum Question {
     /// Has this issuer newer keys?
     Keys(IssuerId),
+    /// Has this issuer a key of this kid?
+    Key(IssuerId, UuidKid),
 }
 
 /// What the outside told about one check so far.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
 use super::algorithm::Algorithm;
 use super::json::{Json, Object};
@@ -34,12 +34,15 @@ pub struct Unverified {
     signature: Vec<u8>,
     header: Header,
     claims: Object,
+    /// Whether some part of it ends with padding, which no JWS has (RFC 7515 §2).
+    padded: bool,
 }
 
 struct Header {
     algorithm: Algorithm,
     kid: Option<Box<str>>,
     typ: Option<Box<str>>,
+    members: Object,
 }
 
 /// A token whose signature, claims and times hold.
@@ -81,7 +84,18 @@ impl TokenRules {
     /// Whether a token says that it is of this issuer.
     #[must_use]
     pub fn signed(&self, token: &Unverified) -> bool {
-        token.issuer().is_some_and(|iss| self.names(iss))
+        let told = if self.balancers.is_empty() { &token.claims } else { &token.header.members };
+        told.get("iss").and_then(Json::as_text).is_some_and(|iss| self.names(iss))
+    }
+
+    /// Whether the form of a token and its header are those of the issuer's tokens.
+    fn shapes(&self, padded: bool, header: &Object) -> Result<(), Reason> {
+        if self.balancers.is_empty() {
+            return if padded { Err(Reason::TokenMalformed) } else { Ok(()) };
+        }
+        let signer = header.get("signer").and_then(Json::as_text).ok_or(Reason::SignerRefused)?;
+        let named = self.balancers.iter().any(|balancer| **balancer == *signer);
+        if named { Ok(()) } else { Err(Reason::SignerRefused) }
     }
 }
 
@@ -91,6 +105,18 @@ impl Unverified {
     /// # Errors
     /// Where it is over a cap, not strictly encoded, or its header says what is refused whoever signed it.
     pub fn read(token: &[u8]) -> Result<Self, Reason> {
+        Self::parse(token, false)
+    }
+
+    /// Reads one whose parts may be padded, as AWS load balancers write them.
+    ///
+    /// # Errors
+    /// As [`Unverified::read`].
+    pub fn read_padded(token: &[u8]) -> Result<Self, Reason> {
+        Self::parse(token, true)
+    }
+
+    fn parse(token: &[u8], may_be_padded: bool) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
@@ -100,14 +126,19 @@ impl Unverified {
         else {
             return Err(Reason::TokenMalformed);
         };
-        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::TokenMalformed);
+        let mut padded = false;
+        let mut decode = |part: &[u8]| {
+            let engine = if may_be_padded && part.ends_with(b"=") { &URL_SAFE } else { &URL_SAFE_NO_PAD };
+            padded |= part.ends_with(b"=");
+            engine.decode(part).map_err(|_| Reason::TokenMalformed)
+        };
         let header = Header::read(&decode(header)?)?;
         let signature_length = signature.len();
         let signature = decode(signature)?;
         let claims = Object::parse(&decode(payload)?).map_err(|_| Reason::ClaimsMalformed)?;
         let signed = token.len().saturating_sub(signature_length).saturating_sub(1);
         let message = token.get(..signed).ok_or(Reason::TokenMalformed)?.into();
-        Ok(Self { message, signature, header, claims })
+        Ok(Self { message, signature, header, claims, padded })
     }
 
     /// The `iss` claim, to choose the issuer by whose rules and keys this is then verified.
@@ -133,7 +164,8 @@ impl Unverified {
     /// # Errors
     /// The first rule that it breaks; or that the set has no key for it.
     pub fn verify(self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
-        let Self { message, signature, header: Header { algorithm, kid, typ }, claims } = self;
+        let Self { message, signature, header: Header { algorithm, kid, typ, members }, claims, padded } = self;
+        rules.shapes(padded, &members)?;
         if !rules.types.accept(typ.as_deref()) {
             return Err(Reason::TokenTypeRefused.into());
         }
@@ -152,7 +184,7 @@ impl Unverified {
         if rules.types.refuse(typ.as_deref(), &claims) {
             return Err(Reason::TokenTypeRefused.into());
         }
-        let registered = rules.check(&claims, now)?;
+        let registered = rules.check(&members, &claims, now)?;
         if let (Some(tenants), Some(tenant)) = (&rules.tenants, &registered.tenant)
             && keys.issuer_of(kid.as_deref(), algorithm).is_some_and(|of| !tenants.fits(of, tenant))
         {
@@ -194,7 +226,7 @@ impl Header {
             Some(Json::Text(typ)) => Some(typ.clone()),
             Some(_) => return Err(Reason::TokenTypeRefused),
         };
-        Ok(Self { algorithm, kid, typ })
+        Ok(Self { algorithm, kid, typ, members: header })
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     microsoft::ENTRA,
     aws::COGNITO,
     aws::IAM,
+    aws::ALB,
     google::GOOGLE,
     google::IAP,
     directory::KEYCLOAK,
@@ -42,7 +43,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
     code::KUBERNETES,
 ];
 /// The keys of an issuer that are parameters of providers, and mean nothing without one.
-const PARAMETERS: &[&str] = &["domain", "server", "tenant", "version", "client", "pool", "team", "enterprise"];
+const PARAMETERS: &[&str] =
+    &["domain", "server", "tenant", "version", "client", "pool", "team", "enterprise", "region"];
 
 /// The names of all providers, in the order of the table.
 #[must_use]

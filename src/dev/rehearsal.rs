@@ -226,7 +226,9 @@ impl Rehearsal {
         for _ in 0..2 {
             match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
-                Step::Needs(Question::Keys(issuer)) => facts.keys = Some((issuer, NoNews::Unknown)),
+                Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => {
+                    facts.keys = Some((issuer, NoNews::Unknown))
+                }
             }
         }
         Decision::denied(Reason::InternalError)
@@ -250,7 +252,16 @@ impl Rehearsal {
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
         let claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
-        let header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        let mut claims = claims;
+        let mut header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        if let (Some(first), Some(members)) = (issuer.tokens.balancers.first(), header.as_object_mut()) {
+            // A load balancer says in the header what others say in claims.
+            members.insert("signer".into(), claims.remove("signer").unwrap_or_else(|| Value::from(&**first)));
+            members.extend(claims.remove("client").map(|client| ("client".to_owned(), client)));
+            members.extend(
+                ["iss", "exp"].iter().filter_map(|name| Some(((*name).to_owned(), claims.get(*name)?.clone()))),
+            );
+        }
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 

@@ -25,6 +25,8 @@ pub struct FeedStatus {
     pub failures: u32,
     /// How many fetches have ended since the feed was started.
     pub fetches: u64,
+    /// Whether keys are fetched only when a token asks for one.
+    pub on_demand: bool,
     /// How many usable keys there are.
     pub keys: usize,
     /// The keys of the last set that are not used: their places in it, from 0, and why.

@@ -85,7 +85,7 @@ fn keys(of: &Compiled, name: &str) -> String {
     }
     of.feeds.iter().find(|feed| &*feed.issuer.name == name).map_or_else(String::new, |feed| match &feed.from {
         KeySource::Discovery(url) => format!("discovery at {url}"),
-        KeySource::Jwks(url) => url.to_string(),
+        KeySource::Jwks(url) | KeySource::Pem(url) => url.to_string(),
     })
 }
 
@@ -133,6 +133,12 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     all_is_compared(new);
     let (before, after) = (&old.tokens, &new.tokens);
     differs("`iss`", &before.issuer, &after.issuer, found);
+    let signers = |issuer: &IssuerPolicy| issuer.tokens.balancers.to_vec();
+    if signers(old).is_empty() != signers(new).is_empty() {
+        differs("whether load balancers sign", &signers(old), &signers(new), found);
+    } else {
+        set("`signer`", signers(old).into_iter().collect(), signers(new).into_iter().collect(), found);
+    }
     let tenants = |issuer: &IssuerPolicy| issuer.tokens.tenants.iter().flat_map(|of| of.any_of.to_vec()).collect();
     set("`tenants`", tenants(old), tenants(new), found);
     let also = |issuer: &IssuerPolicy| issuer.tokens.also.iter().cloned().collect();
@@ -182,6 +188,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         foreign_prefixes: _,
         // By where its keys come from.
         fed: _,
+        by_kid: _,
         // How often keys are asked for, what is remembered, and of what it is made: nobody gains or loses by these.
         cooldown: _,
         memory: _,
@@ -189,8 +196,17 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         digest: _,
         max_stale: _,
     } = issuer;
-    let TokenRules { issuer: _, also: _, tenants: _, audience, algorithms: _, types, leeway: _, max_lifetime: _ } =
-        tokens;
+    let TokenRules {
+        issuer: _,
+        also: _,
+        tenants: _,
+        balancers: _,
+        audience,
+        algorithms: _,
+        types,
+        leeway: _,
+        max_lifetime: _,
+    } = tokens;
     let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
 }
 

@@ -137,7 +137,7 @@ pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut 
     loop {
         match snapshot.decide_before(request, &facts, now, witness) {
             Step::Decided(decision) => return decision,
-            Step::Needs(Question::Keys(id)) => {
+            Step::Needs(Question::Keys(id) | Question::Key(id, _)) => {
                 assert_eq!(facts.keys, None, "the same question twice");
                 facts.keys = Some((id, NoNews::TooSoon));
             }

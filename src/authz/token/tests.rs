@@ -32,6 +32,7 @@ fn rules() -> TokenRules {
         issuer: "https://idp.test".into(),
         also: Box::default(),
         tenants: None,
+        balancers: Box::default(),
         audience: Audience { claim: ClaimPath::parse("aud").unwrap(), any_of: Box::new(["api".into()]) },
         algorithms: Algorithms::default(),
         types: TokenTypes::default(),
@@ -888,4 +889,32 @@ fn a_set_whose_keys_change_hands_is_another_set() {
     };
     assert_ne!(of("https://a.test"), of("https://b.test"));
     assert_ne!(of("https://a.test"), keys().digest());
+}
+
+#[test] // J19
+fn padding_is_for_the_tokens_of_load_balancers_alone() {
+    let pad = |text: &str| base64::engine::general_purpose::URL_SAFE.encode(text);
+    let header = r#"{"alg":"ES256","typ":"JWT","kid":"k","iss":"https://idp.test","client":"api","signer":"arn:lb","exp":1800000300}"#;
+    let message = format!("{}.{}", pad(header), pad(r#"{"sub":"u1"}"#));
+    let signature = base64::engine::general_purpose::URL_SAFE.encode(signer().signature(message.as_bytes()));
+    let token = format!("{message}.{signature}");
+    assert_eq!(Unverified::read(token.as_bytes()).err(), Some(Reason::TokenMalformed));
+    let outcome = |token: &str, rules: &TokenRules| {
+        let read = Unverified::read_padded(token.as_bytes())?;
+        read.verify(&keys(), rules, Timestamp::from_secs(NOW)).map(|verified| verified.subject.to_string())
+    };
+    let audience = Audience { claim: ClaimPath::parse("client").unwrap(), any_of: Box::new(["api".into()]) };
+    let balanced = TokenRules { balancers: Box::new(["arn:lb".into()]), audience: audience.clone(), ..rules() };
+    assert_eq!(outcome(&token, &balanced), Ok("u1".into()));
+    let plain = TokenRules { audience, ..rules() };
+    assert_eq!(outcome(&token, &plain), Err(Reason::TokenMalformed.into()), "it may be read, and is another issuer's");
+    let other = TokenRules { balancers: Box::new(["arn:other".into()]), ..balanced };
+    assert_eq!(outcome(&token, &other), Err(Reason::SignerRefused.into()));
+    for wrong in [format!("{token}="), token.replacen("==", "=", 1), token.replacen('=', "", 1), format!("={token}")] {
+        assert_ne!(
+            outcome(&wrong, &TokenRules { balancers: Box::new(["arn:lb".into()]), ..rules() }),
+            Ok("u1".into()),
+            "{wrong}"
+        );
+    }
 }

@@ -74,7 +74,7 @@ pub(super) fn explain(
     let mut watched = Watched::default();
     let decision = match snapshot.decide_before(request, facts, now, &mut watched) {
         Step::Decided(decision) => decision,
-        Step::Needs(Question::Keys(issuer)) => return Err(issuer),
+        Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => return Err(issuer),
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));

@@ -116,13 +116,15 @@ impl Compiler<'_> {
             let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
             self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
         }
+        let whom = if issuer.signers.is_empty() { "aud" } else { "client" };
         let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
         let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
         let scopes = path(&issuer.scopes, Some("scope"));
-        let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some("aud"));
+        let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some(whom));
         let tokens = TokenRules {
             issuer: Arc::from(&*issuer.issuer.value),
             tenants: issuer.tenants.as_ref().map(tenants),
+            balancers: issuer.signers.iter().map(|signer| Arc::from(&*signer.value)).collect(),
             also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
             audience: Audience {
                 claim: claim??,
@@ -149,6 +151,7 @@ impl Compiler<'_> {
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
             foreign_prefixes: self.foreign_prefixes(issuer),
             fed: matches!(keys, Keys::Fed { .. }),
+            by_kid: matches!(keys, Keys::Fed { from: KeySource::Pem(_), .. }),
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
             memory: self.memory(),
@@ -206,14 +209,18 @@ impl Compiler<'_> {
 
     fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms) -> Option<Keys> {
         let fed = |from| Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh };
-        let file::Keys { url, jwks, pem, secrets } = &issuer.keys;
+        let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
         if !secrets.is_empty() {
             return self.secrets(secrets, algorithms);
         }
-        if let (Some(jwks), Some(pem)) = (jwks, pem) {
+        let pem_span = pem.as_ref().map(|pem| pem.span).or(pem_url.as_ref().map(|url| url.span));
+        if let (Some(jwks), Some(span)) = (jwks, pem_span) {
             let message = "an issuer has its keys in one place: `jwks` or `pem`";
-            self.report(Problem::error("keys_twice", pem.span, message).related(jwks.span, "the other"));
+            self.report(Problem::error("keys_twice", span, message).related(jwks.span, "the other"));
             return None;
+        }
+        if let Some(url) = pem_url {
+            return Some(fed(KeySource::Pem(url.value.clone())));
         }
         match (pem, jwks, url) {
             (Some(pem), ..) => self.pem(pem, algorithms),

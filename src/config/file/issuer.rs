@@ -34,12 +34,14 @@ pub(in crate::config) const ISSUER: Section = Section {
         "pool",
         "team",
         "enterprise",
+        "region",
         "url",
         "jwks",
         "pem",
         "secret",
         "issuer",
         "tenants",
+        "signer",
         "audience",
         "algorithms",
         "roles",
@@ -81,6 +83,8 @@ pub struct Issuer {
     pub issuer: Text,
     /// Other spellings of the `iss` claim.
     pub also: Vec<Text>,
+    /// The load balancers that may have signed its tokens; empty where they are no load balancers'.
+    pub signers: Vec<Text>,
     /// Whose tokens are accepted, where the `iss` is a template.
     pub tenants: Option<Tenants>,
     /// Whom its tokens are for; `None` where the file does not say.
@@ -175,8 +179,10 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         reader.missing(name.span, message);
     }
     let (from, origins) = sources::sources(reader, name, fields);
+    let signers = signers(reader, fields, &from);
     Some(Issuer {
         preset: None,
+        signers,
         tenants,
         also,
         audience: audience(reader, fields),
@@ -272,6 +278,28 @@ fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
         (None, reader.texts(node, "`audience` of an issuer"))
     };
     Some(Audience { claim, any_of })
+}
+
+/// The ARNs of load balancers. Their tokens are padded, which no other token may be, and so stand in a header of their own.
+fn signers(reader: &mut Reader, fields: &Fields<'_>, from: &[Spanned<Credential>]) -> Vec<Text> {
+    let Some(node) = fields.get("signer") else { return Vec::new() };
+    let signers = reader.texts(node, "`signer` of an issuer");
+    for signer in &signers {
+        let parts: Vec<&str> = signer.value.splitn(6, ':').collect();
+        let is_arn = matches!(parts.as_slice(), ["arn", partition, "elasticloadbalancing", _, account, resource]
+            if partition.starts_with("aws") && account.len() == 12 && resource.starts_with("loadbalancer/app/"));
+        if !is_arn || signer.value.contains('*') {
+            let problem =
+                Problem::error("bad_signer", signer.span, "`signer` is the ARN of an Application Load Balancer");
+            let cure = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/name/0123456789abcdef";
+            reader.report(problem.cure(cure));
+        }
+    }
+    if let Some(other) = from.iter().find(|from| !matches!(from.value, Credential::Header(_))) {
+        let message = "what a load balancer signs stands in a header of its own";
+        reader.report(Problem::error("bad_signer", other.span, message).cure("from: [header:X-Amzn-Oidc-Data]"));
+    }
+    signers
 }
 
 /// The algorithms of an issuer: all of shared secrets where it has one, and otherwise all of public keys.

@@ -5,6 +5,7 @@ use crate::config::{Compiled, compile};
 
 const TENANT: &str = "8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617";
 const OTHER: &str = "0b6e9b0c-9e44-4a61-8f3f-5d1c2b7a9e10";
+const ARN: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef";
 const TAG: &str = "32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228";
 
 /// One issuer of each kind that loads, as it stands in braces.
@@ -23,6 +24,20 @@ fn good() -> Vec<(&'static str, String)> {
         own("cognito", "pool: cn-north-1_AbC, audience: [a, b], algorithms: [ES256]"),
         own("cognito", "pool: eu-west-1_AbC, audience: {claim: client, any_of: [a]}"),
         own("aws-iam", "url: 'https://abc123-def456.tokens.sts.global.api.aws', audience: 'https://api.example.com'"),
+        own(
+            "aws-alb",
+            &format!(
+                "issuer: 'https://idp.example.com', signer: '{ARN}', audience: client, jwks: 'https://keys.example.com/a.json'"
+            ),
+        ),
+        own(
+            "aws-alb",
+            &format!("issuer: 'https://idp.example.com', signer: '{ARN}', audience: client, region: eu-west-1"),
+        ),
+        own(
+            "aws-alb",
+            &format!("issuer: 'https://idp.example.com', signer: ['{ARN}'], audience: client, region: us-gov-west-1"),
+        ),
         own("google", "audience: x.apps.googleusercontent.com, require: claim:hd=example.com"),
         own("google-iap", "audience: /projects/123/global/backendServices/456"),
         own("keycloak", "url: 'https://id.example.com/realms/shop', audience: shop-api"),
@@ -119,6 +134,9 @@ fn a_provider_fills_in_what_it_fixes() {
         "url: https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_AbC; audience: {claim: client_id, any_of: [a, b]}; algorithms: [ES256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbC; audience: {claim: client, any_of: [a]}; algorithms: [RS256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://abc123-def456.tokens.sts.global.api.aws; audience: https://api.example.com; algorithms: [ES384, RS256]",
+        "jwks: https://keys.example.com/a.json; issuer: https://idp.example.com; signer: arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef; audience: client; algorithms: [ES256]; from: [header:X-Amzn-Oidc-Data]",
+        "pem: \"https://public-keys.auth.elb.eu-west-1.amazonaws.com/{kid}\"; issuer: https://idp.example.com; signer: arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef; audience: client; algorithms: [ES256]; from: [header:X-Amzn-Oidc-Data]",
+        "pem: \"https://s3-us-gov-west-1.amazonaws.com/aws-elb-public-keys-prod-us-gov-west-1/{kid}\"; issuer: https://idp.example.com; signer: [arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef]; audience: client; algorithms: [ES256]; from: [header:X-Amzn-Oidc-Data]",
         "url: https://accounts.google.com; issuer: [https://accounts.google.com, accounts.google.com]; audience: x.apps.googleusercontent.com; algorithms: [RS256]; require: claim:hd=example.com; id_tokens: true",
         "jwks: https://www.gstatic.com/iap/verify/public_key-jwk; issuer: https://cloud.google.com/iap; audience: /projects/123/global/backendServices/456; algorithms: [ES256]; from: [header:X-Goog-Iap-Jwt-Assertion]",
         "url: https://id.example.com/realms/shop; audience: shop-api; roles: realm_access.roles; groups: groups; require: \"claim:typ=Bearer or claim:typ=DPoP\"",
@@ -191,6 +209,31 @@ fn a_parameter_that_is_missing_or_wrong_is_told_with_its_cure() {
             "provider: aws-iam, audience: a, url: 'https://tokens.sts.global.api.aws.evil.com'",
             "bad_parameter",
             "get-outbound",
+        ),
+        ("provider: aws-alb, audience: a, issuer: x, pem: a.pem", "missing_parameter", "the ARN of the load balancer"),
+        ("provider: aws-alb, audience: a, signer: x, pem: a.pem", "missing_parameter", "authenticate-oidc"),
+        ("provider: aws-alb, audience: a, signer: x, issuer: y", "missing_parameter", "region: eu-west-1"),
+        (
+            "provider: aws-alb, audience: a, signer: x, issuer: y, region: eu-west-1.evil.com/a",
+            "bad_parameter",
+            "region: eu-west-1",
+        ),
+        ("pem: 'https://a.org/{kid}', issuer: y, audience: a", "bad_url", "`signer`"),
+        ("pem: 'https://a.org/k', issuer: y, audience: a, signer: x, from: ['header:x']", "bad_url", "/{kid}"),
+        (
+            "provider: aws-alb, audience: a, signer: x, issuer: y, pem: a.pem",
+            "bad_signer",
+            "arn:aws:elasticloadbalancing",
+        ),
+        (
+            "provider: aws-alb, audience: a, signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/*', issuer: y, pem: a.pem",
+            "bad_signer",
+            "arn:aws:elasticloadbalancing",
+        ),
+        (
+            "jwks: 'https://a.org/k', issuer: y, audience: a, signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/a/b'",
+            "bad_signer",
+            "header:X-Amzn-Oidc-Data",
         ),
         ("provider: google-iap, audience: shop", "bad_parameter", "/projects/NUMBER/"),
         (

@@ -87,13 +87,9 @@ mod tests {
         assert_eq!(with("https://a.org/{tid}/v2.0", "[t1, t2]"), [""; 0]);
         assert_eq!(with("https://{tid}.a.org", "[t1, t2]"), [""; 0]);
         assert_eq!(found(&format!("{jwks}, issuer: 'https://a.org/{{tid}}/v2.0'")), ["missing_key"]);
-        for template in [
-            "https://a.org/t1/v2.0",
-            "{tid}",
-            "https://a.org/{}/x",
-            "https://a.org/{a}/{b}",
-            "https://a.org/{a",
-        ] {
+        for template in
+            ["https://a.org/t1/v2.0", "{tid}", "https://a.org/{}/x", "https://a.org/{a}/{b}", "https://a.org/{a"]
+        {
             assert_eq!(with(template, "[t1]"), ["bad_template"], "{template}");
         }
         for tenant in ["'*'", "a/b", "'a:b'", "'{tid}'"] {
