@@ -32,6 +32,7 @@ use crate::observe::metrics::Metrics;
 use crate::public;
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
 use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
+use crate::store::Store;
 use crate::store::redis::TrustFault;
 
 /// Where gateways ask when neither policy nor command line says.
@@ -151,7 +152,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
 
     let feeds = Feeds::start(publisher, questions, Fetcher::new());
     let reloads = file.follow(compiled, feeds.clone()).await;
-    let cores = start_cores(overrides.cores, &service, &live, &audit, &metrics, &sealing)?;
+    let cores = start_cores(overrides.cores, &service, &live, (&audit, &metrics), &sealing, &store)?;
     serving(&health, ServingStatus::Serving).await;
 
     let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
@@ -224,18 +225,19 @@ fn start_cores(
     cores: Option<usize>,
     health: &Health,
     live: &Arc<Live>,
-    audit: &Audit,
-    metrics: &Metrics,
+    (audit, metrics): (&Audit, &Metrics),
     sealing: &Arc<SealingKey>,
+    store: &Store,
 ) -> io::Result<Cores> {
     let count = cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
     let mut replica = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut replica);
     let replica = u32::from_be_bytes(replica);
     let (live, audit, metrics, sealing) = (Arc::clone(live), audit.clone(), metrics.clone(), Arc::clone(sealing));
+    let store = store.clone();
     Cores::start(count, health, move || {
         let recorder = Recorder::new(audit.clone(), metrics.core());
-        Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica))
+        Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica), store.clone())
     })
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::authz::decision::Decision;
 use crate::authz::decision_id::{DecisionId, SealingKey, Told};
 use crate::authz::issuer::IssuerId;
+use crate::authz::proof::{Once, Sighting};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Raw};
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
@@ -17,19 +18,21 @@ use crate::authz::time::Timestamp;
 use crate::clock::now;
 use crate::live::{Answer, Live};
 use crate::observe::{Observed, Recorder};
+use crate::store::Store;
 
 /// How long a check may wait for a fact when the gateway names no deadline (Envoy's own default).
 const PATIENCE: Duration = Duration::from_millis(200);
 /// What is left of a deadline for the answer's way back.
 const WAY_BACK: Duration = Duration::from_millis(20);
-/// How many times one check may decide anew because something newer was published.
-const ROUNDS: u8 = 3;
+/// How many times one check may decide anew because something newer was published, or something was asked.
+const ROUNDS: u8 = 4;
 
 /// Answers checks. One a core: it shares nothing that is written on the hot path.
 pub struct Authorizer {
     live: Arc<Live>,
     recorder: Recorder,
     sealer: Sealer,
+    store: Store,
 }
 
 /// A decision and its id.
@@ -75,8 +78,8 @@ fn random<const N: usize>() -> [u8; N] {
 impl Authorizer {
     /// An authorizer for one core.
     #[must_use]
-    pub fn new(live: Arc<Live>, recorder: Recorder, sealer: Sealer) -> Self {
-        Self { live, recorder, sealer }
+    pub fn new(live: Arc<Live>, recorder: Recorder, sealer: Sealer, store: Store) -> Self {
+        Self { live, recorder, sealer, store }
     }
 
     /// May this request pass, and as whom? `deadline` is what the gateway grants for the whole check.
@@ -123,6 +126,16 @@ impl Authorizer {
             Question::Keys(id) | Question::Key(id, _) => {
                 facts.keys = self.ask_keys(question, id, snapshot, left).await.map(|no_news| (id, no_news));
             }
+            Question::Unseen(once) => facts.unseen = Some((once, self.sight(&once, left).await)),
+        }
+    }
+
+    /// Asks the store. Its memory answers at once; a store elsewhere has its own deadline too.
+    async fn sight(&self, once: &Once, left: Duration) -> Sighting {
+        match tokio::time::timeout(left, self.store.first_seen(&once.key, once.until, now())).await {
+            Ok(Ok(true)) => Sighting::First,
+            Ok(Ok(false)) => Sighting::Again,
+            Ok(Err(_)) | Err(_) => Sighting::Unknown,
         }
     }
 

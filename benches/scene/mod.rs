@@ -59,7 +59,12 @@ impl Site {
     pub fn authorizer(&self) -> Authorizer {
         let (audit, _) = Audit::start(std::io::sink()).expect("a thread");
         let sealer = Sealer::new(Arc::new(SealingKey::new(b"0123456789abcdef0123456789abcdef").expect("a key")), 1);
-        Authorizer::new(Arc::clone(&self.0), Recorder::new(audit, Metrics::default().core()), sealer)
+        Authorizer::new(
+            Arc::clone(&self.0),
+            Recorder::new(audit, Metrics::default().core()),
+            sealer,
+            portcullis::store::Store::memory(),
+        )
     }
 }
 

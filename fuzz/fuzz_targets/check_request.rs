@@ -52,7 +52,7 @@ fn site() -> (Runtime, Authorizer) {
     let sealer = Sealer::new(Arc::new(SealingKey::new(&[7; 32]).unwrap()), 1);
     let recorder = Recorder::new(Audit::off(), Metrics::default().core());
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-    (runtime, Authorizer::new(live, recorder, sealer))
+    (runtime, Authorizer::new(live, recorder, sealer, portcullis::store::Store::memory()))
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -14,7 +14,7 @@ use super::request::Request;
 /// Where an issuer's tokens are looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// `Authorization: Bearer …` (RFC 6750 §2.1).
+    /// `Authorization: Bearer …` (RFC 6750 §2.1), or `DPoP …` (RFC 9449 §7.1).
     Bearer,
     /// A header, by its name in lower case, whose whole value is the token.
     Header(Box<str>),
@@ -41,10 +41,23 @@ impl Source {
     }
 }
 
+/// As what a token is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `Authorization: Bearer`: good for whoever has it.
+    Bearer,
+    /// `Authorization: DPoP` (RFC 9449 §7.1): good with a proof.
+    Dpop,
+    /// It stands where nothing says so.
+    Unsaid,
+}
+
 /// A token as it was presented, not verified.
 pub struct Presented<'r, 's> {
     /// Its bytes.
     pub token: Cow<'r, [u8]>,
+    /// As what.
+    pub scheme: Scheme,
     /// Where it stood.
     pub source: &'s Source,
 }
@@ -52,27 +65,27 @@ pub struct Presented<'r, 's> {
 /// Finds the one token that stands in any of these places.
 ///
 /// # Errors
-/// [`Reason::CredentialAmbiguous`] where two different ones stand there, [`Reason::TokenMalformed`] where the bearer
-/// scheme is not followed by exactly one space, and [`Reason::QueryAmbiguous`] where the query holds it in a way that
+/// [`Reason::CredentialAmbiguous`] where two different ones stand there, [`Reason::TokenMalformed`] where the scheme of
+/// `Authorization` is not followed by exactly one space, and [`Reason::QueryAmbiguous`] where the query holds it in a way that
 /// can be read two ways.
 pub fn find<'r, 's>(
     request: &Request<'r>,
     sources: impl Iterator<Item = &'s Source>,
 ) -> Result<Option<Presented<'r, 's>>, Reason> {
     let mut found: Option<Presented<'r, 's>> = None;
-    let mut take = |token: Cow<'r, [u8]>, source: &'s Source| match &found {
+    let mut take = |token: Cow<'r, [u8]>, scheme: Scheme, source: &'s Source| match &found {
         Some(earlier) if earlier.token != token => Err(Reason::CredentialAmbiguous),
         Some(earlier) if earlier.source.rank() <= source.rank() => Ok(()),
         _ => {
-            found = Some(Presented { token, source });
+            found = Some(Presented { token, scheme, source });
             Ok(())
         }
     };
     for source in sources {
         match source {
             Source::Bearer => {
-                if let Some(token) = request.seen.authorization.map(bearer).transpose()?.flatten() {
-                    take(token.into(), source)?;
+                if let Some((scheme, token)) = request.seen.authorization.map(authorized).transpose()?.flatten() {
+                    take(token.into(), scheme, source)?;
                 }
             }
             Source::Header(name) => {
@@ -80,22 +93,22 @@ pub fn find<'r, 's>(
                     if value.contains(&b',') {
                         return Err(Reason::CredentialAmbiguous);
                     }
-                    take(value.into(), source)?;
+                    take(value.into(), Scheme::Unsaid, source)?;
                 }
             }
             Source::Cookie(name) => {
                 for value in request.cookie(name) {
-                    take(value.into(), source)?;
+                    take(value.into(), Scheme::Unsaid, source)?;
                 }
             }
             Source::Query(name) => {
                 if let Some(token) = request.query.map(|query| query::token(query, name)).transpose()?.flatten() {
-                    take(token.as_bytes().into(), source)?;
+                    take(token.as_bytes().into(), Scheme::Unsaid, source)?;
                 }
             }
             Source::Subprotocol(start) if request.seen.upgrade => {
                 for element in subprotocols(request).filter_map(|element| element.strip_prefix(start.as_bytes())) {
-                    take(subprotocol(start, element)?, source)?;
+                    take(subprotocol(start, element)?, Scheme::Unsaid, source)?;
                 }
             }
             Source::Subprotocol(_) => {}
@@ -120,9 +133,9 @@ fn subprotocol<'r>(start: &str, element: &'r [u8]) -> Result<Cow<'r, [u8]>, Reas
     Ok(element.into())
 }
 
-/// The token of an `Authorization` value; `None` for another scheme. Envoy joins two lines by a comma, which no token
-/// holds.
-fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Reason> {
+/// The token of an `Authorization` value and its scheme; `None` for another one. Envoy joins two lines by a comma, which
+/// no token holds.
+fn authorized(value: &[u8]) -> Result<Option<(Scheme, &[u8])>, Reason> {
     if value.contains(&b',') {
         let mut parts = value.split(|byte| *byte == b',');
         return if parts.any(|part| scheme(part.trim_ascii()).is_some()) {
@@ -133,16 +146,27 @@ fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Reason> {
     }
     match scheme(value) {
         None => Ok(None),
-        Some([b' ', token @ ..]) => Ok(Some(token)),
+        Some((scheme, [b' ', token @ ..])) => Ok(Some((scheme, token))),
         Some(_) => Err(Reason::TokenMalformed),
     }
 }
 
-/// What follows the word `Bearer`, in any case (RFC 9110 §11.1), where that is the scheme.
-fn scheme(value: &[u8]) -> Option<&[u8]> {
-    let (word, rest) = value.split_at_checked(6)?;
+/// The scheme and what follows it, where that is the word `Bearer` or `DPoP` in any case (RFC 9110 §11.1).
+fn scheme(value: &[u8]) -> Option<(Scheme, &[u8])> {
+    after(value, b"bearer")
+        .map(|rest| (Scheme::Bearer, rest))
+        .or_else(|| after(value, b"dpop").map(|rest| (Scheme::Dpop, rest)))
+}
+
+fn after<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
+    let (word, rest) = value.split_at_checked(scheme.len())?;
     let ends = rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
-    (word.eq_ignore_ascii_case(b"bearer") && ends).then_some(rest)
+    (word.eq_ignore_ascii_case(scheme) && ends).then_some(rest)
+}
+
+/// Whether the caller presents a token as one that it has a proof for.
+pub(super) fn is_dpop(request: &Request<'_>) -> bool {
+    request.seen.authorization.and_then(scheme).is_some_and(|(scheme, _)| scheme == Scheme::Dpop)
 }
 
 #[cfg(test)]
@@ -179,6 +203,22 @@ mod tests {
         }
         assert_eq!(found(&[("authorization", "Bearer  t")]), Ok(Some(" t@Bearer".into())), "refused as a token");
         for value in ["Basic dTpw", "Bearerx t", "Digest a=1, b=2", ""] {
+            assert_eq!(found(&[("authorization", value)]), Ok(None), "{value:?}");
+        }
+    }
+
+    #[test] // J30
+    fn a_token_may_come_as_dpop_in_the_same_place() {
+        for value in ["DPoP t", "dpop t", "DPOP t"] {
+            assert_eq!(found(&[("authorization", value)]), Ok(Some("t@Bearer".into())));
+        }
+        for value in ["DPoP", "DPoP\tt", "dpop=t"] {
+            assert_eq!(found(&[("authorization", value)]), Err(Reason::TokenMalformed), "{value:?}");
+        }
+        for value in ["DPoP t,DPoP u", "DPoP t,DPoP t", "DPoP t, Bearer t", "Bearer t,DPoP t"] {
+            assert_eq!(found(&[("authorization", value)]), Err(Reason::CredentialAmbiguous), "{value:?}");
+        }
+        for value in ["DPoPx t", "DPo", "DPoP-t u"] {
             assert_eq!(found(&[("authorization", value)]), Ok(None), "{value:?}");
         }
     }

@@ -166,11 +166,34 @@ pub struct Denial {
     grpc: bool,
     form: Form,
     reader: Option<Listed>,
+    offer: Option<Box<Offer>>,
+}
+
+/// How a caller may prove that a token is its own (RFC 9449 §7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What proofs may be signed with, separated by spaces.
+    pub(super) algorithms: Box<str>,
+    /// Whether that is what it tried.
+    pub(super) used: bool,
+    /// Whether no token is good without.
+    pub(super) only: bool,
+    /// The nonce for the next proof.
+    pub(super) nonce: Option<Box<str>>,
 }
 
 impl Denial {
     pub(super) fn because(reason: Reason) -> Self {
-        Self { reason, scope: None, location: None, step_up: None, grpc: false, form: Form::Problem, reader: None }
+        Self {
+            reason,
+            scope: None,
+            location: None,
+            step_up: None,
+            grpc: false,
+            form: Form::Problem,
+            reader: None,
+            offer: None,
+        }
     }
 
     pub(super) fn with_scope(self, scope: Box<str>) -> Self {
@@ -191,6 +214,10 @@ impl Denial {
 
     pub(super) fn for_page(self, reader: Option<Listed>) -> Self {
         Self { reader, ..self }
+    }
+
+    pub(super) fn offering(self, offer: Option<Box<Offer>>) -> Self {
+        Self { offer, ..self }
     }
 
     pub(super) fn for_grpc(self) -> Self {
@@ -215,23 +242,38 @@ impl Denial {
         self.location.as_deref()
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9470 §3).
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3).
     #[must_use]
     pub fn challenge(&self) -> Option<Cow<'static, str>> {
-        match (self.reason.challenge(), &self.scope) {
-            (Challenge::None, _) => None,
-            (Challenge::Bare, _) => Some("Bearer".into()),
-            (Challenge::InvalidToken, _) => Some(r#"Bearer error="invalid_token""#.into()),
-            (Challenge::InvalidRequest, _) => Some(r#"Bearer error="invalid_request""#.into()),
-            (Challenge::StepUp, _) => Some(match &self.step_up {
-                Some(challenge) => challenge.to_string().into(),
-                None => r#"Bearer error="insufficient_user_authentication""#.into(),
-            }),
-            (Challenge::InsufficientScope, None) => Some(r#"Bearer error="insufficient_scope""#.into()),
-            (Challenge::InsufficientScope, Some(scope)) => {
-                Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#).into())
+        let error = match self.reason.challenge() {
+            Challenge::None => return None,
+            Challenge::Bare => "",
+            Challenge::InvalidToken => r#" error="invalid_token""#,
+            Challenge::InvalidRequest => r#" error="invalid_request""#,
+            Challenge::InsufficientScope => r#" error="insufficient_scope""#,
+            Challenge::InvalidProof => r#" error="invalid_dpop_proof""#,
+            Challenge::UseNonce => r#" error="use_dpop_nonce""#,
+            Challenge::StepUp => {
+                let asked = self.step_up.as_deref().and_then(|challenge| challenge.strip_prefix("Bearer"));
+                asked.unwrap_or(r#" error="insufficient_user_authentication""#)
             }
-        }
+        };
+        let scope = self.scope.as_ref().map(|scope| format!(r#", scope="{scope}""#)).unwrap_or_default();
+        Some(match self.offer.as_deref() {
+            None => format!("Bearer{error}{scope}").into(),
+            Some(Offer { algorithms, used, only, .. }) => {
+                let more = if error.is_empty() { "" } else { "," };
+                let proven = format!(r#"DPoP{error}{scope}{more} algs="{algorithms}""#);
+                let either = || format!(r#"Bearer{error}{scope}, DPoP algs="{algorithms}""#);
+                if *used || *only { proven.into() } else { either().into() }
+            }
+        })
+    }
+
+    /// The nonce for the caller's next proof, the value of `DPoP-Nonce` (RFC 9449 §9).
+    #[must_use]
+    pub fn nonce(&self) -> Option<&str> {
+        self.offer.as_ref()?.nonce.as_deref()
     }
 
     /// How its body is written; a caller who speaks gRPC gets none of these.

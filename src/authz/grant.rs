@@ -121,6 +121,8 @@ tests:
                 service: None,
                 browser: false,
                 headers: &[],
+                dpop: None,
+                certificate: None,
             };
             let step = rehearsal.stage(&call, |request| snapshot.decide(request, &Facts::default(), now)).unwrap();
             let Step::Decided(decision) = step else { panic!("a question") };

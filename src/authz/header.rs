@@ -406,6 +406,7 @@ mod tests {
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(1),
+            binding: None,
             contracts: 2,
         });
         Caller { user: Some(Arc::new(identity)), ..Caller::default() }

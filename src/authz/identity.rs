@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
+use super::proof::Binding;
 use super::time::Timestamp;
 
 /// Room for what is told of an identity under one contract, with its encoding, in bytes.
@@ -138,6 +139,8 @@ pub struct Identity {
     issued: Option<Timestamp>,
     not_before: Option<Timestamp>,
     expires: Timestamp,
+    /// What its token is bound to, where that counts.
+    binding: Option<Box<Binding>>,
     /// The service that it is, for a workload.
     service: Option<Arc<str>>,
     told: ToldOnce,
@@ -183,6 +186,7 @@ pub(super) struct Parts {
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
     pub expires: Timestamp,
+    pub binding: Option<Box<Binding>>,
     /// For how many contracts there is a place to remember what is told of it.
     pub contracts: usize,
 }
@@ -200,6 +204,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             contracts,
         } = parts;
         let roles = Roles { listed, derived: Box::default(), granted: Box::default() };
@@ -214,6 +219,7 @@ impl Identity {
             issued,
             not_before,
             expires,
+            binding,
             service: None,
             told: ToldOnce::with_places(contracts),
             raised: RaisedOnce::default(),
@@ -234,6 +240,7 @@ impl Identity {
             issued: None,
             not_before: None,
             expires: Timestamp::from_millis(i64::MAX),
+            binding: None,
             contracts: 1,
         };
         Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
@@ -411,6 +418,11 @@ impl Identity {
         self.expires
     }
 
+    /// What its token is bound to, where that counts.
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        self.binding.as_deref()
+    }
+
     /// Reads a claim.
     #[must_use]
     pub fn claim(&self, path: &ClaimPath) -> Reading<'_> {
@@ -433,6 +445,7 @@ impl Identity {
             .saturating_add(listed(&self.groups))
             .saturating_add(listed(&self.scopes))
             .saturating_add(self.principal.subject.len())
+            .saturating_add(if self.binding.is_some() { size_of::<Binding>() } else { 0 })
     }
 }
 

@@ -9,6 +9,7 @@ use super::credential::Source;
 use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::keys::KeySet;
+use super::proof::Possession;
 use super::reason::Reason;
 use super::route::Captures;
 use super::rule::{Expr, Scene};
@@ -26,6 +27,8 @@ pub struct IssuerPolicy {
     pub name: Arc<str>,
     /// What its tokens must be like.
     pub tokens: TokenRules,
+    /// How its tokens are proven to be in the right hands.
+    pub proof: Possession,
     /// Where its tokens are looked for.
     pub sources: Box<[Source]>,
     /// Sites whose pages may send its cookie with an unsafe request.
@@ -233,6 +236,7 @@ impl Issuer {
         };
         let principal = Principal { issuer: Arc::clone(&policy.name), subject };
         let (contracts, key_id) = (policy.contracts, kid.map(Arc::from));
+        let binding = policy.proof.binding(&claims);
         let parts = Parts {
             principal,
             claims,
@@ -244,6 +248,7 @@ impl Issuer {
             issued,
             not_before,
             expires,
+            binding,
             contracts,
         };
         self.derive(Identity::new(parts))

@@ -60,6 +60,12 @@ impl Object {
         self.0.iter().find(|(member, _)| &**member == name).map(|(_, value)| value)
     }
 
+    /// The member of this name; in its place stands `null` from then on.
+    pub(super) fn take(&mut self, name: &str) -> Option<Json> {
+        let (_, value) = self.0.iter_mut().find(|(member, _)| &**member == name)?;
+        Some(std::mem::replace(value, Json::Null))
+    }
+
     /// All members, in the order in which they were written.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().map(|(name, value)| (&**name, value))

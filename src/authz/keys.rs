@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::algorithm::{Algorithm, Algorithms};
+use super::json::Object;
 
 pub use jwk::KeyFault;
 pub use kid::UuidKid;
@@ -33,6 +34,15 @@ pub const MAX_KEYS: usize = 100;
 pub trait Verify: Send + Sync {
     /// Whether `signature` (as JWS encodes it, RFC 7518 §3) is this key's signature of `message`.
     fn verify(&self, message: &[u8], signature: &[u8]) -> bool;
+}
+
+/// A verifier for one algorithm of a public key that came with what it signed, and says nothing of who signed that.
+///
+/// # Errors
+/// Where the key is not fit to be used, by the same rules as any other.
+pub(super) fn embedded(jwk: &Object, algorithm: Algorithm) -> Result<Box<dyn Verify>, KeyFault> {
+    let usable = jwk::usable(jwk, Origin::Remote, Some(algorithm))?;
+    usable.serves.into_iter().next().map(|(_, key)| key).ok_or(KeyFault::AlgorithmMismatch)
 }
 
 /// Where a JWKS came from.

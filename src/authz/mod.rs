@@ -20,6 +20,7 @@ pub mod issuer;
 pub mod json;
 pub mod keys;
 pub mod policy;
+pub mod proof;
 pub mod reason;
 pub mod request;
 pub mod revocation;

@@ -10,6 +10,7 @@ use super::gateways::Gateways;
 use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
+use super::proof::Nonces;
 use super::request::Relaxed;
 use super::revocation::RevocationPolicy;
 use super::route::{Cover, HostSets, Pattern, RouteId, Table};
@@ -39,6 +40,8 @@ pub struct Policy {
     pub issuers: Box<[Arc<IssuerPolicy>]>,
     /// Roles that single principals are given for a time.
     pub grants: Option<Grants>,
+    /// The nonces of proofs; `None` where no issuer's proofs hold any.
+    pub nonces: Option<Nonces>,
     /// What is revoked; `None` where the policy says nothing of it.
     pub revocation: Option<Box<RevocationPolicy>>,
     /// Who may ask.

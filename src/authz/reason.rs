@@ -13,6 +13,10 @@ pub enum Challenge {
     InvalidRequest,
     /// `error="insufficient_scope"`.
     InsufficientScope,
+    /// `DPoP error="invalid_dpop_proof"` (RFC 9449 §7.1).
+    InvalidProof,
+    /// `DPoP error="use_dpop_nonce"` (RFC 9449 §9).
+    UseNonce,
     /// `error="insufficient_user_authentication"` (RFC 9470 §3).
     StepUp,
 }
@@ -145,6 +149,28 @@ reasons! {
     TokenLifetimeRefused = "token_lifetime_refused", 401, InvalidToken;
     /// The token does not meet the issuer's `require` rule, or its subject begins like those of another issuer.
     RequirementUnmet = "requirement_unmet", 401, InvalidToken;
+    /// The token is bound to a key, and came without a proof that its bearer has it, or as if it were not bound.
+    ProofMissing = "proof_missing", 401, InvalidProof;
+    /// The DPoP proof is not one, there are two, or its algorithm or key is not accepted.
+    ProofMalformed = "proof_malformed", 401, InvalidProof;
+    /// The proof is of another key than the token is bound to.
+    ProofKeyMismatch = "proof_key_mismatch", 401, InvalidProof;
+    /// The proof is not signed by the key that it holds.
+    ProofSignatureInvalid = "proof_signature_invalid", 401, InvalidProof;
+    /// The proof was made for another method or URL.
+    ProofRequestMismatch = "proof_request_mismatch", 401, InvalidProof;
+    /// The proof was made for another token, or for none.
+    ProofTokenMismatch = "proof_token_mismatch", 401, InvalidProof;
+    /// The proof was made too long ago, or is of the future.
+    ProofExpired = "proof_expired", 401, InvalidProof;
+    /// The proof holds no nonce that was given out lately.
+    ProofNonceRequired = "proof_nonce_required", 401, UseNonce;
+    /// The token is bound to a certificate, and no believed gateway says that the caller has it.
+    CertificateMismatch = "certificate_mismatch", 401, InvalidToken;
+    /// The token is not bound to what the issuer's tokens must be bound to, or not to a key and came as `DPoP`.
+    TokenUnbound = "token_unbound", 401, InvalidToken;
+    /// The token is bound to something that is not known here, or cannot be read.
+    BindingUnknown = "binding_unknown", 401, InvalidToken;
 
     // Gate 4, revocation.
     /// The token, its session, its key, or what its principal or issuer was given before a time is revoked.
@@ -178,6 +204,12 @@ reasons! {
     /// With the headers that the upstream is to be told, the request would be larger than gateways let through.
     HeadersTooLarge = "headers_too_large", 431, None;
 
+    // What may happen once only.
+    /// The same proof was there before.
+    ProofReplayed = "proof_replayed", 401, InvalidProof;
+    /// Nobody can tell whether the same proof was there before: the store does not answer.
+    ReplayUnknown = "replay_unknown", 503, None;
+
     // The shell.
     /// Peers make portcullis keep too many bytes of messages that are not finished.
     Overloaded = "overloaded", 503, None;
@@ -207,7 +239,10 @@ mod tests {
             assert!([400, 401, 403, 431, 503].contains(&reason.status()), "{reason:?}");
             assert_eq!(
                 reason.status() == 401,
-                matches!(reason.challenge(), Challenge::Bare | Challenge::InvalidToken | Challenge::StepUp),
+                !matches!(
+                    reason.challenge(),
+                    Challenge::None | Challenge::InvalidRequest | Challenge::InsufficientScope
+                ),
                 "{reason:?}"
             );
         }

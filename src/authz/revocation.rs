@@ -305,6 +305,7 @@ mod tests {
             issued: issued.map(at),
             not_before: None,
             expires: at(300),
+            binding: None,
             contracts: 1,
         })
     }

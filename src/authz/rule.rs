@@ -474,6 +474,7 @@ mod tests {
             issued: None,
             not_before: None,
             expires: Timestamp::from_secs(0),
+            binding: None,
             contracts: 1,
         })))
     }

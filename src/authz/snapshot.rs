@@ -3,6 +3,7 @@
 mod identify;
 mod permit;
 mod preflight;
+mod prove;
 mod step_up;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::identity::{Caller, Truth};
 use super::issuer::{Issuer, IssuerId};
 use super::keys::UuidKid;
 use super::policy::{Policy, Route};
+use super::proof::{Once, Sighting};
 use super::reason::Reason;
 use super::request::{Malformed, Raw, Request};
 use super::revocation::Shared;
@@ -48,6 +50,8 @@ pub enum Question {
     Keys(IssuerId),
     /// Has this issuer a key of this kid?
     Key(IssuerId, UuidKid),
+    /// Is this the first time that this happens? Asked last, of what would pass.
+    Unseen(Once),
 }
 
 /// What the outside told about one check so far.
@@ -55,6 +59,8 @@ pub enum Question {
 pub struct Facts {
     /// That an issuer has no newer keys, and why.
     pub keys: Option<(IssuerId, NoNews)>,
+    /// Whether something happened before.
+    pub unseen: Option<(Once, Sighting)>,
 }
 
 /// Why asking brought no newer keys.
@@ -157,7 +163,7 @@ impl Snapshot {
             Err(Stop::Ask(question)) => return Step::Needs(question),
             Err(Stop::Deny(reason)) => {
                 basis.reason = Some(reason);
-                Verdict::Deny(self.denial(reason, request.ok(), &basis))
+                Verdict::Deny(self.denial(reason, request.ok(), &basis, now))
             }
         };
         Step::Decided(Decision::new(verdict, basis))
@@ -181,7 +187,8 @@ impl Snapshot {
         }
         let (route, captures) = self.route(request, request.method, basis)?;
         // 3. identity
-        basis.caller = self.identify(request, gateway, route, facts, now)?;
+        let (caller, proven) = self.identify(request, gateway, route, facts, now)?;
+        basis.caller = caller;
         // 4. revocation
         if let Some(revocation) = &self.policy.revocation {
             basis.revocation = revocation.check(self.revoked.as_deref(), &basis.caller, now)?;
@@ -195,7 +202,9 @@ impl Snapshot {
         self.step_up(route, &basis.caller, now)?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
-        Ok(self.grant(request, gateway, (route, &captures), &basis.caller, strip)?)
+        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, strip)?;
+        // 6. what passes once
+        self.pass_once(proven, grant, facts, now)
     }
 
     fn route<'r>(
@@ -239,12 +248,12 @@ impl Snapshot {
     }
 
     /// How to tell the caller.
-    fn denial(&self, reason: Reason, request: Option<&Request<'_>>, basis: &Basis) -> Denial {
+    fn denial(&self, reason: Reason, request: Option<&Request<'_>>, basis: &Basis, now: Timestamp) -> Denial {
         let denial = Denial::because(reason);
         let Some(request) = request else { return denial };
         let route = basis.route.and_then(|id| self.policy.route(id));
         let page = request.seen.origin.and_then(|origin| self.policy.sharing(&request.host, route)?.lists(origin));
-        let denial = denial.for_page(page);
+        let denial = denial.for_page(page).offering(self.offer(reason, request, route, now));
         if request.is_grpc() {
             return denial.for_grpc();
         }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
 use super::algorithm::Algorithm;
 use super::json::{Json, Object};
-use super::keys::{Found, KeySet};
+use super::keys::{Found, KeySet, Verify};
 use super::reason::Reason;
 use super::time::Timestamp;
 
@@ -116,6 +116,13 @@ impl Unverified {
         Self::parse(token, true)
     }
 
+    /// Reads the same, and gives the whole header beside it.
+    pub(super) fn read_with_header(token: &[u8]) -> Result<(Self, Object), Reason> {
+        let mut token = Self::parse(token, false)?;
+        let members = std::mem::take(&mut token.header.members);
+        Ok((token, members))
+    }
+
     fn parse(token: &[u8], may_be_padded: bool) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
@@ -157,6 +164,16 @@ impl Unverified {
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.header.algorithm
+    }
+
+    /// The claims, as whoever wrote them.
+    pub(super) fn claims(&self) -> &Object {
+        &self.claims
+    }
+
+    /// Whether this key signed it.
+    pub(super) fn is_signed_by(&self, key: &dyn Verify) -> bool {
+        key.verify(&self.message, &self.signature)
     }
 
     /// Verifies the token by one issuer's keys and rules.

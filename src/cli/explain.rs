@@ -229,8 +229,16 @@ impl Explain {
         let who = self.who()?;
         let headers: Vec<(&str, &str)> =
             wanted.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let call =
-            Call { who: &who, ask: &wanted.ask, from: self.from, service: None, browser: false, headers: &headers };
+        let call = Call {
+            who: &who,
+            ask: &wanted.ask,
+            from: self.from,
+            service: None,
+            browser: false,
+            headers: &headers,
+            dpop: None,
+            certificate: None,
+        };
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };
@@ -245,7 +253,7 @@ impl Explain {
             Err(id) => {
                 let (issuer, keys, note) = fetched(compiled, id)?;
                 let state = KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false };
-                let facts = Facts { keys: Some((id, NoNews::Unknown)) };
+                let facts = Facts { keys: Some((id, NoNews::Unknown)), ..Facts::default() };
                 let told = by(&snapshot(compiled, Some((&issuer, state))), &facts)?;
                 wanted.notes.push(note);
                 told.map_err(|_| Fault::NoKeys(issuer.to_string(), "there are none".to_owned()))?

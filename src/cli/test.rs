@@ -140,6 +140,8 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         service: row.service.as_ref().map(|service| &*service.value),
         browser: expected == Expectation::Redirect,
         headers: &[],
+        dpop: row.dpop,
+        certificate: row.certificate,
     };
     let decision = rehearsal.ask(&call).map_err(|impossible| format!("cannot be tried: {impossible}"))?;
     if !is_as_expected(expected, decision.verdict()) {

@@ -8,6 +8,7 @@ mod grant;
 mod hosts;
 mod issuer;
 mod order;
+mod proof;
 mod revocation;
 mod route;
 mod rule;
@@ -273,6 +274,7 @@ impl<'f> Compiler<'f> {
                 forbids: forbids?.into(),
                 issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
                 grants: grants?,
+                nonces: self.nonces(&settings),
                 revocation: revocation?,
                 gateways: Gateways::new(gateways),
                 services,

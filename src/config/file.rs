@@ -100,6 +100,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("", TOP.accepted),
     ("issuers.*", issuer::ISSUER.accepted),
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
+    ("issuers.*.proof", issuer::PROOF.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
     ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
@@ -550,6 +551,7 @@ issuers:
     require: claim:tier=gold
     from: [bearer, 'header:X-Token', cookie:session, 'query:access_token', 'subprotocol:bearer.']
     origins: [https://app.example.com]
+    proof: {mode: dpop, window: 30s, nonce: offered, algorithms: [ES256], urls: [https://shop.example.com]}
     leeway: 30s
     max_token_lifetime: 24h
     types: [at+jwt, JWT]
@@ -659,7 +661,7 @@ decision_key: env:DECISION_KEY
 cache: {tokens: 64MiB}
 store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, dpop: false, certificate: true, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";

@@ -42,6 +42,7 @@ pub const LINTS: &[(&str, &str)] = &[
     ("lint_unneeded", "an entry under `lints` that silences nothing"),
     ("method_left_open", "methods that a key does not name fall to a route that is more open"),
     ("no_routes", "there are no routes"),
+    ("nonce_not_shared", "nonces of DPoP proofs that no other replica would know"),
     ("path_relaxed", "a relaxed path can reach the upstream past a guard or a stricter route"),
     ("role_many_issuers", "several issuers can grant a role that rules ask for"),
     ("role_ungranted", "a role is asked for that no accepted issuer may grant"),

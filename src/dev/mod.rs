@@ -6,6 +6,7 @@ pub mod issuer;
 mod listen;
 pub mod mint;
 pub mod narrator;
+pub mod prover;
 pub mod rehearsal;
 pub mod sample;
 pub mod upstream;

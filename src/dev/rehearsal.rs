@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::mint::SigningKey;
+use super::prover::{Occasion, Prover, hash};
 use crate::authz::algorithm::{Algorithm, Algorithms};
 use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
@@ -17,6 +18,7 @@ use crate::authz::decision::Decision;
 use crate::authz::gateways::{By, ClientAddress, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
+use crate::authz::proof::{Mode, Sighting};
 use crate::authz::reason::Reason;
 use crate::authz::request::{Asker, Header, Malformed, Proof, Raw, Request};
 use crate::authz::route::Found;
@@ -31,6 +33,8 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// How long a token lives whose row does not say, in seconds.
 const LIFETIME: u64 = 300;
 const KID: &str = "rehearsal";
+/// What stands for the certificate of a caller, where no more is asked of it than which it is.
+const CERTIFICATE: &[u8] = b"the certificate of a caller in rehearsals";
 
 /// The algorithms to sign with, those with quickly made keys first.
 const PREFERRED: &[Algorithm] = &[
@@ -73,6 +77,10 @@ pub struct Call<'a> {
     pub browser: bool,
     /// Further headers, their names in lower case.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Whether a DPoP proof comes with the token; as its issuer wants it where this is `None`.
+    pub dpop: Option<bool>,
+    /// Whether the caller has the certificate that the token is bound to; the same.
+    pub certificate: Option<bool>,
 }
 
 /// Why a request cannot be tried.
@@ -127,7 +135,7 @@ impl Rehearsal {
     /// # Errors
     /// Where no issuer can be told, or a claim has no place.
     pub fn token(&self, who: &Who) -> Result<Option<String>, Impossible> {
-        Ok(self.credential(who)?.map(|(_, token)| token))
+        Ok(self.credential(who, (None, None))?.map(|(_, token)| token))
     }
 
     /// A token of exactly these claims, signed by an issuer's throw-away key.
@@ -158,7 +166,7 @@ impl Rehearsal {
         call: &Call<'_>,
         then: impl FnOnce(Result<&Request<'_>, Malformed>) -> T,
     ) -> Result<T, Impossible> {
-        let credential = self.credential(call.who)?;
+        let credential = self.credential(call.who, (call.dpop, call.certificate))?;
         let host = call.ask.host.as_deref().unwrap_or(&self.host);
         let mut target = call.ask.target.to_string();
         let mut lines: Vec<(&str, String)> = vec![
@@ -174,9 +182,17 @@ impl Rehearsal {
         }
         if let Some((issuer, token)) = &credential {
             present(self.place(issuer, call, host), token, &mut target, &mut lines);
+            if bound(issuer, (call.dpop, call.certificate)).0 {
+                lines.iter_mut().filter(|(name, _)| *name == "authorization").for_each(|(_, value)| {
+                    *value = value.replacen("Bearer", "DPoP", 1);
+                });
+                lines.push(("dpop", self.proof(issuer, call, host, token)));
+            }
         }
+        let certificate = credential.as_ref().filter(|(issuer, _)| bound(issuer, (call.dpop, call.certificate)).1);
+        let certificate = certificate.map(|_| pem(CERTIFICATE)).unwrap_or_default();
         lines.push((":path", target.clone()));
-        let gateway = self.gateway(call);
+        let gateway = self.gateway(call, call.service.is_some() || !certificate.is_empty());
         let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
         let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -186,7 +202,7 @@ impl Rehearsal {
             proof: shown.proof(),
             source,
             principal: principal.as_bytes(),
-            certificate: b"",
+            certificate: certificate.as_bytes(),
             method: call.ask.method.as_bytes(),
             target: target.as_bytes(),
             host: host.as_bytes(),
@@ -223,12 +239,13 @@ impl Rehearsal {
 
     fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
         let mut facts = Facts::default();
-        for _ in 0..2 {
+        for _ in 0..3 {
             match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
                 Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => {
                     facts.keys = Some((issuer, NoNews::Unknown))
                 }
+                Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
             }
         }
         Decision::denied(Reason::InternalError)
@@ -247,12 +264,16 @@ impl Rehearsal {
             .ok_or_else(|| Impossible::NoSuchIssuer(name.unwrap_or_default().into()))
     }
 
-    fn credential(&self, who: &Who) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
+    fn credential(
+        &self,
+        who: &Who,
+        shown: (Option<bool>, Option<bool>),
+    ) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
         let Who::Token { issuer, roles, claims } = who else { return Ok(None) };
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
-        let claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
+        let mut claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
+        bind(issuer, shown, &mut claims);
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
-        let mut claims = claims;
         let mut header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
         if let (Some(first), Some(members)) = (issuer.tokens.balancers.first(), header.as_object_mut()) {
             // A load balancer says in the header what others say in claims.
@@ -265,14 +286,59 @@ impl Rehearsal {
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
+    /// A proof for this very call.
+    fn proof(&self, issuer: &IssuerPolicy, call: &Call<'_>, host: &str, token: &str) -> String {
+        let known = issuer.proof.origins.iter().find(|origin| origin.host() == host).map(ToString::to_string);
+        let site = known.unwrap_or_else(|| format!("https://{host}"));
+        let path = call.ask.target.split(['?', '#']).next().unwrap_or_default();
+        let nonce = self.snapshot.policy().nonces.as_ref().map(|nonces| nonces.current(self.now));
+        Prover::new(issuer.proof.algorithms).proof(&Occasion {
+            method: &call.ask.method,
+            url: &format!("{site}{path}"),
+            token,
+            at: self.now.as_millis().div_euclid(1_000),
+            id: KID,
+            nonce: nonce.as_deref(),
+        })
+    }
+
     /// The first gateway that is believed about what is told of the call; else the first one.
-    fn gateway(&self, call: &Call<'_>) -> Option<&Gateway> {
+    fn gateway(&self, call: &Call<'_>, about_certificate: bool) -> Option<&Gateway> {
         let gateways = &self.snapshot.policy().gateways;
         let believed = |gateway: &&Gateway| {
-            (gateway.client_address.is_some() || call.from.is_none()) && (gateway.certificate || call.service.is_none())
+            let about_address = gateway.client_address.is_some() || call.from.is_none();
+            about_address && (gateway.certificate || !about_certificate)
         };
         gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
+}
+
+/// What a token is bound to: a key, a certificate; as the call says, or else as its issuer wants it.
+fn bound(issuer: &IssuerPolicy, (dpop, certificate): (Option<bool>, Option<bool>)) -> (bool, bool) {
+    let mode = issuer.proof.mode;
+    let dpop = dpop.unwrap_or(mode == Mode::Dpop || (mode == Mode::Either && certificate != Some(true)));
+    (dpop, certificate.unwrap_or(mode == Mode::Mtls))
+}
+
+/// Binds a token to what its caller has, unless its claims say otherwise.
+fn bind(issuer: &IssuerPolicy, shown: (Option<bool>, Option<bool>), claims: &mut Map<String, Value>) {
+    let (dpop, certificate) = bound(issuer, shown);
+    if (dpop || certificate) && !claims.contains_key("cnf") {
+        let mut to = Map::new();
+        if dpop {
+            to.insert("jkt".into(), Prover::new(issuer.proof.algorithms).thumbprint().into());
+        }
+        if certificate {
+            to.insert("x5t#S256".into(), hash(CERTIFICATE).into());
+        }
+        claims.insert("cnf".into(), Value::Object(to));
+    }
+}
+
+/// A certificate as Envoy sends it.
+fn pem(der: &[u8]) -> String {
+    let body = STANDARD.encode(der).replace('+', "%2B").replace('=', "%3D");
+    format!("-----BEGIN%20CERTIFICATE-----%0A{body}%0A-----END%20CERTIFICATE-----%0A")
 }
 
 /// Says where a call comes from, as this gateway would.
@@ -464,7 +530,16 @@ mod tests {
 
     fn try_row(rehearsal: &Rehearsal, row: &Row) -> String {
         let from = row.from.as_ref().map(|from| from.value);
-        let call = Call { who: &row.who.value, ask: &row.ask.value, from, service: None, browser: false, headers: &[] };
+        let call = Call {
+            who: &row.who.value,
+            ask: &row.ask.value,
+            from,
+            service: None,
+            browser: false,
+            headers: &[],
+            dpop: None,
+            certificate: None,
+        };
         match rehearsal.ask(&call) {
             Err(impossible) => impossible.to_string(),
             Ok(decision) => match decision.verdict() {

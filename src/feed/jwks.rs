@@ -166,6 +166,9 @@ impl Refresher {
     }
 
     fn question(&mut self, asked: Asked) {
+        if matches!(asked.question, Question::Unseen(_)) {
+            return answer(asked, Answer::NoNews(NoNews::Unknown));
+        }
         let wanted = asked.issuer.policy();
         let Some(fed) = self.issuers.get_mut(&wanted.name).filter(|fed| fed.policy.digest == wanted.digest) else {
             // The question came out of a snapshot that has been replaced.

@@ -211,7 +211,7 @@ fn lossy(text: &Bytes) -> String {
 fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
     let status = denial.status();
     let id = answered.id.map(|id| id.to_string()).unwrap_or_default();
-    let mut headers = Vec::with_capacity(9);
+    let mut headers = Vec::with_capacity(10);
     let mut header =
         |name: &'static str, value: Bytes| headers.push(overwrite(Bytes::from_static(name.as_bytes()), value));
     let body = if denial.is_grpc() {
@@ -236,7 +236,8 @@ fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
         if *credentials {
             header("access-control-allow-credentials", Bytes::from_static(b"true"));
         }
-        header("access-control-expose-headers", Bytes::from_static(b"WWW-Authenticate"));
+        let exposed = if denial.nonce().is_some() { "WWW-Authenticate, DPoP-Nonce" } else { "WWW-Authenticate" };
+        header("access-control-expose-headers", Bytes::from_static(exposed.as_bytes()));
         header("vary", Bytes::from_static(b"Origin"));
     }
     header("cache-control", Bytes::from_static(b"no-store"));
@@ -244,6 +245,9 @@ fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
         header("location", Bytes::copy_from_slice(location.as_bytes()));
     } else if let Some(challenge) = denial.challenge() {
         header("www-authenticate", Bytes::copy_from_slice(challenge.as_bytes()));
+    }
+    if let Some(nonce) = denial.nonce() {
+        header("dpop-nonce", Bytes::copy_from_slice(nonce.as_bytes()));
     }
     let denied =
         DeniedHttpResponse { status: Some(HttpStatus { code: i32::from(status) }), headers, body: body.into() };

@@ -101,6 +101,8 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         gateways,
         services: _,
         relaxed: _,
+        // By the `proof` of issuers.
+        nonces: _,
         carriers: _,
         sign_in: _,
         cors: _,

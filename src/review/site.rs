@@ -1,5 +1,6 @@
 //! What differs outside of the routes: issuers, gateways, paths, headers, and what else a policy says.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
 use crate::authz::policy::Policy;
+use crate::authz::proof::{Mode, Possession};
 use crate::authz::request::Relaxed;
 use crate::authz::token::{Audience, TokenRules, TokenTypes};
 use crate::config::{Compiled, KeySource};
@@ -163,6 +165,7 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     set("`from`", sources(old), sources(new), found);
     let origins = |issuer: &IssuerPolicy| issuer.origins.iter().cloned().collect();
     set("`origins`", origins(old), origins(new), found);
+    possession(&old.proof, &new.proof, found);
     limit("`max_stale`", old.max_stale, new.max_stale, found);
     let foreign = |issuer: &IssuerPolicy| issuer.foreign_prefixes.iter().cloned().collect();
     // What is refused: less of it widens.
@@ -174,6 +177,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
     let IssuerPolicy {
         name: _,
         tokens,
+        proof,
         sources: _,
         origins: _,
         roles: _,
@@ -208,6 +212,47 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         max_lifetime: _,
     } = tokens;
     let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
+    let Possession { mode: _, told: _, window: _, nonce: _, algorithms: _, origins: _, only_there: _ } = proof;
+}
+
+/// What whoever presents its tokens proves: less of it widens.
+fn possession(old: &Possession, new: &Possession, found: &mut Vec<(Verdict, String)>) {
+    let rank = |mode: Mode| match mode {
+        Mode::None => 0,
+        Mode::IfBound => 1,
+        Mode::Either => 2,
+        Mode::Dpop | Mode::Mtls => 3,
+    };
+    let name = |mode: Mode| match mode {
+        Mode::None => "none",
+        Mode::Dpop => "dpop",
+        Mode::Mtls => "mtls",
+        Mode::Either => "either",
+        Mode::IfBound => "required-if-bound",
+    };
+    if old.mode != new.mode {
+        let verdict = match rank(new.mode).cmp(&rank(old.mode)) {
+            Ordering::Less => Verdict::Widened,
+            Ordering::Greater => Verdict::Narrowed,
+            Ordering::Equal => Verdict::Changed,
+        };
+        found.push((verdict, format!("`proof`: {} → {}", name(old.mode), name(new.mode))));
+    }
+    limit("`window` of proofs", old.window, new.window, found);
+    if old.nonce != new.nonce {
+        let verdict = if new.nonce < old.nonce { Verdict::Widened } else { Verdict::Narrowed };
+        found.push((verdict, format!("`nonce` of proofs: {:?} → {:?}", old.nonce, new.nonce).to_lowercase()));
+    }
+    let algorithms = |proof: &Possession| proof.algorithms.iter().collect();
+    set("`algorithms` of proofs", algorithms(old), algorithms(new), found);
+    let urls = |proof: &Possession| {
+        let urls: Vec<String> = proof.origins.iter().map(ToString::to_string).collect();
+        let others = if proof.only_there { "" } else { " and any other host by https" };
+        format!("{}{others}", urls.join(", "))
+    };
+    if old.told || new.told {
+        differs("the URLs that proofs are for", &urls(old), &urls(new), found);
+    }
 }
 
 /// What its tokens may say.

@@ -120,6 +120,13 @@ fn what_stands_outside_of_the_routes_is_told() {
         (issuer("audience: shop, leeway: 2m"), Verdict::Widened),
         (issuer("audience: shop, max_token_lifetime: 1h"), Verdict::Narrowed),
         (issuer("audience: shop, id_tokens: true"), Verdict::Widened),
+        (issuer("audience: shop, proof: none"), Verdict::Widened),
+        (issuer("audience: shop, proof: required-if-bound"), Verdict::Same),
+        (issuer("audience: shop, proof: dpop"), Verdict::Narrowed),
+        (issuer("audience: shop, proof: {mode: required-if-bound, window: 2m}"), Verdict::Widened),
+        (issuer("audience: shop, proof: {mode: required-if-bound, nonce: offered}"), Verdict::Narrowed),
+        (issuer("audience: shop, proof: {mode: required-if-bound, algorithms: ES256}"), Verdict::Narrowed),
+        (issuer("audience: shop, proof: {mode: required-if-bound, urls: https://a.test}"), Verdict::Changed),
         (issuer("audience: shop, jwks: https://id.test/other"), Verdict::Changed),
         (issuer("audience: shop, cooldown: 1s"), Verdict::Same),
         (format!("{base}paths: [semicolon]"), Verdict::Widened),
@@ -132,6 +139,9 @@ fn what_stands_outside_of_the_routes_is_told() {
     for (new, expected) in cases {
         assert_eq!(verdict(&base, &new), expected, "{new}");
     }
+    let nonce = |how: &str| issuer(&format!("audience: shop, proof: {{mode: dpop, nonce: {how}}}"));
+    assert_eq!(verdict(&nonce("required"), &nonce("offered")), Verdict::Widened);
+    assert_eq!(verdict(&nonce("required"), &base), Verdict::Widened);
     let may = |grant: &str| {
         format!(
             "issuers: {{main: {{url: https://id.test, audience: a, roles: roles, may_grant: {grant}}}}}\nroutes: {{/a: role:x, /b: 'not role:x'}}"

@@ -255,7 +255,12 @@ mod tests {
         let (mut peer, io) = tokio::io::duplex(1 << 20);
         let (live, _publisher, _questions) = Live::new();
         let sealer = Sealer::new(Arc::new(SealingKey::new(b"a secret").unwrap()), 0);
-        let authorizer = Authorizer::new(live, Recorder::new(Audit::off(), Metrics::default().core()), sealer);
+        let authorizer = Authorizer::new(
+            live,
+            Recorder::new(Audit::off(), Metrics::default().core()),
+            sealer,
+            crate::store::Store::memory(),
+        );
         let health = Health::new(HealthService::from_health_reporter(HealthReporter::new()));
         let (_stop, stopped) = watch::channel(false);
         let purse = Purse::new(&Treasury::default());

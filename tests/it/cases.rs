@@ -8,16 +8,20 @@ use portcullis::authz::certificate::{Holder, SpiffeId};
 use portcullis::authz::credential::Source;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::Asker;
+use portcullis::dev::prover::{Occasion, hash};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
-use crate::site::{Keys, Recipe, Site};
+use crate::proof;
+use crate::site::{Keys, Recipe, Site, timed};
 
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
     (Reason::Overloaded, "a case comes alone: tls.rs"),
+    (Reason::ProofReplayed, "a case comes once: proof.rs"),
+    (Reason::ReplayUnknown, "a case has a store that answers: proof.rs"),
     (Reason::NotReady, "a case has a policy: semantics.rs"),
     (Reason::InternalError, "there is no such failure that we know of; what a panic becomes: semantics.rs"),
 ];
@@ -53,6 +57,12 @@ struct Case {
     /// How the token is to be unlike an ordinary one.
     #[serde(default)]
     token: Recipe,
+    /// The proof that the caller has the key that the token is bound to, if it has one.
+    #[serde(default)]
+    dpop: Option<Possessed>,
+    /// Whether the caller has the certificate that the token is bound to.
+    #[serde(default)]
+    certificate: bool,
     /// The claims of a second token, `{other}` in `headers`.
     #[serde(default)]
     other: Option<Map<String, Value>>,
@@ -114,6 +124,30 @@ struct Case {
     reader: Option<String>,
 }
 
+/// How a proof of possession is to be unlike an ordinary one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Possessed {
+    /// Members of the header and of the claims to set; null removes one.
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+    /// What is put in place of the signature.
+    signature: Option<String>,
+    /// How many there are.
+    proofs: usize,
+    /// As what the token is presented.
+    scheme: String,
+    /// Whether it holds a nonce of the site.
+    nonce: bool,
+}
+
+impl Default for Possessed {
+    fn default() -> Self {
+        let (header, claims, signature) = Default::default();
+        Self { header, claims, signature, proofs: 1, scheme: "DPoP".into(), nonce: false }
+    }
+}
+
 fn tables() -> Vec<(String, Table)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -147,6 +181,9 @@ fn asker(text: Option<&str>) -> (Asker, Beside) {
 fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
     let (asker, mut beside) = asker(case.gateway.as_deref().or(table.gateway.as_deref()));
     beside.principal.clone_from(&case.principal);
+    if case.certificate {
+        beside.certificate = proof::sent(proof::CERTIFICATE);
+    }
     let source = case.from.as_deref().map(|address| address.parse().unwrap());
     if case.ask == "connection" {
         return Asked { asker, beside, source, http: None };
@@ -167,6 +204,8 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
     }
     if let Some(token) = &token {
         lines.extend(carried(site, case, token));
+        let url = format!("https://{host}{}", target.split('?').next().unwrap());
+        lines.extend(case.dpop.iter().flat_map(|how| proofs(site, how, method, &url, token)));
     }
     for (name, value) in pairs(&case.headers) {
         lines.push((name.to_ascii_lowercase(), filled(&value)));
@@ -182,9 +221,51 @@ fn token(site: &Site, case: &Case) -> Option<String> {
         Value::Null => None,
         Value::String(text) if text == "anonymous" => None,
         Value::String(text) => Some(text.clone()),
-        Value::Object(claims) => Some(site.token(claims, &case.token)),
+        Value::Object(claims) => {
+            let mut claims = claims.clone();
+            if let (Some(cnf), false) = (bound(case), claims.contains_key("cnf")) {
+                claims.insert("cnf".into(), cnf);
+            }
+            Some(site.token(&claims, &case.token))
+        }
         other => panic!("{}: nobody is {other}", case.name),
     }
+}
+
+/// What the token of a case is bound to, where its claims do not say.
+fn bound(case: &Case) -> Option<Value> {
+    let key = case.dpop.as_ref().map(|_| ("jkt".to_owned(), Value::from(proof::prover().thumbprint())));
+    let certificate = case.certificate.then(|| ("x5t#S256".to_owned(), Value::from(hash(proof::CERTIFICATE))));
+    let members: Map<String, Value> = key.into_iter().chain(certificate).collect();
+    (!members.is_empty()).then_some(Value::Object(members))
+}
+
+/// The headers of the proofs of a case: each has a name of its own.
+fn proofs(site: &Site, how: &Possessed, method: &str, url: &str, token: &str) -> Vec<(String, String)> {
+    let (prover, now) = (proof::prover(), portcullis::clock::now());
+    let nonce = site.snapshot().policy().nonces.as_ref().map(|nonces| nonces.current(now)).filter(|_| how.nonce);
+    let proof = |_| {
+        let id = proof::name();
+        let at = now.as_millis() / 1_000;
+        let (mut header, mut claims) =
+            prover.parts(&Occasion { method, url, token, at, id: &id, nonce: nonce.as_deref() });
+        for (members, changes) in [(&mut header, &how.header), (&mut claims, &how.claims)] {
+            for (name, value) in changes {
+                if value.is_null() {
+                    _ = members.remove(name)
+                } else {
+                    _ = members.insert(name.clone(), timed(value, now))
+                }
+            }
+        }
+        let mut proof = prover.sign(header, claims);
+        if let Some(signature) = &how.signature {
+            proof.truncate(proof.rfind('.').unwrap() + 1);
+            proof.push_str(signature);
+        }
+        ("dpop".to_owned(), proof)
+    };
+    (0..how.proofs).map(proof).collect()
 }
 
 fn carried(site: &Site, case: &Case, token: &str) -> Option<(String, String)> {
@@ -196,7 +277,11 @@ fn carried(site: &Site, case: &Case, token: &str) -> Option<(String, String)> {
         Source::Query(_) | Source::Subprotocol(_) => "none".into(),
     });
     match place.split_once(':') {
-        None if place == "bearer" => Some(("authorization".into(), format!("Bearer {token}"))),
+        None if place == "bearer" => {
+            let scheme = case.dpop.as_ref().map_or("Bearer", |how| &how.scheme);
+            Some(("authorization".into(), format!("{scheme} {token}")))
+        }
+        None if place == "dpop" => Some(("authorization".into(), format!("DPoP {token}"))),
         None if place == "none" => None,
         Some(("header", name)) => Some((name.into(), token.into())),
         Some(("cookie", name)) => Some(("cookie".into(), format!("theme=dark; {name}={token}"))),
@@ -297,13 +382,14 @@ async fn every_case_has_its_answer_through_every_door() {
         for case in &table.cases {
             assert!(names.insert(&case.name), "{file}: {} twice", case.name);
             count += 1;
-            let asked = asked(&site, &table, case);
+            // A proof passes once: each door has its own.
+            let asked = || asked(&site, &table, case);
             let joined = case.joined.as_ref().unwrap_or(&case.expect);
             let doors = [
-                ("straight", &case.expect, doors::straight(&site, &asked)),
-                ("watched", &case.expect, doors::watched(&site, &asked)),
-                ("envoy, raw", &case.expect, doors::through_envoy(&site, &asked, Lines::Raw).await),
-                ("envoy, joined", joined, doors::through_envoy(&site, &asked, Lines::Joined).await),
+                ("straight", &case.expect, doors::straight(&site, &asked())),
+                ("watched", &case.expect, doors::watched(&site, &asked())),
+                ("envoy, raw", &case.expect, doors::through_envoy(&site, &asked(), Lines::Raw).await),
+                ("envoy, joined", joined, doors::through_envoy(&site, &asked(), Lines::Joined).await),
             ];
             for (door, expect, answer) in &doors {
                 if let Err(why) = compare(case, expect, answer) {

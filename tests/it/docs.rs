@@ -129,6 +129,8 @@ fn the_table_of_reasons_is_the_list_of_reasons() {
             Challenge::InvalidToken => "`invalid_token`",
             Challenge::InvalidRequest => "`invalid_request`",
             Challenge::InsufficientScope => "`insufficient_scope`",
+            Challenge::InvalidProof => "`invalid_dpop_proof`",
+            Challenge::UseNonce => "`use_dpop_nonce`",
             Challenge::StepUp => "`insufficient_user_authentication`",
         };
         [format!("`{}`", reason.code()), reason.status().to_string(), challenge.into(), reason.meaning().into()]

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use portcullis::authz::accept::Form;
 use portcullis::authz::certificate::Holder;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
+use portcullis::authz::proof::Sighting;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::{Asker, Header, Malformed, Proof, Raw};
 use portcullis::authz::rule::{Scene, Words};
@@ -137,6 +138,10 @@ pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut 
     loop {
         match snapshot.decide_before(request, &facts, now, witness) {
             Step::Decided(decision) => return decision,
+            Step::Needs(Question::Unseen(once)) => {
+                assert_eq!(facts.unseen, None, "the same question twice");
+                facts.unseen = Some((once, Sighting::First));
+            }
             Step::Needs(Question::Keys(id) | Question::Key(id, _)) => {
                 assert_eq!(facts.keys, None, "the same question twice");
                 facts.keys = Some((id, NoNews::TooSoon));

@@ -21,6 +21,7 @@ mod envoy_smoke;
 mod idp;
 mod outage;
 mod parts;
+mod proof;
 mod properties;
 mod reference;
 mod reload;

@@ -23,6 +23,7 @@ use portcullis::live::{Live, Publisher};
 use portcullis::observe::Recorder;
 use portcullis::observe::audit::Audit;
 use portcullis::observe::metrics::Metrics;
+use portcullis::store::Store;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -97,8 +98,9 @@ impl Site {
         let (live, publisher, _) = Live::new();
         publisher.publish_policy(compiled.policy, states);
         let sealing = Arc::new(SealingKey::new(b"0123456789abcdef0123456789abcdef").unwrap());
+        let store = Store::memory();
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
-        let authorizer = Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), 1));
+        let authorizer = Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), 1), store);
         Ok(Self { live, authorizer, sealing, publisher, signers })
     }
 
@@ -226,7 +228,7 @@ fn asymmetric(issuer: &IssuerPolicy) -> Algorithm {
 }
 
 /// `now+5` and `now-5` as seconds.
-fn timed(value: &Value, now: Timestamp) -> Value {
+pub fn timed(value: &Value, now: Timestamp) -> Value {
     let offset = value.as_str().and_then(|text| text.strip_prefix("now")).and_then(|text| text.parse::<i64>().ok());
     offset.map_or_else(|| value.clone(), |offset| (now.as_millis() / 1_000 + offset).into())
 }

@@ -24,6 +24,7 @@ fn caller(claims: &str) -> Caller {
         issued: None,
         not_before: None,
         expires: Timestamp::default(),
+        binding: None,
         contracts: 1,
     });
     Caller { user: Some(Arc::new(identity)), ..Caller::default() }

@@ -11,6 +11,8 @@ use crate::authz::request::Request;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carriers {
     headers: Box<[Bytes]>,
+    /// Whether the proof of a token (RFC 9449 §4.1) may be among them.
+    proofs: bool,
     cookies: Box<[Box<str>]>,
     queries: Box<[Box<str>]>,
     subprotocols: Box<[Box<str>]>,
@@ -58,6 +60,7 @@ impl Carriers {
             names.dedup();
         }
         Self {
+            proofs: headers.iter().any(|name| **name == *b"authorization"),
             headers: headers.into(),
             cookies: cookies.into(),
             queries: queries.into(),
@@ -96,10 +99,12 @@ impl Carriers {
             Strip::Exposed => {}
             Strip::Credentials => {
                 stripped.remove.extend(self.headers.iter().cloned());
+                stripped.remove.extend(self.proof_of(request));
                 self.strip_cookies(request, &mut stripped)?;
             }
             Strip::Everything => {
                 stripped.remove.extend(self.headers.iter().cloned());
+                stripped.remove.extend(self.proof_of(request));
                 stripped.remove.extend([b"authorization".as_slice(), b"cookie"].map(Bytes::from_static));
                 stripped.remove.sort_unstable();
                 stripped.remove.dedup();
@@ -114,6 +119,11 @@ impl Carriers {
             !grant.query().any(|(set, _)| set == name) && !grant.query_removed().any(|removed| removed == name)
         });
         Ok(stripped)
+    }
+
+    /// The header of a proof, where this request has one.
+    fn proof_of(&self, request: &Request<'_>) -> Option<Bytes> {
+        (self.proofs && request.header(b"dpop").next().is_some()).then(|| Bytes::from_static(b"dpop"))
     }
 
     fn strip_subprotocols(&self, request: &Request<'_>, stripped: &mut Stripped) -> Result<(), Reason> {
@@ -242,6 +252,13 @@ mod tests {
             Ok(vec!["-sec-websocket-protocol".into()])
         );
         assert_eq!(stripped(Strip::Exposed, "/?access%5Ftoken=t", &[]), Err(Reason::QueryAmbiguous));
+    }
+
+    #[test]
+    fn the_proof_of_a_token_goes_with_it() {
+        let all = stripped(Strip::Credentials, "/", &[("authorization", "DPoP t"), ("dpop", "x")]).unwrap();
+        assert_eq!(all, ["-authorization", "-x-token", "-dpop"]);
+        assert_eq!(stripped(Strip::Exposed, "/", &[("dpop", "x")]), Ok(vec![]));
     }
 
     #[test]

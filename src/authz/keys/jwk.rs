@@ -100,7 +100,7 @@ pub(super) fn read(text: &[u8], origin: Origin) -> Entry {
     };
     match read_kid(&jwk) {
         Ok(kid) => match read_issuer(&jwk) {
-            Ok(issuer) => Entry { kid, issuer, outcome: read_key(&jwk, origin) },
+            Ok(issuer) => Entry { kid, issuer, outcome: usable(&jwk, origin, None) },
             Err(fault) => Entry { kid, issuer: None, outcome: Err(fault) },
         },
         Err(fault) => Entry { kid: None, issuer: None, outcome: Err(fault) },
@@ -126,7 +126,8 @@ fn read_issuer(jwk: &Object) -> Result<Option<Box<str>>, KeyFault> {
     }
 }
 
-fn read_key(jwk: &Object, origin: Origin) -> Result<Usable, KeyFault> {
+/// Reads a key: for all algorithms that it serves, or for this one only.
+pub(super) fn usable(jwk: &Object, origin: Origin, only: Option<Algorithm>) -> Result<Usable, KeyFault> {
     let kty = jwk.get("kty").and_then(Json::as_text).ok_or(KeyFault::TypeUnknown)?;
     if kty == "oct" {
         return Err(match origin {
@@ -156,7 +157,8 @@ fn read_key(jwk: &Object, origin: Origin) -> Result<Usable, KeyFault> {
         }
         Some(_) => return Err(KeyFault::AlgorithmUnknown),
     };
-    material.usable(serves)
+    let wanted = |algorithm: &Algorithm| only.is_none_or(|only| only == *algorithm);
+    material.usable(serves.iter().filter(wanted).collect())
 }
 
 fn check_purpose(jwk: &Object) -> Result<(), KeyFault> {

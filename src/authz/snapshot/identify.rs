@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::prove::Proven;
 use super::{Facts, NoNews, Question, Snapshot, Stop};
 use crate::authz::credential::{self, Source};
 use crate::authz::gateways::Gateway;
@@ -16,7 +17,8 @@ use crate::authz::time::Timestamp;
 use crate::authz::token::Unverified;
 
 impl Snapshot {
-    /// Fills the caller's slots with what the route accepts. A credential that is there and bad is a denial.
+    /// Fills the caller's slots with what the route accepts, and gives the proof of possession if there is one. A
+    /// credential that is there and bad is a denial.
     pub(super) fn identify(
         &self,
         request: &Request<'_>,
@@ -24,18 +26,19 @@ impl Snapshot {
         route: &Route,
         facts: &Facts,
         now: Timestamp,
-    ) -> Result<Caller, Stop> {
+    ) -> Result<(Caller, Option<Proven>), Stop> {
         if matches!(route.rule, Rule::Public) {
-            return Ok(Caller::default());
+            return Ok((Caller::default(), None));
         }
         let (workload, standing) = self.workload(request, gateway, route)?;
-        let caller = Caller { user: self.user(request, route, facts, now)?, workload, app: None, standing };
+        let (user, proven) = self.user(request, gateway, route, facts, now)?.unzip();
+        let caller = Caller { user, workload, app: None, standing };
         match &route.rule {
             // A workload that is not the right one is told so; anybody else may come back with a token.
             Rule::Where(rule) if caller.acting().is_none() && (caller.workload.is_none() || rule.asks_for_users()) => {
                 Err(Reason::CredentialMissing.into())
             }
-            Rule::Where(_) | Rule::Anyone | Rule::Public => Ok(caller),
+            Rule::Where(_) | Rule::Anyone | Rule::Public => Ok((caller, proven.flatten())),
         }
     }
 
@@ -58,10 +61,11 @@ impl Snapshot {
     fn user(
         &self,
         request: &Request<'_>,
+        gateway: Option<&Gateway>,
         route: &Route,
         facts: &Facts,
         now: Timestamp,
-    ) -> Result<Option<Arc<Identity>>, Stop> {
+    ) -> Result<Option<(Arc<Identity>, Option<Proven>)>, Stop> {
         let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
         let sources = sources.filter(|source| route.reads(source));
         let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
@@ -94,13 +98,18 @@ impl Snapshot {
         if matches!(presented.source, Source::Cookie(_)) && request.is_unsafe() && !is_same_site(request, issuer) {
             return Err(Reason::CrossSite.into());
         }
-        Ok(Some(match &self.policy.grants {
+        let proven = self.prove(request, gateway, (&presented, &hash), (issuer, &identity), (facts, now))?;
+        let identity = match &self.policy.grants {
             Some(grants) => grants.raise(identity, issuer, now),
             None => identity,
-        }))
+        };
+        Ok(Some((identity, proven)))
     }
 
-    fn accepted<'s>(&'s self, route: &'s Route) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> {
+    pub(super) fn accepted<'s>(
+        &'s self,
+        route: &'s Route,
+    ) -> impl Iterator<Item = (IssuerId, &'s Arc<Issuer>)> + Clone {
         route.issuers.iter().filter_map(|id| Some((*id, self.issuers.get(usize::from(id.0))?)))
     }
 }

@@ -17,6 +17,7 @@ use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
 use crate::authz::json::{Json, Object};
 use crate::authz::policy::{Policy, Route};
+use crate::authz::proof::Sighting;
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Request};
 use crate::authz::revocation::{Checked, RevocationPolicy, Revocations};
@@ -71,10 +72,15 @@ pub(super) fn explain(
     facts: &Facts,
     now: Timestamp,
 ) -> Result<Explanation, IssuerId> {
-    let mut watched = Watched::default();
-    let decision = match snapshot.decide_before(request, facts, now, &mut watched) {
-        Step::Decided(decision) => decision,
-        Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => return Err(issuer),
+    let mut facts = *facts;
+    let (watched, decision) = loop {
+        let mut watched = Watched::default();
+        match snapshot.decide_before(request, &facts, now, &mut watched) {
+            Step::Decided(decision) => break (watched, decision),
+            Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => return Err(issuer),
+            // Only those who serve know.
+            Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
+        }
     };
     let policy = &**snapshot.policy();
     let route = decision.basis().route.and_then(|id| policy.route(id));

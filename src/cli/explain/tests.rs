@@ -612,7 +612,16 @@ fn a_decision_id_is_opened_by_the_policy_s_key() {
     let rehearsal = Rehearsal::at(&policy, now);
     let id_of = |method: &str, path: &str, of: PolicyId| {
         let ask = Ask { method: method.into(), host: None, target: path.into() };
-        let call = Call { who: &claims, ask: &ask, from: None, service: None, browser: false, headers: &[] };
+        let call = Call {
+            who: &claims,
+            ask: &ask,
+            from: None,
+            service: None,
+            browser: false,
+            headers: &[],
+            dpop: None,
+            certificate: None,
+        };
         let decision = rehearsal.ask(&call).unwrap();
         key.seal([7; 12], &Told::of(decision.basis(), of, 0xab, now)).unwrap().to_string()
     };

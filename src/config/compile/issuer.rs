@@ -139,6 +139,7 @@ impl Compiler<'_> {
         let mut policy = IssuerPolicy {
             name: Arc::from(&*name.value),
             tokens,
+            proof: self.possession(name, issuer),
             sources: issuer.from.iter().map(|source| self::source(&source.value)).collect(),
             origins: issuer.origins.iter().map(|origin| origin.value.clone()).collect(),
             roles: roles?,

@@ -1,6 +1,7 @@
 //! `issuers:` who signs tokens, where their keys are, and what they may say.
 
 mod keys;
+mod proof;
 mod sources;
 mod tenants;
 
@@ -14,10 +15,12 @@ use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
 pub use keys::{Encoding, Keys, Location, Secret};
+pub use proof::Proof;
 pub use sources::Credential;
 pub use tenants::Tenants;
 
 pub(super) use keys::{SECRET, file_path};
+pub(super) use proof::PROOF;
 pub(super) use sources::credentials;
 
 use super::{Named, Rule, rule};
@@ -53,6 +56,7 @@ pub(in crate::config) const ISSUER: Section = Section {
         "require",
         "from",
         "origins",
+        "proof",
         "leeway",
         "max_token_lifetime",
         "types",
@@ -63,13 +67,20 @@ pub(in crate::config) const ISSUER: Section = Section {
         "cooldown",
         "max_stale",
     ],
-    later: &["introspection", "introspect", "client_id", "client_secret", "proof", "dpop", "certificate", "api_keys"],
-    never: &[("hmac", CALLED_SECRET), ("shared_secret", CALLED_SECRET), ("secrets", CALLED_SECRET)],
+    later: &["introspection", "introspect", "client_id", "client_secret", "certificate", "api_keys"],
+    never: &[
+        ("dpop", CALLED_PROOF),
+        ("mtls", CALLED_PROOF),
+        ("hmac", CALLED_SECRET),
+        ("shared_secret", CALLED_SECRET),
+        ("secrets", CALLED_SECRET),
+    ],
 };
 pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
 const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: file:path`";
+const CALLED_PROOF: &str = "what callers prove of its tokens is `proof: dpop`, `mtls`, `either` or `required-if-bound`";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// An issuer of tokens.
@@ -109,6 +120,8 @@ pub struct Issuer {
     pub from: Vec<Spanned<Credential>>,
     /// The origins whose pages may send its cookie.
     pub origins: Vec<Text>,
+    /// What whoever presents its tokens shows; `None` where the file does not say.
+    pub proof: Option<Proof>,
     /// How far clocks may differ; 60 s where the file does not say.
     pub leeway: Duration,
     /// The longest time between `iat` and `exp`.
@@ -201,6 +214,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         require: fields.get("require").and_then(|node| rule(reader, node)),
         from,
         origins,
+        proof: proof::proof(reader, fields),
         leeway: duration(reader, fields, "leeway", MAX_LEEWAY).unwrap_or(Duration::from_secs(60)),
         max_token_lifetime: duration(reader, fields, "max_token_lifetime", DAY.saturating_mul(366)),
         types: fields.get("types").map(|node| reader.texts(node, "`types` of an issuer")).unwrap_or_default(),

@@ -14,7 +14,19 @@ use super::{Named, known_issuer};
 
 pub(super) const ROW: Section = Section {
     name: "a test",
-    accepted: &["as", "ask", "expect", "headers", "response_headers", "query", "from", "service", "at"],
+    accepted: &[
+        "as",
+        "ask",
+        "expect",
+        "headers",
+        "response_headers",
+        "query",
+        "from",
+        "service",
+        "dpop",
+        "certificate",
+        "at",
+    ],
     later: &["with"],
     never: &[],
 };
@@ -41,6 +53,10 @@ pub struct Row {
     pub from: Option<Spanned<IpAddr>>,
     /// The service that the caller's certificate names.
     pub service: Option<Text>,
+    /// Whether a DPoP proof comes with the token; as its issuer wants it where the row does not say.
+    pub dpop: Option<bool>,
+    /// Whether the caller has the certificate that the token is bound to.
+    pub certificate: Option<bool>,
     /// When, where the row says so.
     pub at: Option<Timestamp>,
 }
@@ -98,12 +114,27 @@ struct Parts<'n> {
     query: Option<&'n Node>,
     from: Option<&'n Node>,
     service: Option<&'n Node>,
+    dpop: Option<&'n Node>,
+    certificate: Option<&'n Node>,
     at: Option<&'n Node>,
 }
 
 impl<'n> Parts<'n> {
     const fn of(who: &'n Node, ask: &'n Node, expect: &'n Node, headers: Option<&'n Node>) -> Self {
-        Self { who, ask, expect, headers, responses: None, query: None, from: None, service: None, at: None }
+        let (dpop, certificate, at) = (None, None, None);
+        Self {
+            who,
+            ask,
+            expect,
+            headers,
+            responses: None,
+            query: None,
+            from: None,
+            service: None,
+            dpop,
+            certificate,
+            at,
+        }
     }
 }
 
@@ -123,10 +154,12 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let responses = told(parts.responses, "the response headers of a test");
     let query = told(parts.query, "the parameters of a test");
     let service = parts.service.and_then(|node| reader.text(node, "`service` of a test"));
+    let dpop = parts.dpop.and_then(|node| reader.flag(node, "`dpop` of a test"));
+    let certificate = parts.certificate.and_then(|node| reader.flag(node, "`certificate` of a test"));
     let from = parts.from.and_then(|node| address(reader, node));
     let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
     let (who, ask, expect) = (who?, ask?, expect?);
-    Some(Row { span: node.span, who, ask, expect, headers, responses, query, from, service, at })
+    Some(Row { span: node.span, who, ask, expect, headers, responses, query, from, service, dpop, certificate, at })
 }
 
 fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
@@ -157,6 +190,8 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 query: fields.get("query"),
                 from: fields.get("from"),
                 service: fields.get("service"),
+                dpop: fields.get("dpop"),
+                certificate: fields.get("certificate"),
                 at: fields.get("at"),
             })
         }

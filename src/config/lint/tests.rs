@@ -295,6 +295,8 @@ fn lints_of_other_steps_fire_too() {
         &[],
     );
     fires("key_missing", ONE, 2, "routes: {/a: signed-in}\ndecision_key: file:none\n", &[]);
+    let nonces = "issuers: {main: {url: https://id.example.com, audience: a, proof: {mode: dpop, nonce: required}}}\n";
+    fires("nonce_not_shared", "", 1, &format!("{nonces}routes: {{/a: signed-in}}\n"), &[]);
     fires("no_routes", "", 1, "public_url: https://a.example.com\n", &[]);
     fires("role_unused", ONE, 2, "routes: {/a: signed-in}\nroles: {admin: claim:a=b}\n", &[]);
     fires(

@@ -27,6 +27,7 @@ const PROVIDERS: &[&str] = &[
 const LENIENCIES: &[&str] =
     &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
 const CREDENTIAL: Is = Is::Like(r"bearer|header:[!-9;-~]+|cookie:[!-9;-~]+|query:[A-Za-z0-9_-]+|subprotocol:.+\.");
+const MODE: Is = Is::Word(&["none", "dpop", "mtls", "either", "required-if-bound"]);
 const THEN: Is = Is::Word(&["strip", "forward"]);
 const SECRET: Is = Is::Like(r"(env:|file:)[^\s].*");
 const BY: Is = Is::Like(r"unix|spiffe://.+|dns:.+|token:(env|file):.+|[0-9a-fA-F:.]+(/[0-9]+)?");
@@ -123,6 +124,7 @@ pub const TABLE: &[Section] = &[
         ("require", Is::Rule, "A rule that each of its tokens must meet; 401 otherwise"),
         ("from", Is::Some(&CREDENTIAL), "Where its tokens are: `bearer`, `header:X-Token`, `cookie:name`, `query:access_token`, `subprotocol:bearer.`"),
         ("origins", Is::Some(&URL), "Whose pages may send its cookie"),
+        ("proof", Is::Either(&[MODE, Is::Section("issuers.*.proof")]), "What whoever presents its tokens proves; `required-if-bound` where it is not said"),
         ("leeway", Is::Duration, "How far clocks may differ, 5m at most"),
         ("max_token_lifetime", Is::Duration, "The longest time from `iat` to `exp`"),
         ("types", Is::Texts, "The `typ` headers that are accepted"),
@@ -141,6 +143,13 @@ pub const TABLE: &[Section] = &[
     ("issuers.*.audience", &["any_of"], &[
         ("claim", Is::Text, "The claim that says whom a token is for"),
         ("any_of", Is::Texts, "What it may be"),
+    ]),
+    ("issuers.*.proof", &["mode"], &[
+        ("mode", MODE, "Possession of a key (RFC 9449), of a certificate (RFC 8705), of either, of what the token is bound to, or of nothing"),
+        ("window", Is::Duration, "How far the time of a DPoP proof may lie from now, 10m at most"),
+        ("nonce", Is::Word(&["none", "offered", "required"]), "Whether DPoP proofs hold a nonce of portcullis"),
+        ("algorithms", Is::Words(ALGORITHMS), "What DPoP proofs may be signed with"),
+        ("urls", Is::Some(&ORIGIN), "Scheme, host and port by which callers know the site; `public_url` where it is not said"),
     ]),
     ("include.*", &["files", "at"], &[
         ("files", Is::Texts, "The files, from the policy's folder down; `*` in the name of a file only"),
@@ -268,6 +277,8 @@ pub const TABLE: &[Section] = &[
         ("query", Is::Map(&Is::Any), "What the upstream's query should have set; null for a parameter that should not be set"),
         ("from", Is::Text, "The address that the caller asks from"),
         ("service", Is::Text, "The service that the caller's certificate names"),
+        ("dpop", Is::Flag, "Whether a DPoP proof comes with the token; as its issuer wants it where it is not said"),
+        ("certificate", Is::Flag, "Whether the caller has the certificate that the token is bound to"),
         ("at", Is::Text, "What time it is (RFC 3339); 2027-01-15T08:00:00Z where it is not said"),
     ]),
 ];
