@@ -23,13 +23,17 @@ use crate::config::compile::{Compiled, Settings};
 use crate::config::{Spanned, file};
 use crate::feed::config::{PolicyFile, ReloadStatus, Reloads};
 use crate::feed::fetch::Fetcher;
-use crate::feed::jwks::Feeds;
+use crate::feed::folder::Folder;
+use crate::feed::jwks::{Beside, Feeds};
+use crate::feed::revocation::Revoker;
+use crate::feed::saved::SavedKeys;
+use crate::feed::suspension::Suspender;
 use crate::gateway::envoy;
 use crate::live::Live;
 use crate::observe::Recorder;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
-use crate::public;
+use crate::public::{self, logout::Logout};
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
 use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
 use crate::store::Store;
@@ -112,6 +116,8 @@ pub struct Running {
     pub admin: SocketAddr,
     /// The address of what the world may ask, where there is one.
     pub public: Option<SocketAddr>,
+    /// What is revoked on every replica; `None` where nothing is shared.
+    pub revoker: Option<Revoker>,
     /// The feeds of keys.
     pub feeds: Feeds,
     /// The reloading of the policy.
@@ -150,15 +156,25 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let (draining, drains) = watch::channel(false);
     let (ended, ends) = watch::channel(false);
 
-    let feeds = Feeds::start(publisher, questions, Fetcher::new());
+    let folder = settings.key_cache.clone().map(|path| Arc::new(Folder::new(path)));
+    let suspender = Suspender::recall(publisher.clone(), folder.clone()).await;
+    let beside = Beside { saved: folder.clone().map(SavedKeys::start), ..Beside::default() };
+    let feeds = Feeds::start_with(publisher.clone(), questions, Fetcher::new(), beside);
     let reloads = file.follow(compiled, feeds.clone()).await;
+    // What is revoked is published with a policy: after the first one.
+    let revoker = store.is_shared().then(|| Revoker::start(store.clone(), publisher));
     let cores = start_cores(overrides.cores, &service, &live, (&audit, &metrics), &sealing, &store)?;
     serving(&health, ServingStatus::Serving).await;
 
     let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
     let (renewed, renewals) = watch::channel(true);
+    let paths = public_paths(&live, revoker.as_ref());
     let sources = admin::Sources {
         live,
+        revoker: revoker.clone(),
+        settings: reloads.settings(),
+        suspender,
+        folder,
         renewals,
         metrics,
         audit: audit.clone(),
@@ -173,7 +189,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let (mut accepting, mut tasks) = (JoinSet::new(), JoinSet::new());
     let running_public = public.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(listener) = public {
-        tasks.spawn(public::serve(listener, Router::new(), ends.clone()));
+        tasks.spawn(public::serve(listener, paths, ends.clone()));
     }
     for listener in listeners {
         accepting.spawn(cores.accept(listener));
@@ -185,6 +201,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         endpoints,
         admin: running_admin,
         public: running_public,
+        revoker,
         feeds,
         reloads,
         cores,
@@ -239,6 +256,12 @@ fn start_cores(
         let recorder = Recorder::new(audit.clone(), metrics.core());
         Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica), store.clone())
     })
+}
+
+/// What the world may ask.
+fn public_paths(live: &Arc<Live>, revoker: Option<&Revoker>) -> Router {
+    let logout = revoker.map(|revoker| Logout { live: Arc::clone(live), revoker: revoker.clone() });
+    logout.map(public::logout::paths).unwrap_or_default()
 }
 
 async fn serving(health: &HealthReporter, status: ServingStatus) {

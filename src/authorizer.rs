@@ -15,7 +15,7 @@ use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Raw};
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
-use crate::clock::now;
+use crate::clock::Time;
 use crate::live::{Answer, Live};
 use crate::observe::{Observed, Recorder};
 use crate::store::Store;
@@ -32,6 +32,7 @@ pub struct Authorizer {
     live: Arc<Live>,
     recorder: Recorder,
     sealer: Sealer,
+    time: Time,
     store: Store,
 }
 
@@ -79,7 +80,13 @@ impl Authorizer {
     /// An authorizer for one core.
     #[must_use]
     pub fn new(live: Arc<Live>, recorder: Recorder, sealer: Sealer, store: Store) -> Self {
-        Self { live, recorder, sealer, store }
+        Self { live, recorder, sealer, time: Time::Real, store }
+    }
+
+    /// The same by another clock.
+    #[must_use]
+    pub fn by(self, time: Time) -> Self {
+        Self { time, ..self }
     }
 
     /// May this request pass, and as whom? `deadline` is what the gateway grants for the whole check.
@@ -98,12 +105,12 @@ impl Authorizer {
                 }
             }
         }
-        self.answer(None, &asked, Decision::denied(Reason::KeysUnavailable), now(), began)
+        self.answer(None, &asked, Decision::denied(Reason::KeysUnavailable), self.time.now(), began)
     }
 
     /// One call of the core. A panic in it is a denial.
     fn attempt(&self, asked: &Result<Raw<'_>, Malformed>, facts: &Facts, began: Instant) -> Attempt {
-        let now = now();
+        let now = self.time.now();
         let guard = self.live.borrow();
         let Some(snapshot) = guard.as_ref() else {
             return Attempt::Answered(self.answer(None, asked, Decision::denied(Reason::NotReady), now, began));
@@ -132,7 +139,7 @@ impl Authorizer {
 
     /// Asks the store. Its memory answers at once; a store elsewhere has its own deadline too.
     async fn sight(&self, once: &Once, left: Duration) -> Sighting {
-        match tokio::time::timeout(left, self.store.first_seen(&once.key, once.until, now())).await {
+        match tokio::time::timeout(left, self.store.first_seen(&once.key, once.until, self.time.now())).await {
             Ok(Ok(true)) => Sighting::First,
             Ok(Ok(false)) => Sighting::Again,
             Ok(Err(_)) | Err(_) => Sighting::Unknown,

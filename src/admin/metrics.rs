@@ -13,6 +13,8 @@ use super::Sources;
 use crate::authz::issuer::Issuer;
 use crate::clock::now;
 use crate::feed::config::ReloadStatus;
+use crate::feed::folder::FolderStatus;
+use crate::feed::revocation::RevocationStatus;
 use crate::feed::status::Statuses;
 use crate::observe::metrics::{BOUNDS, Totals};
 use store::StoreFacts;
@@ -29,6 +31,8 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         version: snapshot.as_ref().map_or(0, |snapshot| snapshot.version()),
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
+        folder: sources.folder.as_ref().map(|folder| folder.status()).unwrap_or_default(),
+        revocation: sources.revoker.as_ref().map(|revoker| *revoker.status().borrow()),
         reloads: *sources.reloads.borrow(),
         renewed: *sources.renewals.borrow(),
         store: StoreFacts::of(&sources.store),
@@ -47,6 +51,8 @@ struct Scrape {
     version: u64,
     policy: String,
     issuers: Vec<IssuerFacts>,
+    folder: FolderStatus,
+    revocation: Option<RevocationStatus>,
     reloads: ReloadStatus,
     renewed: bool,
     store: StoreFacts,
@@ -60,6 +66,8 @@ struct IssuerFacts {
     /// Seconds since the keys were fetched with success; `None` for keys from a file.
     age: Option<f64>,
     failed: bool,
+    from_disk: bool,
+    suspended: bool,
 }
 
 impl IssuerFacts {
@@ -71,6 +79,8 @@ impl IssuerFacts {
             refused: feeds.get(&*name).map_or(0, |feed| count(feed.refused.len())),
             age: state.fetched.map(|at| now().since(at).as_secs_f64()),
             failed: issuer.policy().fed && (state.failed || state.keys.is_empty()),
+            from_disk: state.from_disk,
+            suspended: issuer.suspended(),
             name,
         }
     }
@@ -85,6 +95,7 @@ impl Collector for Scrape {
         self.checks(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.keys(&mut encoder)?;
+        self.revocation(&mut encoder)?;
         self.store.encode(&mut encoder)?;
         self.process(&mut encoder)
     }
@@ -143,7 +154,40 @@ impl Scrape {
         for issuer in &self.issuers {
             degraded.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&u64::from(issuer.failed))?;
         }
+        let help = "1 while the keys in use are those that an earlier run kept on disk";
+        let mut from_disk = encoder.encode_descriptor("issuer_keys_from_disk", help, None, MetricType::Gauge)?;
+        for issuer in &self.issuers {
+            from_disk.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&u64::from(issuer.from_disk))?;
+        }
+        let help = "1 while the operator has suspended the issuer";
+        let mut suspended = encoder.encode_descriptor("issuer_suspended", help, None, MetricType::Gauge)?;
+        for issuer in &self.issuers {
+            suspended.encode_family(&[("issuer", &*issuer.name)])?.encode_gauge(&u64::from(issuer.suspended))?;
+        }
+        let help = "Files of the key cache that were not believed, or could not be written";
+        let mut failures = encoder.encode_descriptor("key_cache_failures", help, None, MetricType::Counter)?;
+        for (operation, count) in [("read", self.folder.unread), ("write", self.folder.unwritten)] {
+            failures.encode_family(&[("operation", operation)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         Ok(())
+    }
+
+    fn revocation(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(status) = &self.revocation else { return Ok(()) };
+        let help = "1 while it is known what is revoked";
+        encoder
+            .encode_descriptor("revocation_known", help, None, MetricType::Gauge)?
+            .encode_gauge(&u64::from(status.known))?;
+        encoder
+            .encode_descriptor("revocations", "What is revoked through the store", None, MetricType::Gauge)?
+            .encode_gauge(&count(status.entries))?;
+        encoder
+            .encode_descriptor("revocations_unreadable", "Entries that cannot be read", None, MetricType::Gauge)?
+            .encode_gauge(&status.unreadable)?;
+        let help = "How often the store was told again what it had forgotten";
+        encoder
+            .encode_descriptor("revocation_seeds", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&status.seeds, None)
     }
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -185,6 +229,8 @@ mod tests {
             version: 0,
             policy: String::new(),
             issuers: Vec::new(),
+            folder: FolderStatus::default(),
+            revocation: None,
             reloads: ReloadStatus::default(),
             renewed: true,
             store: StoreFacts::default(),

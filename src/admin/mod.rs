@@ -1,21 +1,28 @@
-//! The admin listener: is it alive, is it ready, what has it counted. Reads only; nothing here changes a decision.
+//! The admin listener: is it alive, is it ready, what has it counted, how are its issuers; and what an operator may change
+//! while it runs, with the token of `admin:`.
 
+mod guard;
+mod issuers;
 mod metrics;
+mod revocations;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::config::Settings;
 use crate::feed::config::ReloadStatus;
+use crate::feed::folder::Folder;
+use crate::feed::revocation::Revoker;
 use crate::feed::status::Statuses;
+use crate::feed::suspension::Suspender;
 use crate::live::Live;
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
@@ -36,6 +43,14 @@ pub struct Sources {
     pub feeds: watch::Receiver<Arc<Statuses>>,
     /// How reloading is doing.
     pub reloads: watch::Receiver<ReloadStatus>,
+    /// What the policy in force says beside the policy.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Who suspends issuers.
+    pub suspender: Suspender,
+    /// The folder of what outlives the process.
+    pub folder: Option<Arc<Folder>>,
+    /// Who revokes on every replica; `None` where nothing is shared.
+    pub revoker: Option<Revoker>,
     /// Whether the listeners serve the certificates that are on disk.
     pub renewals: watch::Receiver<bool>,
     /// True once the process drains.
@@ -45,17 +60,29 @@ pub struct Sources {
 /// Serves until `stop` turns true.
 pub async fn serve(listener: TcpListener, sources: Sources, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let routes = Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(scrape))
-        .with_state(Arc::new(sources));
-    // A page in a browser on this machine must not read it by a name of its own that resolves to loopback.
-    let routes = if local { routes.layer(from_fn(named_locally)) } else { routes };
+    let routes = routes(Arc::new(sources), local);
     let stopped = async move {
         let _ = stop.wait_for(|stop| *stop).await;
     };
     axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+}
+
+/// What everyone may read who reaches the listener, and what needs the token: every change, and beyond this machine
+/// whatever tells of the policy.
+fn routes(sources: Arc<Sources>, local: bool) -> Router {
+    let open = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape));
+    let told = Router::new().route("/issuers", get(issuers::list));
+    let changes = Router::new()
+        .route("/issuers/{name}/suspend", post(issuers::suspend))
+        .route("/issuers/{name}/resume", post(issuers::resume))
+        .route("/revocations", get(revocations::list).post(revocations::add));
+    let with_token = || from_fn_with_state(Arc::clone(&sources), guard::with_token);
+    let told = if local { told } else { told.route_layer(with_token()) };
+    let routes = open.merge(told).merge(changes.route_layer(with_token())).with_state(Arc::clone(&sources));
+    if local { routes.layer(from_fn(guard::named_locally)) } else { routes }
 }
 
 /// Ready while a snapshot can be served; one issuer without keys does not take a replica out.
@@ -74,38 +101,5 @@ async fn scrape(State(sources): State<Arc<Sources>>) -> Response {
     match metrics::text(&sources) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-async fn named_locally(headers: HeaderMap, request: Request, next: Next) -> Response {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_local_name(host) { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() }
-}
-
-fn is_local_name(host: &str) -> bool {
-    let name = host
-        .rsplit_once(':')
-        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
-        .map_or(host, |(name, _)| name);
-    name.eq_ignore_ascii_case("localhost")
-        || matches!(host.parse::<SocketAddr>(), Ok(address) if address.ip().is_loopback())
-        || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test] // S04
-    fn only_names_of_this_machine_are_local() {
-        for host in ["localhost", "localhost:9001", "LOCALHOST:1", "127.0.0.1:9001", "127.0.0.1", "[::1]:9001", "[::1]"]
-        {
-            assert!(is_local_name(host), "{host}");
-        }
-        for host in
-            ["", "evil.test", "evil.test:9001", "localhost.evil.test", "127.0.0.1.evil.test", "10.0.0.1:9001", ":9001"]
-        {
-            assert!(!is_local_name(host), "{host}");
-        }
     }
 }

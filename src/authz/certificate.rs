@@ -144,6 +144,17 @@ mod tests {
         assert_eq!(SpiffeId::parse(b"spiffe://td/\xff"), None);
     }
 
+    #[test]
+    fn the_ids_of_istio_and_of_consul_connect_are_read_as_they_are() {
+        for id in [
+            "spiffe://cluster.local/ns/shop/sa/cart",
+            "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/web",
+        ] {
+            let spiffe = Holder::Spiffe(SpiffeId::parse(id.as_bytes()).unwrap());
+            assert_eq!(Holder::of(&certificate(vec![uri(id)])), spiffe, "{id}");
+        }
+    }
+
     #[test] // F05
     fn a_certificate_names_a_workload_by_its_only_uri() {
         let id = "spiffe://td/ns/a";

@@ -43,6 +43,10 @@ pub struct TokenRules {
     pub leeway: Duration,
     /// How long after `iat` a token may expire. Where set, `iat` is required.
     pub max_lifetime: Option<Duration>,
+    /// The kids of keys that are not believed any more.
+    pub denied_kids: Box<[Box<str>]>,
+    /// Tokens that were issued before are refused. Where set, `iat` is required.
+    pub issued_from: Option<Timestamp>,
 }
 
 /// The tenants of a provider that has one `iss` for each, and one set of keys for all.
@@ -122,7 +126,7 @@ impl TokenTypes {
     }
 }
 
-fn media_type(typ: &str) -> &str {
+pub(super) fn media_type(typ: &str) -> &str {
     const PREFIX: &str = "application/";
     match typ.split_at_checked(PREFIX.len()) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case(PREFIX) => rest,
@@ -173,7 +177,7 @@ impl TokenRules {
     }
 
     /// The tenant whose token it is: as the `iss` says, and the tenant's own claim beside it.
-    fn tenant(&self, iss: &str, claims: &Object) -> Result<Option<Arc<str>>, Reason> {
+    pub(super) fn tenant(&self, iss: &str, claims: &Object) -> Result<Option<Arc<str>>, Reason> {
         let Some(tenants) = &self.tenants else { return Ok(None) };
         let tenant = tenants.of(iss).ok_or(Reason::IssuerRefused)?;
         match claims.get(&tenants.claim) {
@@ -205,12 +209,23 @@ impl TokenRules {
         if issued.is_some_and(|issued| issued > now.plus(self.leeway)) {
             return Err(Reason::TokenNotYetValid);
         }
+        if self.issued_from.is_some_and(|from| issued.is_none_or(|issued| issued < from)) {
+            return Err(Reason::IssuedTooEarly);
+        }
         if let Some(longest) = self.max_lifetime
             && expires.since(issued.ok_or(Reason::ClaimsMalformed)?) > longest
         {
             return Err(Reason::TokenLifetimeRefused);
         }
         Ok(Registered { subject, tenant, token_id, issued, not_before, expires })
+    }
+}
+
+/// A subject as the principal has it: tenants name their subjects each for itself.
+pub(super) fn subject_of(tenant: Option<&str>, subject: Arc<str>) -> Arc<str> {
+    match tenant {
+        Some(tenant) => format!("{tenant}:{subject}").into(),
+        None => subject,
     }
 }
 
@@ -234,7 +249,7 @@ pub fn times_hold(
 }
 
 /// A claim that is a text of 1 to so many bytes without control characters, where it is there at all.
-fn text(claims: &Object, name: &str, longest: usize) -> Result<Option<Arc<str>>, Reason> {
+pub(super) fn text(claims: &Object, name: &str, longest: usize) -> Result<Option<Arc<str>>, Reason> {
     match claims.get(name) {
         None => Ok(None),
         Some(Json::Text(text)) if (1..=longest).contains(&text.len()) && !text.contains(char::is_control) => {

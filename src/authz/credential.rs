@@ -72,8 +72,21 @@ pub fn find<'r, 's>(
     request: &Request<'r>,
     sources: impl Iterator<Item = &'s Source>,
 ) -> Result<Option<Presented<'r, 's>>, Reason> {
+    find_where(request, sources, |_, _| true)
+}
+
+/// Finds the one credential of a kind that stands in any of these places, where credentials of several kinds may stand.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_where<'r, 's>(
+    request: &Request<'r>,
+    sources: impl Iterator<Item = &'s Source>,
+    is_of_kind: impl Fn(&[u8], &Source) -> bool,
+) -> Result<Option<Presented<'r, 's>>, Reason> {
     let mut found: Option<Presented<'r, 's>> = None;
     let mut take = |token: Cow<'r, [u8]>, scheme: Scheme, source: &'s Source| match &found {
+        _ if !is_of_kind(&token, source) => Ok(()),
         Some(earlier) if earlier.token != token => Err(Reason::CredentialAmbiguous),
         Some(earlier) if earlier.source.rank() <= source.rank() => Ok(()),
         _ => {

@@ -119,6 +119,7 @@ tests:
                 ask: &row.ask.value,
                 from: None,
                 service: None,
+                key: None,
                 browser: false,
                 headers: &[],
                 dpop: None,

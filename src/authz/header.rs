@@ -211,7 +211,7 @@ impl Contract {
             Some(identity) => self.told(identity)?,
             None => self.nobody.clone()?,
         };
-        let mut own = self.own(request, &told, route, captures)?;
+        let mut own = self.own(request, &told, caller, (route, captures))?;
         if !self.names.lent.is_empty() {
             let its = gateway.map_or(&[][..], |gateway| &*gateway.headers);
             own.aliases.extend(self.names.lent.iter().filter(|name| !its.contains(*name)).cloned());
@@ -226,7 +226,13 @@ impl Contract {
     }
 
     /// What is told of this request alone.
-    fn own(&self, request: &Request<'_>, told: &Told, route: &str, captures: &Captures<'_>) -> Result<Own, Reason> {
+    fn own(
+        &self,
+        request: &Request<'_>,
+        told: &Told,
+        caller: &Caller,
+        (route, captures): (&str, &Captures<'_>),
+    ) -> Result<Own, Reason> {
         let mut own = Own::default();
         if request.seen.odd_names {
             own.aliases = self.aliases(request, told);
@@ -234,10 +240,13 @@ impl Contract {
         if !self.per_request.is_empty() {
             let Tells { headers, responses, query, .. } = &self.per_request;
             let header = |tell: &Tell, value: &_| tell.format.header(value);
-            let value = |tell: &Tell| tell.of_request(route, captures);
+            let value = |tell: &Tell| tell.of_request(route, captures, caller);
             own.set = collect(headers, value, header)?;
             own.responses = collect(responses, value, header)?;
             own.query = collect(query, value, |tell, value| tell.format.parameter(value))?;
+            // What is not told of this request, its caller does not tell either.
+            let is_told = |tell: &&Tell| own.set.iter().any(|(name, _)| *name == tell.name);
+            own.aliases.extend(headers.iter().filter(|tell| !is_told(tell)).map(|tell| tell.name.clone()));
         }
         if let Some(query) = request.query {
             let is_set = |name: &[u8]| told.query().iter().chain(&own.query).any(|(set, _)| set == name);

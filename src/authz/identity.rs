@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::api_keys::ApiKey;
 use super::grant::{Grant, RaisedOnce};
 use super::header::ToldOnce;
 use super::json::{Json, Object};
@@ -15,7 +16,7 @@ use super::time::Timestamp;
 const TOLD: usize = 1_024;
 /// What stands for the issuer of workloads: no issuer of a policy with services has this name.
 pub const WORKLOADS: &str = "services";
-/// What stands for the issuer of applications, who have keys: no issuer of a policy with such keys has this name.
+/// What stands for the issuer of applications with API keys: no issuer of a policy has this name.
 pub const APPS: &str = "api_keys";
 /// How many members of a list claim are read; a longer list is unreadable.
 const MAX_LIST: usize = 1_024;
@@ -244,6 +245,33 @@ impl Identity {
             contracts: 1,
         };
         Self { service: Some(Arc::clone(service)), ..Self::new(parts) }
+    }
+
+    /// Who shows this key. It has no claims, and no roles but those of the key and those that the policy derives.
+    pub(super) fn of_app(key: &ApiKey, contracts: usize) -> Self {
+        let listed = |names: &[Arc<str>]| Listed::Known(names.into());
+        Self::new(Parts {
+            principal: Principal { issuer: APPS.into(), subject: Arc::clone(&key.owner) },
+            claims: Object::default(),
+            listed: listed(&key.rights.roles),
+            groups: listed(&key.rights.groups),
+            scopes: listed(&key.rights.scopes),
+            token_id: Some(Arc::clone(&key.id)),
+            binding: None,
+            key_id: None,
+            // What is revoked by when it was given goes by when it is good from.
+            issued: key.not_before,
+            not_before: key.not_before,
+            expires: key.expires.unwrap_or(Timestamp::from_millis(i64::MAX)),
+            contracts,
+        })
+    }
+
+    /// Whether it is an application, known by its key. Its subject is the key's owner, which the operator calls as he
+    /// likes: it is never compared with, or told as, the subject of a token.
+    #[must_use]
+    pub fn is_app(&self) -> bool {
+        *self.principal.issuer == *APPS
     }
 
     /// The same by another subject.

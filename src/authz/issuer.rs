@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::claim::subject_of;
 use super::credential::Source;
 use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::keys::KeySet;
+use super::logout::LogoutPolicy;
 use super::proof::Possession;
 use super::reason::Reason;
 use super::route::Captures;
@@ -47,6 +49,8 @@ pub struct IssuerPolicy {
     pub require: Option<Expr>,
     /// The roles that the policy derives, each after those that it is made of.
     pub derived: Box<[(Arc<str>, Expr)]>,
+    /// Whose logout tokens count; none where that is `None`.
+    pub logout: Option<Box<LogoutPolicy>>,
     /// What its subjects are prefixed with.
     pub subject_prefix: Box<str>,
     /// Beginnings that its subjects must not have: the prefixes of other issuers, where it has none itself.
@@ -101,6 +105,8 @@ pub struct KeyState {
     pub attempted: Option<Timestamp>,
     /// Whether that fetch failed.
     pub failed: bool,
+    /// Whether the keys are those that were kept on disk by an earlier run.
+    pub from_disk: bool,
 }
 
 /// An issuer ready to verify tokens.
@@ -108,6 +114,7 @@ pub struct Issuer {
     policy: Arc<IssuerPolicy>,
     state: KeyState,
     verified: Arc<Memory>,
+    suspended: bool,
 }
 
 type Memory = quick_cache::sync::Cache<[u8; 32], Arc<Identity>, Weight, foldhash::fast::RandomState>;
@@ -144,16 +151,30 @@ impl Issuer {
         let items = usize::try_from(policy.memory / 16_384).unwrap_or(usize::MAX);
         let verified =
             Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
-        Self { policy, state, verified: Arc::new(verified) }
+        Self { policy, state, verified: Arc::new(verified), suspended: false }
+    }
+
+    /// The same issuer, suspended or not: nothing that it signed passes while it is, remembered or new.
+    #[must_use]
+    pub fn with_suspension(&self, suspended: bool) -> Self {
+        let (policy, verified) = (Arc::clone(&self.policy), Arc::clone(&self.verified));
+        Self { policy, state: self.state.clone(), verified, suspended }
+    }
+
+    /// Whether the operator has suspended it.
+    #[must_use]
+    pub fn suspended(&self) -> bool {
+        self.suspended
     }
 
     /// The same issuer after a fetch. What was verified stays remembered only where the usable keys are the same.
     #[must_use]
     pub fn refreshed(&self, state: KeyState) -> Self {
+        let suspended = self.suspended;
         if state.keys.digest() == self.state.keys.digest() {
-            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified) }
+            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified), suspended }
         } else {
-            Self::new(Arc::clone(&self.policy), state)
+            Self { suspended, ..Self::new(Arc::clone(&self.policy), state) }
         }
     }
 
@@ -182,8 +203,17 @@ impl Issuer {
     }
 
     /// Whether the keys are too old to be believed.
-    pub(super) fn is_stale(&self, now: Timestamp) -> bool {
-        self.policy.fed && self.state.fetched.is_some_and(|at| now.since(at) > self.policy.max_stale)
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let KeyState { fetched, from_disk, .. } = self.state;
+        // What a file says of its age is not believed by a clock that is behind it.
+        let is_old = |at| now.since(at) > self.policy.max_stale || (from_disk && now < at);
+        self.policy.fed && fetched.is_some_and(is_old)
+    }
+
+    /// Whether tokens that it verified may pass by being remembered.
+    pub(super) fn remembers(&self, now: Timestamp) -> bool {
+        !self.suspended && !self.is_stale(now)
     }
 
     /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.
@@ -223,8 +253,7 @@ impl Issuer {
             }
             untold @ (Listed::Unknown | Listed::Elsewhere) => untold,
         };
-        // Tenants name their subjects each for itself.
-        let subject = tenant.map_or(subject.clone(), |tenant| format!("{tenant}:{subject}").into());
+        let subject = subject_of(tenant.as_deref(), subject);
         let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
         if policy.foreign_prefixes.iter().any(|prefix| subject.starts_with(&**prefix)) {
             return Err(Reason::RequirementUnmet);

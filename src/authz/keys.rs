@@ -105,6 +105,8 @@ struct Key {
     issuer: Option<Box<str>>,
     serves: Box<[(Algorithm, Box<dyn Verify>)]>,
     digest: [u8; 32],
+    /// It as a JWK with its public members only; `None` for a secret.
+    public: Option<Box<str>>,
 }
 
 /// What a key set holds for a token.
@@ -162,7 +164,7 @@ impl KeySet {
             let twice = kid.as_deref().is_some_and(|kid| times.get(kid).is_some_and(|count| *count > 1));
             let outcome = if twice { Err(KeyFault::KidDuplicate) } else { outcome };
             match outcome {
-                Ok(usable) => keys.push(Key::new(kid, usable).of(issuer)),
+                Ok(usable) => keys.push(Key::of(issuer, kid, usable)),
                 Err(why) => refused.push(RefusedKey { at, kid: kid.as_deref().and_then(printable), why }),
             }
         }
@@ -214,13 +216,21 @@ impl KeySet {
     /// Finds the key of this kid; without a kid, the only key that serves the algorithm.
     #[must_use]
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
+        self.find_but(&[], kid, algorithm)
+    }
+
+    /// The same where keys of these kids are not there, whether a token names them or not.
+    #[must_use]
+    pub fn find_but(&self, denied: &[Box<str>], kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
+        let is_denied = |key: &&Key| key.kid.as_ref().is_some_and(|kid| denied.contains(kid));
+        let mut keys = self.keys.iter().filter(|key| !is_denied(key));
         if let Some(kid) = kid.filter(|_| self.named) {
-            let Some(key) = self.keys.iter().find(|key| key.kid.as_deref() == Some(kid)) else {
+            let Some(key) = keys.find(|key| key.kid.as_deref() == Some(kid)) else {
                 return Found::Unknown;
             };
             return key.serving(algorithm).map_or(Found::WrongAlgorithm, Found::One);
         }
-        let mut fitting = self.keys.iter().filter_map(|key| key.serving(algorithm));
+        let mut fitting = keys.filter_map(|key| key.serving(algorithm));
         match (fitting.next(), fitting.next()) {
             (None, _) => Found::Unknown,
             (Some(key), None) => Found::One(key),
@@ -235,11 +245,14 @@ impl KeySet {
         fitting.next().filter(|_| fitting.next().is_none()).and_then(|key| key.kid.as_deref())
     }
 
-    /// The issuer whose key [`KeySet::find`] finds, where the set says so: sets that several issuers share do.
+    /// The issuer whose key [`KeySet::find_but`] finds, where the set says so: sets that several issuers share do.
     #[must_use]
-    pub fn issuer_of(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&str> {
+    pub fn issuer_of(&self, denied: &[Box<str>], kid: Option<&str>, algorithm: Algorithm) -> Option<&str> {
         let kid = kid.filter(|_| self.named);
-        let fits = |key: &&Key| key.serving(algorithm).is_some() && (kid.is_none() || key.kid.as_deref() == kid);
+        let is_denied = |key: &&Key| key.kid.as_ref().is_some_and(|kid| denied.contains(kid));
+        let fits = |key: &&Key| {
+            !is_denied(key) && key.serving(algorithm).is_some() && (kid.is_none() || key.kid.as_deref() == kid)
+        };
         self.keys.iter().find(fits)?.issuer.as_deref()
     }
 
@@ -256,6 +269,20 @@ impl KeySet {
     /// The kids of the usable keys that have one.
     pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.kid.as_deref())
+    }
+
+    /// The usable keys: the kid of each, where it has one, and the algorithms that it serves.
+    pub fn listed(&self) -> impl Iterator<Item = (Option<&str>, impl Iterator<Item = Algorithm>)> {
+        self.keys.iter().map(|key| (key.kid.as_deref(), key.serves.iter().map(|(algorithm, _)| *algorithm)))
+    }
+
+    /// The set as a JWKS (RFC 7517 §5), of which reading makes the same set again: what was accepted of each key, and
+    /// nothing else that was said of it. `None` for a set that came from no JWKS, which may hold secrets.
+    #[must_use]
+    pub fn to_jwks(&self) -> Option<String> {
+        let keys: Option<Vec<&str>> = self.keys.iter().map(|key| key.public.as_deref()).collect();
+        let keys = keys.filter(|_| self.named)?;
+        Some(format!("{{\"keys\":[{}]}}", keys.join(",")))
     }
 
     /// How many keys are usable.
@@ -285,14 +312,27 @@ impl Key {
         }
         content.push(0);
         content.extend_from_slice(&usable.content);
-        Self { kid, issuer: None, serves: usable.serves, digest: sha256(&content) }
+        let public = usable.public.map(|mut jwk| {
+            if let Some(kid) = &kid {
+                jwk.insert("kid".into(), (**kid).into());
+            }
+            if let [(algorithm, _)] = &*usable.serves {
+                jwk.insert("alg".into(), algorithm.name().into());
+            }
+            serde_json::Value::Object(jwk).to_string().into()
+        });
+        Self { kid, issuer: None, serves: usable.serves, digest: sha256(&content), public }
     }
 
-    /// The same, of an issuer.
-    fn of(self, issuer: Option<Box<str>>) -> Self {
-        let Some(named) = &issuer else { return self };
-        let digest = sha256(&[&self.digest, named.as_bytes()].concat());
-        Self { issuer, digest, ..self }
+    /// The same, where the set may say whose key it is.
+    fn of(issuer: Option<Box<str>>, kid: Option<Box<str>>, mut usable: jwk::Usable) -> Self {
+        let Some(named) = &issuer else { return Self::new(kid, usable) };
+        if let Some(jwk) = &mut usable.public {
+            jwk.insert("issuer".into(), (**named).into());
+        }
+        let key = Self::new(kid, usable);
+        let digest = sha256(&[&key.digest, named.as_bytes()].concat());
+        Self { issuer, digest, ..key }
     }
 
     fn serving(&self, algorithm: Algorithm) -> Option<&dyn Verify> {
@@ -388,6 +428,35 @@ mod tests {
                 assert!(!key.verify(b"message", &flipped), "{algorithm}");
             }
         }
+    }
+
+    #[test]
+    fn a_set_is_written_with_what_was_accepted_of_it_and_read_as_the_same_set() {
+        for algorithm in Algorithm::ASYMMETRIC.iter().copied() {
+            let mut key = jwk(algorithm, "k \"\\");
+            key["x5c"] = json!(["canary"]);
+            let (mut free, mut nameless) = (key.clone(), key.clone());
+            free.as_object_mut().unwrap().remove("alg");
+            free["kid"] = json!("free");
+            nameless.as_object_mut().unwrap().remove("kid");
+            for keys in [&[key.clone()][..], &[free.clone()], &[nameless.clone()], &[key, free, nameless]] {
+                let set = report(keys).keys;
+                let written = set.to_jwks().unwrap();
+                let read = KeySet::from_jwks(written.as_bytes(), Origin::Remote).unwrap();
+                assert_eq!((read.keys.digest(), read.refused.len()), (set.digest(), 0), "{algorithm}");
+                assert_eq!(read.keys.to_jwks().unwrap(), written);
+                let told =
+                    |set: &KeySet| set.listed().map(|(kid, all)| (kid.map(str::to_owned), all.collect())).collect();
+                let listed: (Vec<(_, Vec<_>)>, Vec<(_, Vec<_>)>) = (told(&set), told(&read.keys));
+                assert_eq!(listed.0, listed.1);
+                assert!(!written.contains("canary"), "{written}");
+            }
+        }
+        let pem = SigningKey::shared(Algorithm::Es256).public_pem();
+        assert_eq!(KeySet::from_pem(&pem, [Algorithm::Es256].into_iter().collect()).unwrap().to_jwks(), None);
+        let secret = (Some("k".into()), &b"kZ3vQ8xLw1TnB6yRjH0pUeGc4sMdFa7iOq9XtJbV"[..]);
+        let secrets = KeySet::from_secrets(&[secret], [Algorithm::Hs256].into_iter().collect()).unwrap();
+        assert_eq!(secrets.to_jwks(), None, "a secret is written nowhere");
     }
 
     #[test]
@@ -703,6 +772,23 @@ mod tests {
         for crv in ["P-256", "X25519", "Ed448", "ed25519"] {
             assert_eq!(fault(ed.clone(), json!({ "crv": crv })), Some(KeyFault::CurveUnknown), "{crv}");
         }
+    }
+
+    #[test] // J13
+    fn a_set_that_is_written_down_still_says_whose_each_key_is() {
+        let of = |kid: &str, issuer: &str| {
+            let mut key = jwk(Algorithm::Es256, kid);
+            key["issuer"] = issuer.into();
+            key
+        };
+        let keys = report(&[of("a", "https://a.org/{tenantid}/"), jwk(Algorithm::EdDsa, "b")]).keys;
+        let again = KeySet::from_jwks(keys.to_jwks().unwrap().as_bytes(), Origin::Remote).unwrap().keys;
+        assert_eq!(again.issuer_of(&[], Some("a"), Algorithm::Es256), Some("https://a.org/{tenantid}/"));
+        assert_eq!(again.issuer_of(&[], None, Algorithm::Es256), Some("https://a.org/{tenantid}/"));
+        assert_eq!(again.issuer_of(&["a".into()], None, Algorithm::Es256), None, "it is denied");
+        assert_eq!(again.issuer_of(&[], Some("b"), Algorithm::EdDsa), None);
+        assert_eq!(again.digest(), keys.digest());
+        assert_ne!(again.digest(), report(&[jwk(Algorithm::Es256, "a"), jwk(Algorithm::EdDsa, "b")]).keys.digest());
     }
 
     // J24

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod actor;
 pub mod algorithm;
+pub mod api_keys;
 pub mod certificate;
 mod claim;
 pub mod condition;
@@ -19,6 +20,7 @@ pub mod identity;
 pub mod issuer;
 pub mod json;
 pub mod keys;
+pub mod logout;
 pub mod policy;
 pub mod proof;
 pub mod reason;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::api_keys::{ApiKeys, Apps};
 use super::condition::Condition;
 use super::cors::{Cors, Sharing};
 use super::credential::Source;
@@ -46,6 +47,8 @@ pub struct Policy {
     pub revocation: Option<Box<RevocationPolicy>>,
     /// Who may ask.
     pub gateways: Gateways,
+    /// Which applications have keys, and where they show them.
+    pub api_keys: Option<Arc<ApiKeys>>,
     /// Which workloads have a name.
     pub services: Services,
     /// What `paths:` relaxes.
@@ -114,6 +117,8 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// Whose keys it takes.
+    pub apps: Apps,
     /// What is told on an allow. Routes that tell the same share it.
     pub contract: Arc<Contract>,
     /// Its own forbid.

@@ -133,6 +133,10 @@ reasons! {
     SignerRefused = "signer_refused", 401, InvalidToken;
     /// The issuer has no such key.
     KeyUnknown = "key_unknown", 401, InvalidToken;
+    /// The operator has suspended the token's issuer.
+    IssuerSuspended = "issuer_suspended", 401, InvalidToken;
+    /// The token names a key that the issuer's `deny_kids` lists.
+    KeyDenied = "key_denied", 401, InvalidToken;
     /// The issuer's keys could not be had.
     KeysUnavailable = "keys_unavailable", 503, None;
     /// The signature does not verify.
@@ -145,6 +149,8 @@ reasons! {
     TokenExpired = "token_expired", 401, InvalidToken;
     /// The token is not valid yet.
     TokenNotYetValid = "token_not_yet_valid", 401, InvalidToken;
+    /// The token was issued before the issuer's `reject_issued_before`, or does not say when it was.
+    IssuedTooEarly = "issued_too_early", 401, InvalidToken;
     /// The token lives longer than the issuer's `max_token_lifetime`.
     TokenLifetimeRefused = "token_lifetime_refused", 401, InvalidToken;
     /// The token does not meet the issuer's `require` rule, or its subject begins like those of another issuer.
@@ -171,6 +177,21 @@ reasons! {
     TokenUnbound = "token_unbound", 401, InvalidToken;
     /// The token is bound to something that is not known here, or cannot be read.
     BindingUnknown = "binding_unknown", 401, InvalidToken;
+
+    /// What stands where API keys stand is not written as one: its prefix, its length or its checksum.
+    ApiKeyMalformed = "api_key_malformed", 401, Bare;
+    /// The policy has no such API key.
+    ApiKeyUnknown = "api_key_unknown", 401, Bare;
+    /// The API key has expired.
+    ApiKeyExpired = "api_key_expired", 401, Bare;
+    /// The API key is not valid yet.
+    ApiKeyNotYetValid = "api_key_not_yet_valid", 401, Bare;
+    /// The API key is disabled: it was revoked.
+    ApiKeyDisabled = "api_key_disabled", 401, Bare;
+    /// The route does not take keys of this owner.
+    ApiKeyRefused = "api_key_refused", 401, Bare;
+    /// The API key is good, and is limited to other routes.
+    ApiKeyRouteRefused = "api_key_route_refused", 403, None;
 
     // Gate 4, revocation.
     /// The token, its session, its key, or what its principal or issuer was given before a time is revoked.

@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 use super::identity::{Caller, Identity};
 use super::json::Json;
@@ -23,6 +27,8 @@ pub struct RevocationPolicy {
     pub shared: bool,
     /// Whether a request passes while it is not known what is revoked.
     pub fail_open: bool,
+    /// How long what is added is remembered, where it does not say itself.
+    pub keep: Duration,
 }
 
 /// One revocation.
@@ -50,6 +56,99 @@ pub enum Revoked {
     Subject(Arc<str>, Option<Timestamp>),
     /// All tokens of the issuer that were issued before a time.
     Issued(Timestamp),
+}
+
+/// A revocation as replicas share it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    issuer: Box<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<Box<str>>,
+    /// In milliseconds since the Unix epoch, as the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
+}
+
+impl Revocation {
+    /// What it revokes, whatever the times: equal for two of which one can stand for both.
+    #[must_use]
+    pub fn key(&self) -> Box<[u8]> {
+        let (kind, id) = match &self.of {
+            Revoked::Token(id) => ('t', Some(id)),
+            Revoked::Session(id) => ('s', Some(id)),
+            Revoked::Key(id) => ('k', Some(id)),
+            Revoked::Subject(subject, _) => ('p', Some(subject)),
+            Revoked::Issued(_) => ('i', None),
+        };
+        // The length keeps the two apart whatever they hold; hashed, since what they hold may be long.
+        let id = id.map(|id| &**id).unwrap_or_default();
+        let text = format!("{kind}{}:{}{id}", self.issuer.len(), self.issuer);
+        digest(&SHA256, text.as_bytes()).as_ref().into()
+    }
+
+    /// The revocation as replicas share it: JSON.
+    #[must_use]
+    pub fn encode(&self) -> Box<[u8]> {
+        let at = |at: Timestamp| at.as_millis();
+        let none = || Written {
+            issuer: (*self.issuer).into(),
+            token: None,
+            session: None,
+            key: None,
+            subject: None,
+            issued_before: None,
+            until: self.until.map(at),
+        };
+        let written = match &self.of {
+            Revoked::Token(id) => Written { token: Some((**id).into()), ..none() },
+            Revoked::Session(id) => Written { session: Some((**id).into()), ..none() },
+            Revoked::Key(id) => Written { key: Some((**id).into()), ..none() },
+            Revoked::Subject(subject, before) => {
+                Written { subject: Some((**subject).into()), issued_before: before.map(at), ..none() }
+            }
+            Revoked::Issued(before) => Written { issued_before: Some(at(*before)), ..none() },
+        };
+        serde_json::to_vec(&written).unwrap_or_default().into()
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` where it is anything else.
+    #[must_use]
+    pub fn decode(text: &[u8]) -> Option<Self> {
+        let Written { issuer, token, session, key, subject, issued_before, until } =
+            serde_json::from_slice(text).ok()?;
+        let before = issued_before.map(Timestamp::from_millis);
+        let of = match (token, session, key, subject, before) {
+            (Some(id), None, None, None, None) => Revoked::Token(id.into()),
+            (None, Some(id), None, None, None) => Revoked::Session(id.into()),
+            (None, None, Some(id), None, None) => Revoked::Key(id.into()),
+            (None, None, None, Some(subject), before) => Revoked::Subject(subject.into(), before),
+            (None, None, None, None, Some(before)) => Revoked::Issued(before),
+            _ => return None,
+        };
+        Some(Self { issuer: issuer.into(), of, until: until.map(Timestamp::from_millis) })
+    }
+
+    /// One that holds for all that this and another of the same [`Self::key`] do.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let of = match (self.of, &other.of) {
+            (Revoked::Subject(subject, mine), Revoked::Subject(_, theirs)) => {
+                Revoked::Subject(subject, mine.zip(*theirs).map(|(mine, theirs)| mine.max(theirs)))
+            }
+            (Revoked::Issued(mine), Revoked::Issued(theirs)) => Revoked::Issued(mine.max(*theirs)),
+            (of, _) => of,
+        };
+        Self { of, until: self.until.zip(other.until).map(|(mine, theirs)| mine.max(theirs)), ..self }
+    }
 }
 
 /// A list of revocations, ready to be asked.
@@ -373,6 +472,61 @@ mod tests {
             tokens.add(Revocation { issuer: "main".into(), of: Revoked::Token("t1".into()), until });
         }
         assert!(tokens.len() == 1 && tokens.cover(&identity(None), at(1_000_000)));
+    }
+
+    #[test]
+    fn what_replicas_share_reads_as_it_was_written_and_nothing_else_does() {
+        let issuer = || Arc::<str>::from("main");
+        for (of, until) in [
+            (Revoked::Token("t\u{e9}\"1".into()), Some(at(10))),
+            (Revoked::Session("s".into()), None),
+            (Revoked::Key("k".into()), Some(at(5))),
+            (Revoked::Subject("u".into(), Some(at(3))), None),
+            (Revoked::Subject("u".into(), None), Some(at(3))),
+            (Revoked::Issued(at(4)), Some(at(9))),
+        ] {
+            let one = Revocation { issuer: issuer(), of, until };
+            assert_eq!(Revocation::decode(&one.encode()), Some(one));
+        }
+        for text in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"issuer":"main"}"#,
+            r#"{"token":"t"}"#,
+            r#"{"issuer":"main","token":"t","session":"s"}"#,
+            r#"{"issuer":"main","token":"t","issued_before":1}"#,
+            r#"{"issuer":"main","token":"t","more":1}"#,
+            r#"{"issuer":"main","token":"t","token":"u"}"#,
+            r#"{"issuer":"main","token":1}"#,
+            r#"{"issuer":"main","token":"t"} "#.trim_end_matches(' ').strip_suffix('}').unwrap(),
+        ] {
+            assert_eq!(Revocation::decode(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test] // C04
+    fn two_keys_are_equal_only_for_the_same_thing() {
+        let key = |issuer: &str, of: Revoked| Revocation { issuer: issuer.into(), of, until: None }.key();
+        let token = |id: &str| Revoked::Token(id.into());
+        assert_eq!(key("a", Revoked::Issued(at(1))), key("a", Revoked::Issued(at(2))));
+        assert_ne!(key("a", token("bc")), key("ab", token("c")));
+        assert_ne!(key("a", token("b")), key("a", Revoked::Session("b".into())));
+        assert_ne!(key("a1", token("1:b")), key("a", token("11:b")));
+    }
+
+    #[test]
+    fn one_that_stands_for_two_holds_for_what_either_does() {
+        let subject = |before: Option<i64>, until: Option<i64>| Revocation {
+            issuer: "main".into(),
+            of: Revoked::Subject("u".into(), before.map(at)),
+            until: until.map(at),
+        };
+        assert_eq!(subject(Some(1), Some(9)).and(&subject(Some(5), Some(2))), subject(Some(5), Some(9)));
+        assert_eq!(subject(None, Some(9)).and(&subject(Some(5), None)), subject(None, None));
+        let issued = |before: i64| Revocation { issuer: "m".into(), of: Revoked::Issued(at(before)), until: None };
+        assert_eq!(issued(1).and(&issued(3)), issued(3));
     }
 
     #[test]

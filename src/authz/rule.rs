@@ -387,7 +387,8 @@ impl Word {
             Self::Scope(name) => acting(&|identity| identity.scope(name)),
             Self::Claim { path, test } => acting(&|identity| test.ask(&identity.claim(path), scene.captures)),
             Self::Owner(name) => acting(&|identity| {
-                captured(scene.captures, name, |value| (*identity.principal().subject == *value).into())
+                let is_owner = |value: &str| *identity.principal().subject == *value && !identity.is_app();
+                captured(scene.captures, name, |value| is_owner(value).into())
             }),
             Self::Issuer(name) => acting(&|identity| (*identity.principal().issuer == **name).into()),
             Self::Network(network) => {

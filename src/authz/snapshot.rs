@@ -9,6 +9,7 @@ mod step_up;
 use std::sync::Arc;
 
 use super::accept;
+use super::api_keys::ApiKeys;
 use super::condition;
 use super::credential::strip::{Strip, Stripped};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
@@ -30,6 +31,7 @@ pub struct Snapshot {
     version: u64,
     policy: Arc<Policy>,
     issuers: Box<[Arc<Issuer>]>,
+    api_keys: Option<Arc<ApiKeys>>,
     /// What replicas share of what is revoked; `None` before the store was asked.
     revoked: Option<Arc<Shared>>,
 }
@@ -106,7 +108,14 @@ impl Snapshot {
     /// A snapshot of these parts; `issuers` stand in the policy's order.
     #[must_use]
     pub fn new(version: u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) -> Self {
-        Self { version, policy, issuers, revoked: None }
+        let api_keys = policy.api_keys.clone();
+        Self { version, policy, issuers, api_keys, revoked: None }
+    }
+
+    /// The same with other keys in place of the policy's own: for rehearsals, which know none of those.
+    #[must_use]
+    pub fn with_api_keys(self, api_keys: Arc<ApiKeys>) -> Self {
+        Self { api_keys: Some(api_keys), ..self }
     }
 
     /// The same with what replicas share of what is revoked.

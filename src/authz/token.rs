@@ -180,33 +180,19 @@ impl Unverified {
     ///
     /// # Errors
     /// The first rule that it breaks; or that the set has no key for it.
-    pub fn verify(self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
-        let Self { message, signature, header: Header { algorithm, kid, typ, members }, claims, padded } = self;
-        rules.shapes(padded, &members)?;
-        if !rules.types.accept(typ.as_deref()) {
+    pub fn verify(mut self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
+        rules.shapes(self.padded, &self.header.members)?;
+        if !rules.types.accept(self.typ()) {
             return Err(Reason::TokenTypeRefused.into());
         }
-        if !rules.algorithms.contains(algorithm) {
-            return Err(Reason::AlgorithmRefused.into());
-        }
-        let key = match keys.find(kid.as_deref(), algorithm) {
-            Found::One(key) => key,
-            Found::Unknown => return Err(Refused::KeyUnknown),
-            Found::Ambiguous => return Err(Reason::KeyUnknown.into()),
-            Found::WrongAlgorithm => return Err(Reason::AlgorithmRefused.into()),
-        };
-        if !key.verify(&message, &signature) {
-            return Err(Reason::SignatureInvalid.into());
-        }
+        let (kid, typ) = (self.header.kid.clone(), self.header.typ.clone());
+        let algorithm = self.header.algorithm;
+        let members = std::mem::take(&mut self.header.members);
+        let claims = self.signed_by(keys, rules)?;
         if rules.types.refuse(typ.as_deref(), &claims) {
             return Err(Reason::TokenTypeRefused.into());
         }
         let registered = rules.check(&members, &claims, now)?;
-        if let (Some(tenants), Some(tenant)) = (&rules.tenants, &registered.tenant)
-            && keys.issuer_of(kid.as_deref(), algorithm).is_some_and(|of| !tenants.fits(of, tenant))
-        {
-            return Err(Reason::KeyUnknown.into());
-        }
         Ok(Verified {
             claims,
             subject: registered.subject,
@@ -217,6 +203,44 @@ impl Unverified {
             expires: registered.expires,
             kid: kid.or_else(|| keys.sole_kid(algorithm).map(Into::into)),
         })
+    }
+
+    /// The `typ` of the header.
+    #[must_use]
+    pub fn typ(&self) -> Option<&str> {
+        self.header.typ.as_deref()
+    }
+
+    /// The claims, where a key of this issuer signed them: of the tenant that they name, where it has tenants. What else
+    /// they say is not looked at.
+    ///
+    /// # Errors
+    /// Where the issuer does not use this algorithm, has no such key any more, or its signature does not verify; or the
+    /// set has no key for it.
+    pub(super) fn signed_by(self, keys: &KeySet, rules: &TokenRules) -> Result<Object, Refused> {
+        let Self { message, signature, header: Header { algorithm, kid, .. }, claims, .. } = self;
+        if !rules.algorithms.contains(algorithm) {
+            return Err(Reason::AlgorithmRefused.into());
+        }
+        if kid.as_ref().is_some_and(|kid| rules.denied_kids.contains(kid)) {
+            return Err(Reason::KeyDenied.into());
+        }
+        let key = match keys.find_but(&rules.denied_kids, kid.as_deref(), algorithm) {
+            Found::One(key) => key,
+            Found::Unknown => return Err(Refused::KeyUnknown),
+            Found::Ambiguous => return Err(Reason::KeyUnknown.into()),
+            Found::WrongAlgorithm => return Err(Reason::AlgorithmRefused.into()),
+        };
+        if !key.verify(&message, &signature) {
+            return Err(Reason::SignatureInvalid.into());
+        }
+        let tenant = rules.tenants.as_ref().zip(claims.get("iss").and_then(Json::as_text));
+        if let Some((tenants, tenant)) = tenant.and_then(|(tenants, iss)| Some((tenants, tenants.of(iss)?)))
+            && keys.issuer_of(&rules.denied_kids, kid.as_deref(), algorithm).is_some_and(|of| !tenants.fits(of, tenant))
+        {
+            return Err(Reason::KeyUnknown.into());
+        }
+        Ok(claims)
     }
 }
 

@@ -56,6 +56,9 @@ pub(super) struct Explain {
     /// Whose token it is, by the issuer's name in the policy
     #[arg(long, value_name = "NAME", requires = "claims")]
     issuer: Option<String>,
+    /// Show the API key of this owner, or of this id
+    #[arg(long, value_name = "OWNER")]
+    key: Option<String>,
     /// A header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -222,7 +225,7 @@ impl Explain {
 
     fn explanation(&self, compiled: &Compiled, wanted: &mut Wanted) -> Result<Explanation, Fault> {
         let now = self.now.unwrap_or_else(clock::now);
-        let rehearsal = Rehearsal::at(compiled, now);
+        let rehearsal = Rehearsal::at(compiled, now).with_keys(self.key.iter().map(String::as_str));
         if self.unverified {
             take_for_genuine(&rehearsal, wanted);
         }
@@ -234,6 +237,7 @@ impl Explain {
             ask: &wanted.ask,
             from: self.from,
             service: None,
+            key: self.key.as_deref(),
             browser: false,
             headers: &headers,
             dpop: None,
@@ -242,7 +246,7 @@ impl Explain {
         let by = |snapshot: &Snapshot, facts: &Facts| {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };
-        let own = !self.unverified && self.claims.is_none();
+        let own = !self.unverified && self.claims.is_none() && self.key.is_none();
         let told = if own {
             by(&snapshot(compiled, None), &Facts::default())?
         } else {
@@ -252,7 +256,7 @@ impl Explain {
             Ok(explanation) => explanation,
             Err(id) => {
                 let (issuer, keys, note) = fetched(compiled, id)?;
-                let state = KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false };
+                let state = KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() };
                 let facts = Facts { keys: Some((id, NoNews::Unknown)), ..Facts::default() };
                 let told = by(&snapshot(compiled, Some((&issuer, state))), &facts)?;
                 wanted.notes.push(note);

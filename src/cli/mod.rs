@@ -6,6 +6,7 @@ mod diff;
 mod environments;
 mod explain;
 mod import;
+mod key;
 mod log;
 mod schema;
 mod serve;
@@ -49,6 +50,9 @@ enum Command {
     Dev(dev::Dev),
     /// Print a token of the issuer that `dev` runs
     Token(token::Token),
+    /// Make, change, revoke and list the API keys of applications
+    #[command(subcommand)]
+    Key(key::Key),
     /// Print the JSON Schema of the policy file, for editors
     Schema(schema::Schema),
 }
@@ -76,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::Schema(command) => command.run(),
     }
 }
@@ -91,9 +96,9 @@ impl PolicyFile {
         self.files.clone().into()
     }
 
-    /// Loads the policy to follow it; tells what is wrong with it on standard error.
+    /// Loads the policy to follow it, without lints: those are for `check`. Tells what is wrong with it on standard error.
     fn open(&self) -> Option<(Followed, Compiled)> {
-        Followed::open(self.origin()).inspect_err(tell).ok()
+        Followed::open(Origin { lints: false, ..self.origin() }).inspect_err(tell).ok()
     }
 
     /// Loads the policy; tells what is wrong with it on standard error.

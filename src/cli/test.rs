@@ -138,6 +138,7 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         ask: &row.ask.value,
         from: row.from.as_ref().map(|from| from.value),
         service: row.service.as_ref().map(|service| &*service.value),
+        key: row.key.as_ref().map(|key| &*key.value),
         browser: expected == Expectation::Redirect,
         headers: &[],
         dpop: row.dpop,

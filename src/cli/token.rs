@@ -87,7 +87,7 @@ fn object(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|error| format!("want a JSON object, such as {{\"tenant\": \"acme\"}}: {error}"))
 }
 
-fn seconds(text: &str) -> Result<i64, String> {
+pub(super) fn seconds(text: &str) -> Result<i64, String> {
     let parsed = || {
         let unit = text.chars().next_back()?;
         let number: i64 = text.strip_suffix(unit)?.parse().ok()?;

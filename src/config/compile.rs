@@ -1,6 +1,7 @@
 //! The file as it was written into a policy that can decide, and what belongs around it; every problem with its place.
 
 mod advice;
+mod api_keys;
 mod browser;
 mod condition;
 mod gateway;
@@ -88,7 +89,13 @@ pub struct Feed {
     pub allow_http: bool,
     /// How often.
     pub refresh: Duration,
+    /// Who vouches for the servers, in place of whom this machine trusts.
+    pub ca: Option<Authority>,
 }
+
+/// The certificates of who vouches for servers: PEM that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority(pub Arc<[u8]>);
 
 /// Where keys are fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +119,10 @@ pub struct Settings {
     pub log: Log,
     /// The key of the decision ids; `None` where there is none, and one of this process's own must do.
     pub decision_key: Option<Secret>,
+    /// The token that a change by the admin listener needs; `None` where none is allowed.
+    pub admin_token: Option<Secret>,
+    /// The folder of what outlives the process.
+    pub key_cache: Option<PathBuf>,
     /// The Redis that replicas share, with its password; `None` for memory.
     pub store: Option<(Spanned<Shared>, Option<Secret>)>,
     /// Where browsers find the site, without a slash at its end.
@@ -135,7 +146,7 @@ pub fn compile_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option
     let mut problems = compiler.problems;
     let mut silence = Silence::new(&file);
     problems.accept(|problem| silence.accepts(problem));
-    if let Some(compiled) = &compiled {
+    if let Some(compiled) = compiled.as_ref().filter(|_| around.lints) {
         let found = lint(&file, &compiled.policy);
         let mut left: Vec<Problem> = found.into_iter().filter(|problem| !silence.accepts(problem)).collect();
         left.extend(silence.unneeded());
@@ -153,8 +164,8 @@ impl Compiled {
         for issuer::Made { policy, keys } in made {
             match keys {
                 issuer::Keys::Fixed(state) => _ = self.fixed.insert(Arc::clone(&policy.name), state),
-                issuer::Keys::Fed { from, allow_http, refresh } => {
-                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh });
+                issuer::Keys::Fed { from, allow_http, refresh, ca } => {
+                    self.feeds.push(Feed { issuer: policy, from, allow_http, refresh, ca });
                 }
             }
         }
@@ -189,6 +200,8 @@ struct Compiler<'f> {
     accepted: HashSet<usize>,
     /// The files that were read beside the policy: of keys, and of tokens.
     read: Vec<PathBuf>,
+    /// The keys of applications, once they were read.
+    api_keys: api_keys::Keys,
     /// What reads as a stub.
     stubs: Vec<Box<str>>,
     /// Everything that was read, to name the policy by.
@@ -232,6 +245,7 @@ impl<'f> Compiler<'f> {
             reads_roles: false,
             accepted: HashSet::new(),
             read: file.taken.files.clone(),
+            api_keys: api_keys::Keys::default(),
             stubs: file.taken.stubs.clone(),
             digest,
         }
@@ -244,13 +258,15 @@ impl<'f> Compiler<'f> {
             return None;
         }
         self.host_sets();
+        self.read_api_keys();
         let lines = self.lines();
         let derived = self.derived();
         let contracts = self.contracts(&lines);
         let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
         let (guards, forbids) = (self.guards(&lines), self.forbids());
-        let routes = self.routes(&lines, contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default());
+        let contracts = contracts.as_ref().map(|contracts| &*contracts.of).unwrap_or_default();
+        let routes = self.routes(&lines, contracts, derived.as_deref().unwrap_or_default());
         self.compare(&lines, &guards);
         let (grants, services, revocation) = (self.grants(), self.services(), self.revocation());
         let (gateways, settings) = (self.gateways(), self.settings());
@@ -262,6 +278,7 @@ impl<'f> Compiler<'f> {
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
+        let api_keys = self.compiled_keys(derived.as_deref().unwrap_or_default(), different);
         let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
@@ -279,7 +296,8 @@ impl<'f> Compiler<'f> {
                 gateways: Gateways::new(gateways),
                 services,
                 relaxed: self.relaxed(),
-                carriers: issuer::carriers(&made),
+                carriers: issuer::carriers(&made, api_keys.as_deref()),
+                api_keys,
                 sign_in,
                 cors: cors?,
             }),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::Compiled;
 use super::error::Place;
+use crate::authz::api_keys::Apps;
+use crate::authz::identity::APPS;
 use crate::authz::policy::{Named, Route};
 use crate::authz::route::{Pattern, RouteId, Shapes};
 use crate::authz::rule::Rule;
@@ -38,7 +40,7 @@ pub struct Row {
     pub also: Vec<(&'static str, Box<str>)>,
     /// The guards that may cover requests of it, by their places in [`Effective::guards`].
     pub guards: Vec<usize>,
-    /// Whose tokens it accepts, by name.
+    /// Whose tokens it accepts, by name; `api_keys` where it takes everybody's keys, `api_keys/billing` for one owner's.
     pub issuers: Vec<Arc<str>>,
     /// Where its key stands.
     pub at: Place,
@@ -73,7 +75,7 @@ impl Effective {
                 rule: rule(&route.rule).into(),
                 also: also(route),
                 guards: shapes.as_ref().map(|shapes| shapes.meeting(&pattern)).unwrap_or_default(),
-                issuers: issuers.map(|issuer| Arc::clone(&issuer.name)).collect(),
+                issuers: issuers.map(|issuer| Arc::clone(&issuer.name)).chain(apps(&route.apps)).collect(),
                 at: compiled.places.get(at).cloned().unwrap_or_default(),
             })
         });
@@ -94,6 +96,15 @@ impl Effective {
         let issuers = (!row.issuers.is_empty()).then(|| format!("issuers {}", row.issuers.join(", ")));
         let rule = std::iter::once(row.rule.to_string());
         forbids.chain(guards).chain(also).chain(rule).chain(issuers).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Whose keys a route takes, as if they were issuers.
+fn apps(apps: &Apps) -> Vec<Arc<str>> {
+    match apps {
+        Apps::Nobody => Vec::new(),
+        Apps::Of(owners) => owners.iter().map(|owner| format!("{APPS}/{owner}").into()).collect(),
+        Apps::Every => vec![APPS.into()],
     }
 }
 

@@ -267,6 +267,11 @@ impl Problems {
         self.sources.add(name, text)
     }
 
+    /// Shows a part of a file as asterisks from now on: what should not stand there, and is not to be shown as well.
+    pub(super) fn blank(&mut self, span: Span) {
+        self.sources.hide(span);
+    }
+
     /// From now on, the values that were put into scalars are told by no message.
     pub(super) fn hide(&mut self, values: Fillings) {
         *self.hidden = values;

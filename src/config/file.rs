@@ -1,5 +1,7 @@
 //! The tree into the policy file as it was written: every section, every problem, nothing compiled.
 
+mod admin;
+mod api_keys;
 mod browser;
 mod gateway;
 mod grant;
@@ -14,21 +16,25 @@ mod stepup;
 mod store;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 pub use super::source::FileId;
+pub use api_keys::ApiKeys;
+pub(in crate::config) use api_keys::problem as api_key_problem;
 pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub(in crate::config) use issuer::ISSUER;
-pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, MayGrant, Secret, Tenants};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret, Tenants};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
 pub use store::{At, Shared};
 
+use crate::authz::identity::APPS;
 use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
@@ -42,6 +48,7 @@ pub(super) const TOP: Section = Section {
     name: "",
     accepted: &[
         "issuers",
+        "api_keys",
         "hosts",
         "include",
         "headers",
@@ -66,6 +73,8 @@ pub(super) const TOP: Section = Section {
         "audit",
         "log",
         "decision_key",
+        "admin",
+        "key_cache",
         "cache",
         "store",
         "tests",
@@ -102,6 +111,9 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.proof", issuer::PROOF.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("issuers.*.logout", issuer::LOGOUT.accepted),
+    ("api_keys", api_keys::API_KEYS.accepted),
+    ("api_keys.keys.*", api_keys::ENTRY),
     ("include.*", include::INCLUDE.accepted),
     ("headers.*", header::HEADER.accepted),
     ("response_headers.*", header::HEADER.accepted),
@@ -125,6 +137,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
+    ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
     ("store", store::STORE.accepted),
     ("tests.*", row::ROW.accepted),
@@ -138,6 +151,8 @@ pub type Named<T> = (Text, T);
 pub struct File {
     /// Who signs tokens.
     pub issuers: Vec<Named<Issuer>>,
+    /// The keys of applications.
+    pub api_keys: Option<ApiKeys>,
     /// What is told on all routes.
     pub tells: Tells,
     /// Named sets of hosts.
@@ -184,6 +199,10 @@ pub struct File {
     pub log: Log,
     /// Where the key of the decision ids is found.
     pub decision_key: Option<Spanned<SecretPlace>>,
+    /// Where the token is that a change by the admin listener needs.
+    pub admin_token: Option<Spanned<SecretPlace>>,
+    /// The folder of what outlives the process: last-good keys, suspensions.
+    pub key_cache: Option<Spanned<PathBuf>>,
     /// How much memory verified tokens may take, in bytes.
     pub token_cache: Option<Spanned<u64>>,
     /// Where replicas share what they must all know; `None` where each keeps it for itself.
@@ -285,13 +304,16 @@ pub fn parse_all(name: &str, text: &str, around: &Surroundings<'_>) -> (Option<F
 fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundings<'_>) -> File {
     let issuers = named(reader, top, "issuers", issuer::issuer);
     let names = keys(top, "issuers");
-    let routes = routes(reader, top, &names);
+    let mut accepted = names.clone();
+    accepted.extend(top.has("api_keys").then_some(APPS));
+    let routes = routes(reader, top, &accepted);
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
     let mut taken = taken;
     let revocation = revocation::revocation(reader, top, around, &mut taken.files);
     let mut file = File {
+        api_keys: api_keys::api_keys(reader, top),
         tells: header::tells(reader, top),
         hosts: named(reader, top, "hosts", |reader, _, node| {
             Some(reader.texts(node, "a set of hosts")).filter(|hosts| !hosts.is_empty())
@@ -315,6 +337,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         audit: site::audit(reader, top),
         log: site::log(reader, top),
         decision_key: site::decision_key(reader, top),
+        admin_token: admin::token(reader, top),
+        key_cache: admin::key_cache(reader, top),
         token_cache: site::token_cache(reader, top),
         store: store::store(reader, top),
         tests,
@@ -326,7 +350,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
     };
     header::compare(reader, &file.tells, &file.routes, &file.headers_kept);
     file.lost = reader.lost();
-    include::included(reader, top, &mut file, &names, around);
+    include::included(reader, top, &mut file, &accepted, around);
     file
 }
 
@@ -560,6 +584,10 @@ issuers:
     refresh: 10m
     cooldown: 250ms
     max_stale: 7d
+    ca: file:ca.pem
+    deny_kids: [k1, k2]
+    logout: {clients: [shop-web], revokes: subject}
+    reject_issued_before: 2026-11-20T00:00:00Z
   partner:
     jwks: file:partner.json
     issuer: partner
@@ -592,6 +620,11 @@ issuers:
   pool: {provider: cognito, pool: eu-west-1_AbCdEfGhI, audience: web, may_grant: any}
   access: {provider: cloudflare-access, team: acme, may_grant: any}
   ci: {provider: github-actions, enterprise: acme, require: claim:repository_owner=acme, may_grant: any}
+api_keys:
+  keys: [{id: a, owner: billing, hash: 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', not_before: 2026-12-01T00:00:00Z, expires: 2027-12-01T00:00:00Z, roles: [a], groups: [b], scopes: [c], routes: [GET /long], disabled: false}]
+  from: [header:X-API-Key, 'query:api_key', bearer]
+  prefix: pk_live
+  default: false
 include: [{files: teams/*.yaml, at: [/team/**], may: [public], issuers: [main], as: team}]
 hosts: {api: [api.example.com, '*.preview.example.com']}
 headers:
@@ -658,10 +691,12 @@ listen:
 audit: file:/var/log/audit.jsonl
 log: human
 decision_key: env:DECISION_KEY
+admin: {token: env:ADMIN_TOKEN}
+key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
 store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, dpop: false, certificate: true, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, key: billing, dpop: false, certificate: true, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";

@@ -1,5 +1,6 @@
 //! The policy file: text into a spanned tree, the tree into the file as it was written, every problem with its place.
 
+pub mod api_keys;
 pub mod compile;
 pub mod dotenv;
 pub mod effective;
@@ -17,7 +18,7 @@ pub mod source;
 mod trap;
 pub mod tree;
 
-pub use compile::{Compiled, Feed, KeySource, Settings, compile, compile_all};
+pub use compile::{Authority, Compiled, Feed, KeySource, Settings, compile, compile_all};
 pub use effective::Effective;
 pub use error::{Place, Problem, Problems, Related, Severity, Span, Spanned, Text};
 pub use file::{File, parse};

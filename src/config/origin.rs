@@ -23,6 +23,8 @@ pub struct Origin {
     pub variables: Variables,
     /// Whether what `${env:NAME}` and `${file:path}` stand for may be missing: to check a policy where its secrets are not.
     pub stubs: bool,
+    /// Whether the policy is held against the lints: for whoever writes it, not for whoever serves it.
+    pub lints: bool,
 }
 
 /// Environment variables.
@@ -56,7 +58,7 @@ impl Variables {
 impl Origin {
     /// A policy file, in the environment of this process.
     pub fn new(policy: impl Into<PathBuf>) -> Self {
-        Self { policy: policy.into(), later: Vec::new(), variables: Variables::Process, stubs: false }
+        Self { policy: policy.into(), later: Vec::new(), variables: Variables::Process, stubs: false, lints: true }
     }
 
     /// Reads and compiles the policy, and the files that it names relative to its own folder.
@@ -77,6 +79,7 @@ impl Origin {
             variable: &|name| self.variables.read(name),
             later: &later,
             stubs: self.stubs,
+            lints: self.lints,
         };
         let (compiled, problems) = compile_all(&name, &text, &around);
         let Some(mut compiled) = compiled else { return Err(problems) };

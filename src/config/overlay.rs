@@ -11,6 +11,7 @@ use super::tree::{Kind, Node, read};
 pub const LATER: &[&str] = &[
     "issuers",
     "hosts",
+    "api_keys",
     "gateways",
     "store",
     "listen",
@@ -19,6 +20,8 @@ pub const LATER: &[&str] = &[
     "audit",
     "log",
     "decision_key",
+    "admin",
+    "key_cache",
     "cache",
 ];
 

@@ -10,10 +10,21 @@ use super::error::{Problem, Problems, Span, Spanned};
 use super::tree::{Kind, Node};
 
 /// The sections whose values may refer to what is outside of the policy.
-pub const REFERRING: &[&str] =
-    &["issuers", "hosts", "gateways", "store", "listen", "sign_in", "public_url", "audit", "decision_key"];
+pub const REFERRING: &[&str] = &[
+    "issuers",
+    "api_keys",
+    "hosts",
+    "gateways",
+    "store",
+    "listen",
+    "sign_in",
+    "public_url",
+    "audit",
+    "decision_key",
+    "admin",
+];
 /// Of those, the ones that decide nothing: their values do not name the policy.
-const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key"];
+const SETTINGS: &[&str] = &["store", "listen", "audit", "decision_key", "admin"];
 /// The largest file that a value is taken from, in bytes.
 const MAX_VALUE_FILE: usize = 64 << 10;
 /// Values that are shorter are parts of any message, and hidden only where they stand.
@@ -37,6 +48,8 @@ pub struct Surroundings<'s> {
     pub later: &'s [(String, String)],
     /// Whether what is missing reads as a stub: to check a policy where its secrets are not.
     pub stubs: bool,
+    /// Whether the policy is held against the lints, which takes more time and memory than all the rest.
+    pub lints: bool,
 }
 
 /// A file to include.
@@ -73,6 +86,7 @@ impl Surroundings<'static> {
         variable: &|_| None,
         later: &[],
         stubs: false,
+        lints: true,
     };
 }
 
@@ -520,6 +534,7 @@ mod tests {
                 _ => None,
             },
             stubs,
+            lints: true,
             ..Surroundings::NONE
         }
     }
@@ -636,7 +651,7 @@ mod tests {
             assert!(found(text).contains(&(line, column, "reference_not_here")), "{text}: {:?}", found(text));
         }
         let (_, problems) = read("roles: {x: 'role:${env:HOST}'}");
-        assert!(problems.as_slice()[0].cure.as_deref().unwrap().contains("`issuers`, `hosts`, `gateways`"));
+        assert!(problems.as_slice()[0].cure.as_deref().unwrap().contains("`issuers`, `api_keys`, `hosts`, `gateways`"));
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl Reader {
         self.problems.report(problem);
     }
 
+    /// Shows a value no more, whatever else is told of its line.
+    pub fn blank(&mut self, span: Span) {
+        self.problems.blank(span);
+    }
+
     /// Takes in one more file.
     pub fn add_source(&mut self, name: &str, text: &str) -> Option<FileId> {
         self.problems.add_source(name, text)

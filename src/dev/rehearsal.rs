@@ -1,6 +1,7 @@
 //! A policy tried out without the world: throw-away keys in place of the issuers' own, tokens and requests made to
 //! order, and the decisions that the policy makes of them.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use serde_json::{Map, Value, json};
 use super::mint::SigningKey;
 use super::prover::{Occasion, Prover, hash};
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::api_keys::ApiKey;
+use crate::authz::api_keys::format::KeyHash;
 use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
 use crate::authz::decision::Decision;
@@ -60,6 +63,8 @@ pub struct Rehearsal {
     now: Timestamp,
     defaults: Vec<IssuerId>,
     host: Box<str>,
+    /// Throw-away keys of applications, by the names that tests call them.
+    api_keys: HashMap<Box<str>, String>,
 }
 
 /// A request to try.
@@ -73,6 +78,9 @@ pub struct Call<'a> {
     pub from: Option<IpAddr>,
     /// The service that the caller's certificate names.
     pub service: Option<&'a str>,
+    /// The owner of the API key that is shown, or the key's id; one for which [`Rehearsal::with_keys`] was told, or that
+    /// the policy's tests name.
+    pub key: Option<&'a str>,
     /// Whether it is a browser that asks for a page.
     pub browser: bool,
     /// Further headers, their names in lower case.
@@ -95,6 +103,9 @@ pub enum Impossible {
     /// The policy has no issuer of this name.
     #[error("there is no issuer `{0}`")]
     NoSuchIssuer(Box<str>),
+    /// The policy has no API key of this name.
+    #[error("nobody called `{0}` has an API key, and no key is called so")]
+    NoSuchKey(Box<str>),
     /// A claim stands where another one must hold an object.
     #[error("`{0}` cannot be written: another claim of the token stands in its way")]
     NoPlace(Box<str>),
@@ -115,13 +126,38 @@ impl Rehearsal {
             policy.issuers.iter().map(|issuer| SigningKey::shared(preferred(issuer.tokens.algorithms))).collect();
         let issuers = policy.issuers.iter().zip(&signers);
         let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key, now)))).collect();
+        let named = compiled.tests.iter().filter_map(|row| row.key.as_ref()).map(|name| &*name.value);
         Self {
             snapshot: Snapshot::new(1, Arc::clone(policy), issuers),
             signers,
             now,
             defaults: compiled.defaults.clone(),
             host: host(compiled),
+            api_keys: HashMap::new(),
         }
+        .with_keys(named)
+    }
+
+    /// Puts throw-away keys in place of those of these owners, or ids: of an owner's keys, of one that is live, if any is.
+    #[must_use]
+    pub fn with_keys<'n>(mut self, names: impl Iterator<Item = &'n str>) -> Self {
+        let policy = Arc::clone(self.snapshot.policy());
+        let Some(keys) = &policy.api_keys else { return self };
+        let mut hashes: HashMap<Arc<str>, KeyHash> = HashMap::new();
+        for name in names.collect::<BTreeSet<_>>() {
+            let is_meant = |key: &&ApiKey| *key.id == *name || *key.owner == *name;
+            let meant = keys.iter().filter(is_meant).max_by_key(|key| (*key.id == *name, key.is_live(self.now)));
+            let Some(key) = meant else { continue };
+            let mut bytes =
+                key.id.bytes().cycle().zip(0_u8..=u8::MAX).map(|(byte, at)| byte.wrapping_mul(31) ^ at).cycle();
+            let made = keys.prefix().key(|| bytes.next().unwrap_or_default());
+            hashes.insert(Arc::clone(&key.id), KeyHash::of(made.as_bytes()));
+            self.api_keys.insert(name.into(), made);
+        }
+        if !hashes.is_empty() {
+            self.snapshot = self.snapshot.with_api_keys(Arc::new(keys.with_keys(&hashes)));
+        }
+        self
     }
 
     /// The policy with these keys.
@@ -181,13 +217,17 @@ impl Rehearsal {
             lines.push(("accept", "*/*".into()));
         }
         if let Some((issuer, token)) = &credential {
-            present(self.place(issuer, call, host), token, &mut target, &mut lines);
+            present(self.place(issuer.sources.iter(), call, host), token, &mut target, &mut lines);
             if bound(issuer, (call.dpop, call.certificate)).0 {
                 lines.iter_mut().filter(|(name, _)| *name == "authorization").for_each(|(_, value)| {
                     *value = value.replacen("Bearer", "DPoP", 1);
                 });
                 lines.push(("dpop", self.proof(issuer, call, host, token)));
             }
+        }
+        if let (Some(key), Some(keys)) = (call.key, &self.snapshot.policy().api_keys) {
+            let key = self.api_keys.get(key).ok_or_else(|| Impossible::NoSuchKey(key.into()))?;
+            present(self.place(keys.sources(), call, host), key, &mut target, &mut lines);
         }
         let certificate = credential.as_ref().filter(|(issuer, _)| bound(issuer, (call.dpop, call.certificate)).1);
         let certificate = certificate.map(|_| pem(CERTIFICATE)).unwrap_or_default();
@@ -212,8 +252,8 @@ impl Rehearsal {
         Ok(then(request.as_ref().map_err(|malformed| *malformed)))
     }
 
-    /// The first place where the route that a call reaches looks for this issuer's tokens.
-    fn place<'i>(&self, issuer: &'i IssuerPolicy, call: &Call<'_>, host: &str) -> &'i Source {
+    /// The first of these places in which the route that a call reaches looks for credentials.
+    fn place<'i>(&self, mut places: impl Iterator<Item = &'i Source>, call: &Call<'_>, host: &str) -> &'i Source {
         let (method, target) = (call.ask.method.as_bytes(), call.ask.target.as_bytes());
         let raw = Raw {
             asker: Asker::Unix,
@@ -233,8 +273,9 @@ impl Rehearsal {
                 Found::NoRoute | Found::UnknownHost => None,
             }
         });
-        let read = issuer.sources.iter().find(|source| route.is_none_or(|route| route.reads(source)));
-        read.or(issuer.sources.first()).unwrap_or(&Source::Bearer)
+        let first = places.next();
+        let read = first.into_iter().chain(places).find(|source| route.is_none_or(|route| route.reads(source)));
+        read.or(first).unwrap_or(&Source::Bearer)
     }
 
     fn decide(&self, request: Result<&Request<'_>, Malformed>) -> Decision {
@@ -497,7 +538,7 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 
 /// Keys that were fetched this very moment, so that none are asked for.
 fn state(key: &SigningKey, now: Timestamp) -> KeyState {
-    KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), failed: false }
+    KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), ..KeyState::default() }
 }
 
 /// The host of a request that names none: the site's own, or the only one that routes name.
@@ -535,6 +576,7 @@ mod tests {
             ask: &row.ask.value,
             from,
             service: None,
+            key: None,
             browser: false,
             headers: &[],
             dpop: None,

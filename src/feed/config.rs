@@ -5,6 +5,7 @@ use std::fs;
 use std::future::pending;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -90,10 +91,12 @@ impl PolicyFile {
         let (requests, requested) = mpsc::channel(1);
         let (told, status) = watch::channel(ReloadStatus::default());
         let started = compiled.settings.clone();
-        let mut follower = Follower { origin, watched, feeds, started, status: told, refused: None };
+        let (in_force, settings) = watch::channel(Arc::new(started.clone()));
+        let mut follower =
+            Follower { origin, watched, feeds, started, status: told, settings: in_force, refused: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
-        Reloads { requests, status }
+        Reloads { requests, status, settings }
     }
 }
 
@@ -102,9 +105,16 @@ impl PolicyFile {
 pub struct Reloads {
     requests: mpsc::Sender<oneshot::Sender<Reloaded>>,
     status: watch::Receiver<ReloadStatus>,
+    settings: watch::Receiver<Arc<Settings>>,
 }
 
 impl Reloads {
+    /// What the policy in force says beside the policy.
+    #[must_use]
+    pub fn settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.clone()
+    }
+
     /// Loads the files now, changed or not. `None` where the runtime is ending.
     pub async fn reload(&self) -> Option<Reloaded> {
         let (reply, outcome) = oneshot::channel();
@@ -131,6 +141,7 @@ struct Follower {
     /// What holds until a restart.
     started: Settings,
     status: watch::Sender<ReloadStatus>,
+    settings: watch::Sender<Arc<Settings>>,
     /// Why the last load was refused.
     refused: Option<Problems>,
 }
@@ -212,10 +223,9 @@ impl Follower {
         self.refused = None;
         let restart = !same(&compiled.settings, &self.started);
         if restart {
-            tracing::warn!(
-                "`listen`, `store`, `audit`, `log` and `decision_key` are not what they were at start: restart"
-            );
+            tracing::warn!("what is read at the start only is not what it was then: restart for {NEEDS_RESTART}");
         }
+        self.settings.send_replace(Arc::new(compiled.settings));
         let (loaded, good) = (clock::now(), old.good.saturating_add(1));
         self.status.send_replace(ReloadStatus { policy: new, loaded, failed: false, restart, good, ..old });
         if old.good == 0 {
@@ -242,6 +252,9 @@ impl Follower {
     }
 }
 
+/// What is read at the start only.
+const NEEDS_RESTART: &str = "`listen`, `store`, `audit`, `log`, `decision_key` and `key_cache`";
+
 /// Whether two files say the same, wherever they say it, of what is fixed at start.
 fn same(a: &Settings, b: &Settings) -> bool {
     let grpc = |settings: &Settings| settings.listen.grpc.iter().map(|at| at.value.clone()).collect::<Vec<_>>();
@@ -250,6 +263,7 @@ fn same(a: &Settings, b: &Settings) -> bool {
     let store =
         |settings: &Settings| settings.store.as_ref().map(|(at, password)| (at.value.clone(), password.clone()));
     let others = store(a) == store(b) && a.audit == b.audit && a.log == b.log && a.decision_key == b.decision_key;
+    let others = others && a.key_cache == b.key_cache;
     others && grpc(a) == grpc(b) && admin(a) == admin(b) && public(a) == public(b)
 }
 
@@ -372,7 +386,6 @@ fn folder(file: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use tokio::time::timeout;
@@ -473,6 +486,27 @@ mod tests {
         assert_ne!(second, site.status().policy);
         folder.write("prod.yaml", "routes: {}\n");
         site.until(|status| status.bad == 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_of_api_keys_is_followed_and_a_bad_one_changes_nothing() {
+        let folder = Folder::new();
+        let entry = |at: u32| format!("- {{owner: o{at}, hash: 'sha256:{at:064x}'}}\n");
+        folder.write("p.yaml", "routes: {/a: {allow: signed-in, issuers: [api_keys]}}\napi_keys: {file: keys.yaml}\n");
+        folder.write("keys.yaml", &entry(1));
+        let site = Site::start(folder.at("p.yaml")).await;
+        let owners = || {
+            let snapshot = site.live.snapshot().unwrap();
+            let keys = snapshot.policy().api_keys.as_ref().unwrap();
+            keys.iter().map(|key| key.owner.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(owners(), ["o1"]);
+        folder.replace("keys.yaml", &(entry(1) + &entry(2)));
+        site.until(|status| status.good == 2).await;
+        assert_eq!(owners(), ["o1", "o2"]);
+        folder.replace("keys.yaml", "- {owner: o3}\n");
+        site.until(|status| status.bad == 1).await;
+        assert_eq!(owners(), ["o1", "o2"], "the keys before stay");
     }
 
     #[tokio::test]
@@ -631,7 +665,7 @@ mod tests {
         assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
         assert!(!site.status().restart);
         folder.write("p.yaml", &format!("{A}store: redis://redis\n"));
-        assert_eq!(site.reloads.reload().await, Some(Reloaded::Published(id)));
+        assert!(matches!(site.reloads.reload().await, Some(Reloaded::Published(_))));
         assert!(site.status().restart);
     }
 

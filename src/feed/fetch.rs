@@ -5,14 +5,14 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode, header, redirect};
+use reqwest::{Certificate, Client, Response, StatusCode, header, redirect};
 use url::Url;
 
-use super::reach::{NameFault, Reach, Resolver};
+use super::reach::{NameFault, Names, Reach, Resolver};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::json::{Json, Object};
 use crate::authz::keys::{JwksError, KeyReport, KeySet, MAX_JWKS, Origin, UuidKid};
-use crate::config::{Feed, KeySource};
+use crate::config::{Authority, Feed, KeySource};
 
 /// How long a fetch may take as a whole.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -30,6 +30,8 @@ pub struct Source {
     pub from: KeySource,
     /// Whether plain http is allowed, on this machine only.
     pub allow_http: bool,
+    /// Who vouches for the servers, in place of whom this machine trusts.
+    pub ca: Option<Authority>,
 }
 
 impl Source {
@@ -37,7 +39,14 @@ impl Source {
     #[must_use]
     pub fn of(feed: &Feed) -> Self {
         let issuer = Arc::clone(&feed.issuer.tokens.issuer);
-        Self { issuer, from: feed.from.clone(), allow_http: feed.allow_http }
+        Self { issuer, from: feed.from.clone(), allow_http: feed.allow_http, ca: feed.ca.clone() }
+    }
+
+    /// Whether keys of the one are keys of the other: they come from the same place, whoever vouches for it.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let Self { issuer, from, allow_http, ca: _ } = other;
+        self.issuer == *issuer && self.from == *from && self.allow_http == *allow_http
     }
 
     fn url(&self) -> Result<Url, FetchError> {
@@ -135,6 +144,7 @@ impl FetchError {
 pub struct Fetcher {
     clients: Arc<Clients>,
     deadline: Duration,
+    names: Names,
 }
 
 /// One client for each reach, so that no connection of one serves another. Made when first needed: reading the
@@ -148,13 +158,13 @@ struct Clients {
 
 impl Clients {
     /// `None` where this machine trusts no certificates.
-    fn of(&self, reach: Reach) -> Option<&Client> {
+    fn of(&self, reach: Reach, names: &Names) -> Option<&Client> {
         let made = match reach {
             Reach::Any => &self.any,
             Reach::Public => &self.public,
             Reach::Loopback => &self.loopback,
         };
-        made.get_or_init(|| client(reach).build().ok()).as_ref()
+        made.get_or_init(|| client(reach, names).build().ok()).as_ref()
     }
 }
 
@@ -168,12 +178,17 @@ impl Fetcher {
     /// A fetcher that trusts the certificates that this machine trusts. Without any, its fetches fail.
     #[must_use]
     pub fn new() -> Self {
-        Self { clients: Arc::default(), deadline: DEADLINE }
+        Self { clients: Arc::default(), deadline: DEADLINE, names: Names::default() }
     }
 
     #[cfg(test)]
     pub(super) fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Fetches a key set. It may have no usable key.
@@ -187,11 +202,11 @@ impl Fetcher {
             let body = match &source.from {
                 // Of these each key is fetched by its kid, and no kid is known here.
                 KeySource::Pem(_) => return Err(FetchError::NoUsableKey),
-                KeySource::Jwks(_) => self.body(&own, reach).await?,
+                KeySource::Jwks(_) => self.body(source, &own, reach).await?,
                 KeySource::Discovery(_) => {
-                    let document = self.body(&discovery(&own), reach).await?;
+                    let document = self.body(source, &discovery(&own), reach).await?;
                     let url = jwks_uri(&document, &source.issuer)?;
-                    self.body(&url, Reach::of_learnt(&url, &own, source.allow_http)?).await?
+                    self.body(source, &url, Reach::of_learnt(&url, &own, source.allow_http)?).await?
                 }
             };
             Ok(KeySet::from_jwks(&body, Origin::Remote)?)
@@ -209,7 +224,7 @@ impl Fetcher {
             let mut texts = Vec::with_capacity(kids.len());
             for kid in kids {
                 let url = Url::parse(&template.replace("{kid}", kid.as_str())).map_err(|_| FetchError::InsecureUrl)?;
-                match self.body(&url, Reach::of_own(&url, source.allow_http)?).await {
+                match self.body(source, &url, Reach::of_own(&url, source.allow_http)?).await {
                     Ok(body) => texts.extend(String::from_utf8(body).ok().map(|text| (*kid, text))),
                     Err(FetchError::HttpStatus(403 | 404)) => {}
                     Err(fault) => return Err(fault),
@@ -221,8 +236,12 @@ impl Fetcher {
         tokio::time::timeout(self.deadline, fetch).await.unwrap_or(Err(FetchError::Timeout))
     }
 
-    async fn body(&self, url: &Url, reach: Reach) -> Result<Vec<u8>, FetchError> {
-        let request = self.clients.of(reach).ok_or(FetchError::NoTrust)?.get(url.clone());
+    async fn body(&self, source: &Source, url: &Url, reach: Reach) -> Result<Vec<u8>, FetchError> {
+        let client = match &source.ca {
+            Some(ca) => vouched(reach, &self.names, ca),
+            None => self.clients.of(reach, &self.names).cloned(),
+        };
+        let request = client.ok_or(FetchError::NoTrust)?.get(url.clone());
         let response =
             request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
         match response.status() {
@@ -233,14 +252,20 @@ impl Fetcher {
     }
 }
 
-fn client(reach: Reach) -> reqwest::ClientBuilder {
+/// A client of one source alone, that trusts whom its `ca` says and nobody else.
+fn vouched(reach: Reach, names: &Names, ca: &Authority) -> Option<Client> {
+    let roots = Certificate::from_pem_bundle(&ca.0).ok().filter(|roots| !roots.is_empty())?;
+    client(reach, names).tls_certs_only(roots).build().ok()
+}
+
+fn client(reach: Reach, names: &Names) -> reqwest::ClientBuilder {
     let client = Client::builder()
         .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy()
         .https_only(reach != Reach::Loopback)
-        .dns_resolver(Resolver(reach))
+        .dns_resolver(Resolver { reach, names: names.clone() })
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE);
     // There is no TLS on loopback, so that a machine without certificates can do at least that.
@@ -323,7 +348,12 @@ mod tests {
     }
 
     fn jwks(url: &Url) -> Source {
-        Source { issuer: "https://id.example.com".into(), from: KeySource::Jwks(url.as_str().into()), allow_http: true }
+        Source {
+            issuer: "https://id.example.com".into(),
+            from: KeySource::Jwks(url.as_str().into()),
+            allow_http: true,
+            ca: None,
+        }
     }
 
     async fn fault_of(source: &Source) -> FetchError {
@@ -485,8 +515,12 @@ mod tests {
             ("[]".to_owned(), FetchError::BadDiscovery),
         ] {
             let server = Canned::body(&document).await;
-            let source =
-                Source { issuer: iss.into(), from: KeySource::Discovery(server.url.as_str().into()), allow_http: true };
+            let source = Source {
+                issuer: iss.into(),
+                from: KeySource::Discovery(server.url.as_str().into()),
+                allow_http: true,
+                ca: None,
+            };
             assert_eq!(fault_of(&source).await, wanted, "{document}");
         }
     }

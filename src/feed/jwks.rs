@@ -4,19 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
-
 use super::fetch::{FetchError, Fetcher, Source};
+use super::saved::SavedKeys;
 use super::status::{FeedStatus, Statuses};
 use crate::authz::issuer::{IssuerPolicy, KeyState};
 use crate::authz::keys::{KeyReport, UuidKid};
 use crate::authz::policy::Policy;
 use crate::authz::snapshot::{NoNews, Question};
-use crate::clock;
+use crate::clock::Time;
 use crate::config::Feed;
 use crate::live::{Answer, Asked, Publisher};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// How many kids may be asked for between two fetches.
 const MAX_ASKED: usize = 8;
@@ -36,12 +35,24 @@ const NEVER: Duration = Duration::from_secs(3_600);
 pub struct Feeds {
     publications: mpsc::Sender<Publication>,
     status: watch::Receiver<Arc<Statuses>>,
+    beside: Beside,
+}
+
+/// What the feeds work with beside the network.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// Where good keys are kept for the next start.
+    pub saved: Option<SavedKeys>,
+    /// What time it is.
+    pub time: Time,
 }
 
 struct Publication {
     policy: Arc<Policy>,
     fixed: HashMap<Arc<str>, KeyState>,
     feeds: Vec<Feed>,
+    /// The keys on disk of issuers that have none in memory.
+    saved: HashMap<Arc<str>, KeyState>,
     done: oneshot::Sender<()>,
 }
 
@@ -49,22 +60,39 @@ impl Feeds {
     /// Starts them on the runtime of the caller, with no issuer yet. From now on they are all that publishes.
     #[must_use]
     pub fn start(publisher: Publisher, asked: mpsc::Receiver<Asked>, fetcher: Fetcher) -> Self {
+        Self::start_with(publisher, asked, fetcher, Beside::default())
+    }
+
+    /// The same with a place for keys, or a clock, of the caller's choice.
+    #[must_use]
+    pub fn start_with(publisher: Publisher, asked: mpsc::Receiver<Asked>, fetcher: Fetcher, beside: Beside) -> Self {
         let (publications, to_publish) = mpsc::channel(1);
         let (told, status) = watch::channel(Arc::default());
-        let refresher =
-            Refresher { publisher, fetcher, issuers: HashMap::new(), fetches: JoinSet::new(), status: told };
+        let (issuers, fetches) = (HashMap::new(), JoinSet::new());
+        let refresher = Refresher { publisher, fetcher, issuers, fetches, status: told, beside: beside.clone() };
         tokio::spawn(refresher.run(to_publish, asked));
-        Self { publications, status }
+        Self { publications, status, beside }
     }
 
     /// Publishes a policy and follows its issuers. What is fetched from a place that did not change is kept; keys of a
     /// place that the policy no longer names are dropped with it. Returns when the policy is in force.
     pub async fn publish(&self, policy: Arc<Policy>, fixed: HashMap<Arc<str>, KeyState>, feeds: Vec<Feed>) {
         let (done, published) = oneshot::channel();
+        let saved = self.saved(&feeds).await;
         // The task ends only after `self`, or with its runtime, where nobody is left to be told.
-        if self.publications.send(Publication { policy, fixed, feeds, done }).await.is_ok() {
+        if self.publications.send(Publication { policy, fixed, feeds, saved, done }).await.is_ok() {
             let _ = published.await;
         }
+    }
+
+    /// What is on disk for those of which nothing is in memory.
+    async fn saved(&self, feeds: &[Feed]) -> HashMap<Arc<str>, KeyState> {
+        let Some(saved) = &self.beside.saved else { return HashMap::new() };
+        let known = Arc::clone(&self.status.borrow());
+        let has_keys = |feed: &&Feed| known.get(&feed.issuer.name).is_some_and(|status| status.fetched.is_some());
+        let unknown = feeds.iter().filter(|feed| !has_keys(feed));
+        let wanted: Vec<_> = unknown.map(|feed| (Arc::clone(&feed.issuer), Source::of(feed))).collect();
+        if wanted.is_empty() { HashMap::new() } else { saved.load(wanted, self.beside.time.now()).await }
     }
 
     /// How each feed is doing.
@@ -88,6 +116,7 @@ struct Refresher {
     issuers: HashMap<Arc<str>, Fed>,
     fetches: JoinSet<Result<KeyReport, FetchError>>,
     status: watch::Sender<Arc<Statuses>>,
+    beside: Beside,
 }
 
 /// An issuer whose keys are fetched.
@@ -98,9 +127,9 @@ struct Fed {
     state: KeyState,
     status: FeedStatus,
     /// When a fetch last ended.
-    ended: Option<Instant>,
+    ended: Option<Duration>,
     /// When the next one is to start.
-    due: Instant,
+    due: Duration,
     running: Option<AbortHandle>,
     /// The kids that were asked for since the last fetch, where each key has a place of its own.
     kids: Vec<UuidKid>,
@@ -110,7 +139,7 @@ struct Fed {
 impl Refresher {
     async fn run(mut self, mut publications: mpsc::Receiver<Publication>, mut asked: mpsc::Receiver<Asked>) {
         loop {
-            let now = Instant::now();
+            let now = self.beside.time.passed();
             for fed in
                 self.issuers.values_mut().filter(|fed| fed.running.is_none() && fed.due <= now && fed.is_asked_for())
             {
@@ -129,30 +158,32 @@ impl Refresher {
                 },
                 Some(asked) = asked.recv() => self.question(asked),
                 Some(ended) = self.fetches.join_next_with_id() => self.ended(ended),
-                () = sleep_until(due.unwrap_or(later(now, NEVER))) => {}
+                () = self.beside.time.until(due.unwrap_or(now.saturating_add(NEVER))) => {}
             }
         }
     }
 
-    fn publish(&mut self, Publication { policy, mut fixed, feeds, done }: Publication) {
+    fn publish(&mut self, publication: Publication) {
+        let Publication { policy, mut fixed, feeds, mut saved, done } = publication;
+        let time = &self.beside.time;
         let mut old = std::mem::take(&mut self.issuers);
         for feed in feeds {
             let name = Arc::clone(&feed.issuer.name);
             let source = Source::of(&feed);
             let fed = match old.remove(&name) {
-                Some(fed) if fed.source == source => {
+                Some(fed) if fed.source.is_same_place(&source) => {
                     if fed.policy.digest != feed.issuer.digest {
                         fixed.insert(Arc::clone(&name), fed.state.clone());
                     }
-                    fed.follow(feed)
+                    fed.follow(feed, source, time)
                 }
-                Some(fed) => {
+                other => {
+                    old.extend(other.map(|fed| (Arc::clone(&name), fed)));
+                    let fed = Fed::new(feed, source, saved.remove(&name).unwrap_or_default(), time);
                     // Else the publisher would keep the old place's keys for an issuer that did not change otherwise.
-                    fixed.insert(Arc::clone(&name), KeyState::default());
-                    old.insert(Arc::clone(&name), fed);
-                    Fed::new(feed, source)
+                    fixed.insert(Arc::clone(&name), fed.state.clone());
+                    fed
                 }
-                None => Fed::new(feed, source),
             };
             self.issuers.insert(name, fed);
         }
@@ -181,7 +212,8 @@ impl Refresher {
             fed.ask_for(kid);
         }
         if fed.running.is_none() {
-            let cools = fed.ended.is_some_and(|ended| ended.elapsed() < fed.policy.cooldown);
+            let passed = self.beside.time.passed();
+            let cools = fed.ended.is_some_and(|ended| passed.saturating_sub(ended) < fed.policy.cooldown);
             if cools {
                 let why = if fed.state.failed { NoNews::Unreachable } else { NoNews::TooSoon };
                 return answer(asked, Answer::NoNews(why));
@@ -206,7 +238,10 @@ impl Refresher {
         let is_this = |fed: &&mut Fed| fed.running.as_ref().is_some_and(|running| running.id() == id);
         // A fetch that was stopped belongs to nobody: what it brought came from a place that is no longer named.
         let Some(fed) = self.issuers.values_mut().find(is_this) else { return };
-        fed.take(brought);
+        fed.take(brought, &self.beside.time);
+        if let Some(saved) = self.beside.saved.as_ref().filter(|_| !fed.state.failed && !fed.policy.by_kid) {
+            saved.save(&fed.policy, &fed.source, &fed.state);
+        }
         self.publisher.publish_keys(&fed.policy, fed.state.clone());
         for asked in std::mem::take(&mut fed.waiting) {
             let told = if fed.is_news_to(&asked) {
@@ -229,16 +264,24 @@ impl Refresher {
 }
 
 impl Fed {
-    fn new(feed: Feed, source: Source) -> Self {
-        let status = FeedStatus { source: source.shown(), on_demand: feed.issuer.by_kid, ..FeedStatus::default() };
+    fn new(feed: Feed, source: Source, state: KeyState, time: &Time) -> Self {
+        let now = time.now();
+        let (fetched, keys) = (state.fetched, state.keys.len());
+        let on_demand = feed.issuer.by_kid;
+        let next = (!on_demand).then_some(now);
+        let status = FeedStatus { source: source.shown(), fetched, keys, next, on_demand, ..FeedStatus::default() };
+        if let Some(fetched) = fetched {
+            let (issuer, source, age) = (&*feed.issuer.name, &*status.source, now.since(fetched).as_secs());
+            tracing::info!(issuer, source, keys, age, "keys of an earlier run serve until they are fetched anew");
+        }
         Self {
             policy: feed.issuer,
             source,
             refresh: feed.refresh,
-            state: KeyState::default(),
+            state,
             status,
             ended: None,
-            due: Instant::now(),
+            due: time.passed(),
             running: None,
             kids: Vec::new(),
             waiting: Vec::new(),
@@ -246,12 +289,19 @@ impl Fed {
     }
 
     /// The same feed under a new policy.
-    fn follow(mut self, feed: Feed) -> Self {
+    fn follow(mut self, feed: Feed, source: Source, time: &Time) -> Self {
+        let passed = time.passed();
         self.policy = feed.issuer;
+        if self.source.ca != source.ca {
+            // Whoever vouched before may be believed no more.
+            self.due = passed;
+        }
+        self.source = source;
         self.refresh = feed.refresh;
-        let cool = self.ended.map(|ended| later(ended, self.policy.cooldown));
-        let sooner = self.due.min(later(Instant::now(), feed.refresh));
+        let cool = self.ended.map(|ended| ended.saturating_add(self.policy.cooldown));
+        let sooner = self.due.min(passed.saturating_add(feed.refresh));
         self.due = cool.map_or(sooner, |cool| sooner.max(cool));
+        self.status.next = self.is_asked_for().then(|| time.now().plus(self.due.saturating_sub(passed)));
         self
     }
 
@@ -293,8 +343,8 @@ impl Fed {
     }
 
     /// Takes what a fetch brought. Good keys are never replaced by none.
-    fn take(&mut self, brought: Result<KeyReport, FetchError>) {
-        let now = clock::now();
+    fn take(&mut self, brought: Result<KeyReport, FetchError>, time: &Time) {
+        let now = time.now();
         self.running = None;
         self.state.attempted = Some(now);
         let outcome = brought.and_then(|report| {
@@ -308,6 +358,7 @@ impl Fed {
             Ok(keys) => {
                 self.state.keys = keys;
                 self.state.fetched = Some(now);
+                self.state.from_disk = false;
                 self.status.failures = 0;
             }
             Err(_) => self.status.failures = self.status.failures.saturating_add(1),
@@ -316,13 +367,14 @@ impl Fed {
         self.status.fetched = self.state.fetched;
         self.status.attempted = self.state.attempted;
         self.status.fetches = self.status.fetches.saturating_add(1);
-        let ended = Instant::now();
+        let ended = time.passed();
         self.ended = Some(ended);
         let pause = match self.kids.is_empty() {
             true => pause(self.refresh, self.policy.cooldown, self.status.failures, dice()),
             false => self.policy.cooldown.max(FLOOR),
         };
-        self.due = later(ended, pause);
+        self.due = ended.saturating_add(pause);
+        self.status.next = self.is_asked_for().then(|| now.plus(pause));
         self.log(changed);
     }
 
@@ -373,12 +425,10 @@ fn dice() -> u8 {
     dice
 }
 
-fn later(now: Instant, by: Duration) -> Instant {
-    now.checked_add(by).unwrap_or(now)
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::authz::issuer::Issuer;
     use crate::config::KeySource;
@@ -492,7 +542,7 @@ mod tests {
 
     fn pem(server: &Canned) -> Source {
         let from = KeySource::Pem(format!("{}{{kid}}", server.url).into());
-        Source { issuer: "https://idp.test".into(), from, allow_http: true }
+        Source { issuer: "https://idp.test".into(), from, allow_http: true, ca: None }
     }
 
     fn kid(last: char) -> UuidKid {
@@ -664,7 +714,7 @@ mod tests {
         for (empty, refused) in [(r#"{"keys":[]}"#, 0), (r#"{"keys":[{"kty":"oct","k":"AA"},7]}"#, 2)] {
             let server = Canned::one_by_one(&[&good, empty]).await;
             let from = KeySource::Jwks(server.url.as_str().into());
-            let source = Source { issuer: "https://id.example.com".into(), from, allow_http: true };
+            let source = Source { issuer: "https://id.example.com".into(), from, allow_http: true, ca: None };
             let site = Site::attempted(&[("main", &source, EAGER)]).await;
             assert_eq!(site.ask("main").await, Answer::NoNews(NoNews::Unreachable));
             assert_eq!(site.kids("main"), ["k"]);

@@ -2,8 +2,14 @@
 
 pub mod config;
 pub mod fetch;
+pub mod folder;
 pub mod jwks;
 mod reach;
+pub mod revocation;
+pub mod saved;
 pub mod status;
+pub mod suspension;
+#[cfg(test)]
+mod threats;
 #[cfg(test)]
 mod trial;

@@ -111,14 +111,38 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 /// Resolves names, and leaves out the addresses that may not be connected to. What it gives is what is connected to, so
 /// that a second answer cannot differ from the one that was looked at.
-pub(super) struct Resolver(pub(super) Reach);
+pub(super) struct Resolver {
+    pub(super) reach: Reach,
+    pub(super) names: Names,
+}
+
+/// Who tells the addresses of names.
+#[derive(Clone, Default)]
+pub(super) enum Names {
+    /// The system.
+    #[default]
+    System,
+    /// A test, which may tell others each time.
+    #[cfg(test)]
+    Told(std::sync::Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>),
+}
+
+impl Names {
+    async fn of(&self, name: &str) -> Result<Vec<SocketAddr>, NameFault> {
+        match self {
+            Self::System => Ok(tokio::net::lookup_host((name, 0)).await.map_err(|_| NameFault::NotFound)?.collect()),
+            #[cfg(test)]
+            Self::Told(tell) => Ok(tell(name).into_iter().map(|address| SocketAddr::new(address, 0)).collect()),
+        }
+    }
+}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = self.0;
+        let (reach, names) = (self.reach, self.names.clone());
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| NameFault::NotFound)?;
-            let found: Vec<SocketAddr> = found.filter(|address| reach.covers(address.ip())).collect();
+            let mut found = names.of(name.as_str()).await?;
+            found.retain(|address| reach.covers(address.ip()));
             if found.is_empty() {
                 return Err(NameFault::Refused.into());
             }
@@ -245,7 +269,7 @@ mod tests {
     async fn a_name_is_refused_by_what_it_resolves_to() {
         // K02
         async fn resolve(reach: Reach, name: &str) -> Result<usize, Option<NameFault>> {
-            let found = Resolver(reach).resolve(name.parse().unwrap()).await;
+            let found = Resolver { reach, names: Names::System }.resolve(name.parse().unwrap()).await;
             found.map(Iterator::count).map_err(|error| error.downcast_ref::<NameFault>().copied())
         }
         assert_eq!(resolve(Reach::Public, "localhost").await, Err(Some(NameFault::Refused)));

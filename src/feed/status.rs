@@ -25,6 +25,8 @@ pub struct FeedStatus {
     pub failures: u32,
     /// How many fetches have ended since the feed was started.
     pub fetches: u64,
+    /// When the next fetch starts by itself.
+    pub next: Option<Timestamp>,
     /// Whether keys are fetched only when a token asks for one.
     pub on_demand: bool,
     /// How many usable keys there are.

@@ -86,13 +86,13 @@ pub(super) async fn issuer() -> Issuer {
 
 /// Discovery at this issuer.
 pub(super) fn discovery(issuer: &Issuer) -> Source {
-    Source { issuer: issuer.url().into(), from: KeySource::Discovery(issuer.url().into()), allow_http: true }
+    Source { issuer: issuer.url().into(), from: KeySource::Discovery(issuer.url().into()), allow_http: true, ca: None }
 }
 
 /// A policy with an issuer of each of these names, sources and further settings.
 pub(super) fn compiled(issuers: &[(&str, &Source, &str)]) -> Compiled {
     let mut text = String::from("routes:\n  GET /: signed-in\nissuers:\n");
-    for (name, Source { issuer, from, allow_http }, more) in issuers {
+    for (name, Source { issuer, from, allow_http, ca: _ }, more) in issuers {
         let (key, url) = match from {
             KeySource::Discovery(url) => ("url", url),
             KeySource::Jwks(url) => ("jwks", url),
@@ -105,4 +105,23 @@ pub(super) fn compiled(issuers: &[(&str, &Source, &str)]) -> Compiled {
     }
     let (compiled, problems) = config::compile("portcullis.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
     compiled.unwrap_or_else(|| panic!("{problems}"))
+}
+
+/// A folder of a test's own, removed when dropped.
+pub(super) struct Scratch(pub(super) std::path::PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("portcullis-feed-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -48,6 +48,8 @@ pub struct Line {
     id: Option<DecisionId>,
     policy: Option<Arc<Policy>>,
     principal: Option<Principal>,
+    /// The application by its owner and the id of its key, where one was shown.
+    app: Option<Box<(Arc<str>, Arc<str>)>>,
     /// The grants in force, of which there are nearly always none.
     grants: Box<[Grant]>,
     /// Who acts for the caller, the one who acts now first; nearly always nobody.
@@ -160,6 +162,10 @@ impl Line {
             id,
             policy: policy.cloned(),
             principal: basis.caller.acting().map(|identity| identity.principal().clone()),
+            app: basis.caller.app.as_ref().map(|app| {
+                let id = app.token_id().map(Arc::clone).unwrap_or_default();
+                Box::new((Arc::clone(&app.principal().subject), id))
+            }),
             grants: basis.caller.acting().map(|identity| identity.grants().into()).unwrap_or_default(),
             actors: basis.caller.acting().map_or(Some(Box::default()), |identity| actors(identity)),
             route: basis.route,
@@ -228,6 +234,11 @@ impl Line {
                 }
             }
             None => to.extend_from_slice(b"null"),
+        }
+        if let Some(app) = &self.app {
+            let (owner, id) = &**app;
+            member(to, "app", Some(owner.as_bytes()));
+            member(to, "key", Some(id.as_bytes()));
         }
         if !self.grants.is_empty() {
             to.extend_from_slice(b",\"grants\":");
@@ -387,6 +398,7 @@ mod tests {
                 id: None,
                 policy: None,
                 principal,
+                app: (secs == 8).then(|| Box::new(("bil\"ling".into(), "b-1".into()))),
                 grants: if secs == 8 {
                     let until = Timestamp::from_secs(9);
                     let grant = |role: &str, ticket: Option<&str>| Grant {
@@ -417,6 +429,8 @@ mod tests {
             assert_eq!(line["time"], rfc3339(Timestamp::from_millis(secs * 1_000 + 5)));
             assert_eq!(line["caller"], format!("main/{subject}"));
             let grants = if secs == 8 { serde_json::json!(["admin OPS-1\"", "x"]) } else { serde_json::Value::Null };
+            let app = line.get("app").zip(line.get("key"));
+            assert_eq!(app, (secs == 8).then_some((&"bil\"ling".into(), &"b-1".into())));
             let all = serde_json::json!(["agent\"", {"iss": "https://b.test", "sub": "a"}]);
             let actors = (secs == 8).then_some(all);
             assert_eq!(line.get("actors").cloned(), actors);

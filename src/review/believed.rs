@@ -182,12 +182,12 @@ pub(super) fn revocation(old: &Policy, new: &Policy, changes: &mut Vec<SiteChang
 }
 
 /// To the second, as the policy has it.
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.to_string().replace(".000Z", "Z")
 }
 
 /// Whether somebody may be denied for having this role.
-fn is_held_against(policy: &Policy, role: &str) -> bool {
+pub(super) fn is_held_against(policy: &Policy, role: &str) -> bool {
     let derived: Vec<(&str, &Expr)> =
         policy.issuers.first().into_iter().flat_map(|issuer| issuer.derived.iter()).map(|(n, r)| (&**n, r)).collect();
     // Those that are made of it come after it.

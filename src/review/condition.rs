@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::fact::{Fact, Standing, standings};
 use crate::authz::gateways::Gateways;
 use crate::authz::grant::Grants;
-use crate::authz::identity::{Truth, WORKLOADS};
+use crate::authz::identity::{APPS, Truth, WORKLOADS};
 use crate::authz::issuer::IssuerPolicy;
 use crate::authz::rule::{Expr, Test, Word};
 
@@ -49,6 +49,8 @@ pub(super) enum Whom<'p> {
     User(&'p IssuerPolicy),
     /// A service that calls by itself, and the roles that the policy derives; `None` where they are not known.
     Service(&'p str, Option<&'p [(std::sync::Arc<str>, Expr)]>),
+    /// Who shows a key of this owner, one that no rule names where there is none, and the roles that the policy derives.
+    App(Option<&'p str>, Option<&'p [(std::sync::Arc<str>, Expr)]>),
 }
 
 /// What must hold, and what must not, for a request to pass.
@@ -96,10 +98,13 @@ impl<'p> About<'p> {
             (Word::Network(network), _) => Formula::Fact(Fact::Network { trust: self.trust(), network: *network }),
             (Word::Service(_), Whom::Nobody { services: false }) => no,
             (Word::Service(name), Whom::Service(own, _)) => Formula::Known((**name == *own).into()),
+            (Word::Key(_), Whom::Nobody { .. } | Whom::Service(..)) => no,
+            (Word::Key(name), Whom::App(own, _)) => Formula::Known((own == Some(&**name)).into()),
             (Word::Service(_) | Word::Key(_), _) => Formula::Fact(Fact::Other(word.to_string())),
             (_, Whom::Nobody { .. }) => no,
             (_, Whom::User(issuer)) => self.of_user(issuer, word, captured),
             (_, Whom::Service(_, derived)) => self.of_service(derived, word, captured),
+            (_, Whom::App(_, derived)) => self.of_app(derived, word),
         }
     }
 
@@ -129,6 +134,30 @@ impl<'p> About<'p> {
             },
             Word::Group(_)
             | Word::Scope(_)
+            | Word::Claim { .. }
+            | Word::Network(_)
+            | Word::Service(_)
+            | Word::Key(_)
+            | Word::Actor(_)
+            | Word::AnyActor => Formula::Known(Truth::False),
+        }
+    }
+
+    /// A key has no claims; what roles, groups and scopes it has is for its own entry to say.
+    fn of_app(self, derived: Option<&[(std::sync::Arc<str>, Expr)]>, word: &Word) -> Formula {
+        let listed =
+            |kind: &str| Formula::Fact(Fact::Listed { list: format!("{kind} of the key"), word: word.to_string() });
+        match word {
+            Word::SignedIn => Formula::Known(Truth::True),
+            Word::Issuer(name) => Formula::Known((**name == *APPS).into()),
+            Word::Role(name) => match derived.map(|derived| derived.iter().find(|(role, _)| **role == **name)) {
+                None => Formula::Fact(Fact::Other(word.to_string())),
+                Some(Some((_, rule))) => self.formula(rule, &|_| None),
+                Some(None) => listed("roles"),
+            },
+            Word::Group(_) => listed("groups"),
+            Word::Scope(_) => listed("scopes"),
+            Word::Owner(_)
             | Word::Claim { .. }
             | Word::Network(_)
             | Word::Service(_)

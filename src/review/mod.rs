@@ -1,5 +1,6 @@
 //! Two policies side by side: who gains and who loses which routes, without any traffic.
 
+mod api_keys;
 mod believed;
 mod condition;
 mod fact;

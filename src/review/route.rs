@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::condition::{self, About, Caller, Condition, Formula, Whom};
 use super::fact::Fact;
 use super::{Side, Spot};
+use crate::authz::api_keys::Apps;
 use crate::authz::condition::{Condition as When, Variable};
 use crate::authz::credential::Source;
 use crate::authz::gateways::Gateways;
@@ -13,7 +14,7 @@ use crate::authz::identity::Truth;
 use crate::authz::issuer::IssuerPolicy;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::route::{Captures, Found};
-use crate::authz::rule::Rule;
+use crate::authz::rule::{Expr, Rule, Word};
 use crate::authz::stepup::StepUp;
 
 /// What a key captured of a request.
@@ -38,6 +39,8 @@ pub(super) enum Who {
     Nobody,
     /// A service that calls by itself, where it may.
     Service(String),
+    /// An application with a good key of this owner; of one that no rule names, where there is none.
+    App(Option<String>),
     /// Somebody with a good token of this issuer; in this place, where it is read in one of the policies only.
     Of(String, Option<String>),
     /// Somebody with a credential that the old policy would have refused, in this place.
@@ -99,6 +102,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         grants,
         revocation: _,
         gateways,
+        api_keys: _,
         services: _,
         relaxed: _,
         // By the `proof` of issuers.
@@ -114,6 +118,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         condition: when,
         text: _,
         issuers: _,
+        apps: _,
         contract: _,
         deny,
         audience,
@@ -168,6 +173,13 @@ fn whom<'p>(policy: &'p Policy, route: &'p Route, who: &'p Who) -> Option<Whom<'
         Who::Service(name) => match policy.services.acts(name, route.id) {
             Some(true) => Some(Whom::Service(name, policy.issuers.first().map(|issuer| &*issuer.derived))),
             Some(false) | None => nobody(),
+        },
+        // A key that is not taken is a denial where keys are looked for, and is not seen where they are not.
+        Who::App(owner) => match (&route.apps, owner) {
+            (Apps::Nobody, _) => nobody(),
+            (Apps::Of(_), None) => None,
+            (apps, Some(owner)) if !apps.take(owner) => None,
+            _ => Some(Whom::App(owner.as_deref(), policy.issuers.first().map(|issuer| &*issuer.derived))),
         },
         Who::Of(name, None) => issuer(name).map(Whom::User),
         Who::Of(name, Some(at)) => {
@@ -281,6 +293,7 @@ fn callers(old: InPolicy<'_>, new: InPolicy<'_>) -> Vec<Who> {
     let mut callers = vec![Who::Nobody];
     let names = [old, new].into_iter().flat_map(|(policy, _)| policy.services.workloads().into_values());
     callers.extend(names.map(|name| name.to_string()).collect::<BTreeSet<_>>().into_iter().map(Who::Service));
+    callers.extend(applications(old, new));
     let issuers: BTreeSet<String> = [old, new].into_iter().flat_map(issuers).collect();
     for name in issuers {
         let read = |side: InPolicy<'_>| -> Option<BTreeSet<String>> {
@@ -299,6 +312,26 @@ fn callers(old: InPolicy<'_>, new: InPolicy<'_>) -> Vec<Who> {
         }
     }
     callers
+}
+
+/// The owners of keys that rules tell apart, and one more where everybody's keys are taken.
+fn applications(old: InPolicy<'_>, new: InPolicy<'_>) -> Vec<Who> {
+    let mut owners: BTreeSet<String> = BTreeSet::new();
+    let taken: Vec<&Apps> = [old, new].into_iter().filter_map(|side| Some(&route(side)?.apps)).collect();
+    if taken.iter().all(|apps| **apps == Apps::Nobody) {
+        return Vec::new();
+    }
+    for (policy, _) in [old, new] {
+        let rules = policy.routes.iter().filter_map(|route| route.rule.expr());
+        let denied = policy.routes.iter().filter_map(|route| route.deny.as_ref()).map(|deny| &deny.rule);
+        let above = policy.guards.iter().chain(&policy.forbids).map(|named| &named.rule);
+        let derived = policy.issuers.first().into_iter().flat_map(|issuer| issuer.derived.iter()).map(|(_, rule)| rule);
+        for (_, word) in rules.chain(denied).chain(above).chain(derived).flat_map(Expr::words) {
+            owners.extend(if let Word::Key(name) = word { Some(name.to_string()) } else { None });
+        }
+    }
+    let other = taken.iter().any(|apps| **apps == Apps::Every).then_some(Who::App(None));
+    owners.into_iter().map(|owner| Who::App(Some(owner))).chain(other).collect()
 }
 
 fn note(place: &mut Option<(Who, Caller)>, who: &Who, found: Option<Caller>) {
@@ -322,7 +355,11 @@ fn issuers(side: InPolicy<'_>) -> Vec<String> {
 }
 
 fn sources(side: InPolicy<'_>) -> Vec<String> {
-    let of = |route| accepted(side.0, route).flat_map(|issuer| places(route, issuer)).collect();
+    let of = |route: &Route| {
+        let keys = side.0.api_keys.iter().filter(|_| route.apps != Apps::Nobody).flat_map(|keys| keys.sources());
+        let keys = keys.filter(|source| route.reads(source)).map(|source| format!("{} (an API key)", place(source)));
+        accepted(side.0, route).flat_map(|issuer| places(route, issuer)).chain(keys).collect()
+    };
     route(side).map(of).unwrap_or_default()
 }
 
@@ -420,6 +457,8 @@ pub(super) fn witness(who: &Who, caller: &Caller, does: &str, spot: &Spot) -> St
     let mut words = match who {
         Who::Nobody => "a caller who is not signed in".to_owned(),
         Who::Service(name) => format!("the service {name}"),
+        Who::App(Some(owner)) => format!("an application with an API key of {owner}"),
+        Who::App(None) => "an application with an API key".to_owned(),
         Who::Of(issuer, None) => format!("a caller signed in by {issuer}"),
         Who::Of(issuer, Some(place)) => format!("a caller signed in by {issuer} with the token in {place}"),
         Who::Bad(place) => format!("a caller with a bad credential in {place}"),

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use super::condition::{self, About, Condition, Whom};
-use super::{SiteChange, Verdict, believed, route, told};
+use super::{SiteChange, Verdict, api_keys, believed, route, told};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
+use crate::authz::logout::LogoutPolicy;
 use crate::authz::policy::Policy;
 use crate::authz::proof::{Mode, Possession};
 use crate::authz::request::Relaxed;
@@ -24,6 +27,7 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     roles(before, after, &mut changes);
     believed::gateways(before, after, &mut changes);
     believed::services(before, after, &mut changes);
+    api_keys::changes(before, after, &mut changes);
     believed::grants(before, after, &mut changes);
     believed::revocation(before, after, &mut changes);
     paths(before.relaxed, after.relaxed, &mut changes);
@@ -85,9 +89,13 @@ fn keys(of: &Compiled, name: &str) -> String {
             false => format!("{} in a file ({})", count(state.keys.len()), hex(&digest)),
         };
     }
-    of.feeds.iter().find(|feed| &*feed.issuer.name == name).map_or_else(String::new, |feed| match &feed.from {
-        KeySource::Discovery(url) => format!("discovery at {url}"),
-        KeySource::Jwks(url) | KeySource::Pem(url) => url.to_string(),
+    of.feeds.iter().find(|feed| &*feed.issuer.name == name).map_or_else(String::new, |feed| {
+        let place = match &feed.from {
+            KeySource::Discovery(url) => format!("discovery at {url}"),
+            KeySource::Jwks(url) | KeySource::Pem(url) => url.to_string(),
+        };
+        let ca = feed.ca.as_ref().map(|ca| digest(&SHA256, &ca.0));
+        place + &ca.map_or_else(String::new, |ca| format!(" by a `ca` of its own ({})", hex(ca.as_ref())))
     })
 }
 
@@ -161,6 +169,14 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
         let text = format!("`max_token_lifetime`: {:?} → {:?}", before.max_lifetime, after.max_lifetime);
         found.push((verdict, text.replace("Some(", "").replace(')', "").replace("None", "none")));
     }
+    let denied = |issuer: &IssuerPolicy| issuer.tokens.denied_kids.iter().cloned().collect();
+    // What is refused: less of it widens.
+    set("the kids that `deny_kids` leaves", denied(new), denied(old), found);
+    if before.issued_from != after.issued_from {
+        let verdict = if after.issued_from < before.issued_from { Verdict::Widened } else { Verdict::Narrowed };
+        let shown = |rules: &TokenRules| rules.issued_from.map_or("none".into(), |from| from.to_string());
+        found.push((verdict, format!("`reject_issued_before`: {} → {}", shown(before), shown(after))));
+    }
     let sources = |issuer: &IssuerPolicy| issuer.sources.iter().map(route::place).collect();
     set("`from`", sources(old), sources(new), found);
     let origins = |issuer: &IssuerPolicy| issuer.origins.iter().cloned().collect();
@@ -170,6 +186,14 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     let foreign = |issuer: &IssuerPolicy| issuer.foreign_prefixes.iter().cloned().collect();
     // What is refused: less of it widens.
     set("subjects that begin otherwise than with", foreign(new), foreign(old), found);
+    set("logout tokens other than those for", logouts(new), logouts(old), found);
+}
+
+/// Whose logout tokens count, and what they revoke.
+fn logouts(issuer: &IssuerPolicy) -> BTreeSet<Box<str>> {
+    let revokes = |whole| if whole { "subject" } else { "session" };
+    let one = |logout: &LogoutPolicy, client: &str| format!("{client} ({})", revokes(logout.whole_subject)).into();
+    issuer.logout.iter().flat_map(|logout| logout.clients.iter().map(|client| one(logout, client))).collect()
 }
 
 /// Takes an issuer apart, so that a new field of it does not compile until it is compared here.
@@ -199,6 +223,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         contracts: _,
         digest: _,
         max_stale: _,
+        logout: _,
     } = issuer;
     let TokenRules {
         issuer: _,
@@ -210,6 +235,8 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         types,
         leeway: _,
         max_lifetime: _,
+        denied_kids: _,
+        issued_from: _,
     } = tokens;
     let (Audience { claim: _, any_of: _ }, TokenTypes { accepted: _, absent: _, id_tokens: _ }) = (audience, types);
     let Possession { mode: _, told: _, window: _, nonce: _, algorithms: _, origins: _, only_there: _ } = proof;

@@ -234,6 +234,43 @@ fn services_pass_without_a_token() {
 }
 
 #[test]
+fn a_key_more_or_a_key_that_gives_more_is_an_opening() {
+    let of = |keys: &str, routes: &str| format!("{ISSUERS}api_keys: {{keys: [{keys}]}}\nroutes: {{{routes}}}\n");
+    let key = |id: u32, more: &str| format!("{{id: k{id}, owner: billing, hash: 'sha256:{id:064x}'{more}}}");
+    let (route, every) = ("/a: key:billing", "/a: {allow: role:x, issuers: [main, api_keys]}");
+    let one = key(1, "");
+    for (before, after, expected) in [
+        (one.clone(), format!("{one}, {}", key(2, "")), Verdict::Widened),
+        (format!("{one}, {}", key(2, "")), one.clone(), Verdict::Narrowed),
+        (one.clone(), key(1, ", roles: [x]"), Verdict::Widened),
+        (one.clone(), key(1, ", scopes: [x]"), Verdict::Widened),
+        (one.clone(), key(1, ", routes: [GET /a]"), Verdict::Narrowed),
+        (key(1, ", routes: [GET /a]"), key(1, ", routes: [/a]"), Verdict::Changed),
+        (key(1, ", routes: [/a]"), one.clone(), Verdict::Widened),
+        (one.clone(), key(1, ", expires: 2030-01-01T00:00:00Z"), Verdict::Narrowed),
+        (key(1, ", expires: 2030-01-01T00:00:00Z"), key(1, ", expires: 2031-01-01T00:00:00Z"), Verdict::Widened),
+        (key(1, ", not_before: 2030-01-01T00:00:00Z"), one.clone(), Verdict::Widened),
+        (key(1, ", disabled: true"), one.clone(), Verdict::Widened),
+        (one.clone(), key(1, ", disabled: true"), Verdict::Narrowed),
+        (one.clone(), key(1, "").replace("0001'", "0009'"), Verdict::Changed),
+        (one.clone(), one.clone(), Verdict::Same),
+    ] {
+        assert_eq!(verdict(&of(&before, route), &of(&after, route)), expected, "{before} → {after}");
+    }
+    let held = "/a: key:billing, /b: not role:x";
+    assert_eq!(verdict(&of(&one, held), &of(&key(1, ", roles: [x]"), held)), Verdict::Changed);
+    // Who shows a bad key loses what a key opens to others.
+    assert_eq!(verdict(&of(&one, "/a: role:x"), &of(&one, every)), Verdict::Changed, "a route that takes keys now");
+    assert_eq!(verdict(&of(&one, "/a: role:x"), &of(&one, "/a: role:x or key:billing")), Verdict::Changed);
+    assert_eq!(verdict(&of(&one, "/a: key:billing"), &of(&one, "/a: key:billing and role:x")), Verdict::Narrowed);
+    let found = between(&of(&one, "/a: role:x"), &of(&one, every));
+    assert!(format!("{:?}", found.routes[0]).contains("an API key"), "{:?}", found.routes[0]);
+    let named = |text: &str| of(&one, text);
+    let found = between(&named("/a: role:x"), &named("/a: role:x or key:billing"));
+    assert!(format!("{:?}", found.routes[0]).contains("an API key of billing"), "{:?}", found.routes[0]);
+}
+
+#[test]
 fn a_grant_widens_but_where_a_role_is_held_against_its_holder() {
     let of = |until: &str, more: &str| {
         let grants = match until {

@@ -151,6 +151,8 @@ fn shown(tell: &Tell) -> String {
         Source::Claim(path) => format!("claim:{path}"),
         Source::Literal(value) => format!("the value {value:?}"),
         Source::Route => "route".into(),
+        Source::App => "app".into(),
+        Source::AppId => "app_id".into(),
         Source::Capture(name) => format!("{{{name}}}"),
     };
     if let Some(default) = default {

@@ -4,8 +4,8 @@ mod circuit;
 mod connection;
 mod dial;
 mod ear;
-mod entry;
-mod resp;
+pub mod entry;
+pub mod resp;
 mod scripts;
 
 use std::collections::BTreeMap;

@@ -169,7 +169,7 @@ const controls = {
     if (!proofKeys.has(name)) proofKeys.set(name, await dpop.generateKeyPair(alg, { extractable: false }));
     const pair = proofKeys.get(name);
     const jkt = await dpop.calculateThumbprint(pair.publicKey);
-    return { proof: await dpop.generateProof(pair, url, method, nonce, token, claims), jkt };
+    return { proof: await dpop.generateProof(pair, url, method, nonce, token ?? undefined, claims), jkt };
   },
 };
 

@@ -8,9 +8,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod architecture;
 mod browsers;
 mod cases;
+mod chaos;
 mod dev;
 mod docs;
 mod doors;
@@ -19,6 +21,7 @@ mod envoy;
 mod envoy_check;
 mod envoy_smoke;
 mod idp;
+mod key;
 mod outage;
 mod parts;
 mod proof;
@@ -26,6 +29,7 @@ mod properties;
 mod reference;
 mod reload;
 mod review;
+mod revoked;
 mod schema;
 mod semantics;
 mod site;

@@ -43,6 +43,8 @@ pub enum Keys {
     Failing,
     /// Fetched longer ago than they may be used.
     Stale,
+    /// Fetched just now, of an issuer that the operator has suspended.
+    Suspended,
 }
 
 /// A site: a policy, its keys, and who answers for it.
@@ -97,6 +99,9 @@ impl Site {
         }
         let (live, publisher, _) = Live::new();
         publisher.publish_policy(compiled.policy, states);
+        for (name, _) in keys.iter().filter(|(_, condition)| matches!(condition, Keys::Suspended)) {
+            publisher.suspend(name, clock::now()).unwrap();
+        }
         let sealing = Arc::new(SealingKey::new(b"0123456789abcdef0123456789abcdef").unwrap());
         let store = Store::memory();
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
@@ -200,12 +205,16 @@ fn state(issuer: &IssuerPolicy, signer: &SigningKey, condition: Keys) -> KeyStat
     let keys = signer.key_set(KID);
     let too_long = i64::try_from(issuer.max_stale.as_millis()).unwrap() + 60_000;
     match condition {
-        Keys::Fresh => KeyState { keys, fetched: Some(now), attempted: Some(now), failed: false },
+        Keys::Fresh | Keys::Suspended => {
+            KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() }
+        }
         Keys::None => KeyState::default(),
-        Keys::Failing => KeyState { keys, fetched: Some(now), attempted: Some(now), failed: true },
+        Keys::Failing => {
+            KeyState { keys, fetched: Some(now), attempted: Some(now), failed: true, ..KeyState::default() }
+        }
         Keys::Stale => {
             let fetched = Some(Timestamp::from_millis(now.as_millis() - too_long));
-            KeyState { keys, fetched, attempted: fetched, failed: false }
+            KeyState { keys, fetched, attempted: fetched, ..KeyState::default() }
         }
     }
 }

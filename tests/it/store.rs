@@ -654,3 +654,28 @@ async fn a_store_that_is_down_takes_no_replica_out_and_its_password_is_told_to_n
         }
     }
 }
+
+#[tokio::test] // R01
+async fn a_connection_that_is_half_open_is_given_up_for_another() {
+    let Some(program) = redis_program() else { return };
+    let redis = Redis::start(&program);
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let store = store_at(listener.local_addr().unwrap());
+    let to = redis.address();
+    tokio::spawn(async move {
+        // The first is greeted, and then nothing comes of it any more; it is never closed.
+        let (mut silent, _) = listener.accept().await.unwrap();
+        let mut heard = [0; 4_096];
+        assert!(silent.read(&mut heard).await.unwrap() > 0);
+        silent.write_all(b"+OK\r\n+PONG\r\n").await.unwrap();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut redis = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut redis).await;
+            });
+        }
+        drop(silent);
+    });
+    fails(&store, Fault::Deadline).await;
+    answers(&store).await;
+}

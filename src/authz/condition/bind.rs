@@ -52,7 +52,11 @@ impl<'a> Bindings<'a> {
             Variable::Query => self.query(),
             Variable::Headers => self.headers(),
             Variable::SignedIn => Ok(Value::Bool(scene.who.caller.acting().is_some())),
-            Variable::Subject => Value::text(&self.acting()?.principal().subject),
+            // The owner of a key is nobody's subject.
+            Variable::Subject => {
+                let acting = Some(self.acting()?).filter(|identity| !identity.is_app());
+                Value::text(&acting.ok_or(Fault::Nobody)?.principal().subject)
+            }
             Variable::Principal => Value::made(self.acting()?.principal().to_string()),
             Variable::Issuer => Value::text(&self.acting()?.principal().issuer),
             Variable::Roles => {

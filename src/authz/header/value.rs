@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use crate::authz::actor::{self, Actor};
-use crate::authz::identity::{ClaimPath, Identity, Listed};
+use crate::authz::identity::{Caller, ClaimPath, Identity, Listed};
 use crate::authz::json::Json;
 use crate::authz::reason::Reason;
 use crate::authz::route::Captures;
@@ -44,6 +44,10 @@ pub enum Source {
     Route,
     /// What the route's key captured under this name.
     Capture(Box<str>),
+    /// The owner of the API key, whoever else calls as well.
+    App,
+    /// The id of the API key.
+    AppId,
 }
 
 /// How a value is written.
@@ -75,7 +79,7 @@ impl Tell {
     /// Whether it depends on the request, and so is made anew for each.
     #[must_use]
     pub fn is_per_request(&self) -> bool {
-        matches!(self.source, Source::Route | Source::Capture(_))
+        matches!(self.source, Source::Route | Source::Capture(_) | Source::App | Source::AppId)
     }
 
     /// What is to be told of who calls; `None` where there is nothing.
@@ -90,10 +94,12 @@ impl Tell {
     }
 
     /// What is to be told of a request.
-    pub(super) fn of_request(&self, route: &str, captures: &Captures<'_>) -> Option<Json> {
+    pub(super) fn of_request(&self, route: &str, captures: &Captures<'_>, caller: &Caller) -> Option<Json> {
         let text = match &self.source {
             Source::Route => Some(route),
             Source::Capture(name) => captures.get(name),
+            Source::App => caller.app.as_ref().map(|app| &*app.principal().subject),
+            Source::AppId => caller.app.as_ref().and_then(|app| app.token_id()).map(|id| &**id),
             Source::Subject
             | Source::Principal
             | Source::Issuer
@@ -118,6 +124,8 @@ impl Source {
         };
         let principal = identity.principal();
         Ok(match self {
+            // The owner of a key is nobody's subject: an upstream that reads users would take it for one.
+            Self::Subject if identity.is_app() => None,
             Self::Subject => text(&principal.subject),
             Self::Principal => text(&principal.to_string()),
             Self::Issuer => text(&principal.issuer),
@@ -139,7 +147,7 @@ impl Source {
                 Some(value) => Some(value.clone()),
             },
             Self::Literal(value) => Some(value.clone()),
-            Self::Route | Self::Capture(_) => None,
+            Self::Route | Self::Capture(_) | Self::App | Self::AppId => None,
         })
     }
 }

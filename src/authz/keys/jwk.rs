@@ -92,6 +92,8 @@ pub(super) struct Usable {
     pub serves: Box<[(Algorithm, Box<dyn Verify>)]>,
     /// The key itself, as one canonical text of bytes.
     pub content: Vec<u8>,
+    /// Its public members as a JWK has them; `None` for a secret.
+    pub public: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 pub(super) fn read(text: &[u8], origin: Origin) -> Entry {

@@ -2,6 +2,8 @@
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Verify;
 use super::jwk::{KeyFault, Usable};
@@ -111,6 +113,7 @@ impl Material {
 
     /// Checks the key and makes a verifier for each algorithm, which must be among those that it fits.
     pub fn usable(self, algorithms: Algorithms) -> Result<Usable, KeyFault> {
+        let public = Some(self.members());
         let (content, fault) = match self {
             Self::Rsa { n, e } => {
                 check_rsa(&n, &e)?;
@@ -133,7 +136,24 @@ impl Material {
                 Ok((algorithm, verifier))
             })
             .collect::<Result<_, KeyFault>>()?;
-        Ok(Usable { serves, content })
+        Ok(Usable { serves, content, public })
+    }
+
+    /// The members of a JWK of this key (RFC 7518 §6, RFC 8037 §2).
+    fn members(&self) -> serde_json::Map<String, serde_json::Value> {
+        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let members = match self {
+            Self::Rsa { n, e } => vec![("kty", "RSA".to_owned()), ("n", number(n)), ("e", number(e))],
+            Self::Ec { curve, point } => {
+                let (x, y) = point.split_at_checked(curve.width().saturating_add(1)).unwrap_or_default();
+                let x = x.get(1..).unwrap_or_default();
+                vec![("kty", "EC".to_owned()), ("crv", curve.name().to_owned()), ("x", number(x)), ("y", number(y))]
+            }
+            Self::Ed25519(point) => {
+                vec![("kty", "OKP".to_owned()), ("crv", "Ed25519".to_owned()), ("x", number(point))]
+            }
+        };
+        members.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
     }
 }
 

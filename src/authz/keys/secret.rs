@@ -97,7 +97,7 @@ pub(super) fn usable(secrets: &[&[u8]], algorithms: Algorithms) -> Result<Usable
         content.extend_from_slice(&secret.len().to_be_bytes());
         content.extend_from_slice(secret);
     }
-    Ok(Usable { serves: serves.collect(), content })
+    Ok(Usable { serves: serves.collect(), content, public: None })
 }
 
 /// Several secrets, each of which may have signed.

@@ -55,6 +55,16 @@ impl Cover {
     }
 }
 
+impl Pattern {
+    /// Whether it covers a request exactly as it stands; HEAD is covered where GET is.
+    #[must_use]
+    pub fn covers(&self, host: &str, method: &str, path: &str) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.covers(method))
+            && self.host.as_ref().is_none_or(|hosts| hosts.matches(host))
+            && body(path).is_some_and(|body| matches(&self.segments, body))
+    }
+}
+
 fn matches(segments: &[Segment], body: &str) -> bool {
     let mut left = Some(body);
     for segment in segments {

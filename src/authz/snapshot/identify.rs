@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::prove::Proven;
 use super::{Facts, NoNews, Question, Snapshot, Stop};
+use crate::authz::api_keys::Apps;
 use crate::authz::credential::{self, Source};
 use crate::authz::gateways::Gateway;
 use crate::authz::identity::{Caller, Identity, Standing};
@@ -31,8 +32,9 @@ impl Snapshot {
             return Ok((Caller::default(), None));
         }
         let (workload, standing) = self.workload(request, gateway, route)?;
+        let app = self.api_keys.as_ref().map(|keys| keys.app(request, route, now)).transpose()?.flatten();
         let (user, proven) = self.user(request, gateway, route, facts, now)?.unzip();
-        let caller = Caller { user, workload, app: None, standing };
+        let caller = Caller { user, workload, app, standing };
         match &route.rule {
             // A workload that is not the right one is told so; anybody else may come back with a token.
             Rule::Where(rule) if caller.acting().is_none() && (caller.workload.is_none() || rule.asks_for_users()) => {
@@ -68,12 +70,14 @@ impl Snapshot {
     ) -> Result<Option<(Arc<Identity>, Option<Proven>)>, Stop> {
         let sources = self.accepted(route).flat_map(|(_, issuer)| issuer.policy().sources.iter());
         let sources = sources.filter(|source| route.reads(source));
-        let Some(presented) = credential::find(request, sources)? else { return Ok(None) };
+        let keys = self.api_keys.as_ref().filter(|_| route.apps != Apps::Nobody);
+        let is_token = |value: &[u8], source: &Source| !keys.is_some_and(|keys| keys.claims(value, source));
+        let Some(presented) = credential::find_where(request, sources, is_token)? else { return Ok(None) };
         let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
         let hash = issuer::hash(&presented.token);
         let remembered = self
             .accepted(route)
-            .filter(|(_, issuer)| speaks_from(issuer) && !issuer.is_stale(now))
+            .filter(|(_, issuer)| speaks_from(issuer) && issuer.remembers(now))
             .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
         let (issuer, identity) = match remembered {
             Some((issuer, identity)) => (issuer, identity?),
@@ -123,6 +127,9 @@ fn verify(
     facts: &Facts,
     now: Timestamp,
 ) -> Result<Arc<Identity>, Stop> {
+    if issuer.suspended() {
+        return Err(Reason::IssuerSuspended.into());
+    }
     // What is asked, where asking may help. A kid that is no UUID is in nobody's URL.
     let question = match (issuer.policy().by_kid, token.kid().and_then(UuidKid::parse)) {
         (false, _) => Some(Question::Keys(id)),

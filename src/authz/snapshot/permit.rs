@@ -59,14 +59,17 @@ impl Snapshot {
 fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl Watch) -> Result<(), Reason> {
     match rule.eval(scene, watch) {
         Truth::True => Ok(()),
-        Truth::False | Truth::Unknown if scene.caller.user.is_none() && rule.asks_for_users() => {
-            Err(Reason::CredentialMissing)
-        }
+        Truth::False | Truth::Unknown if is_nobody(scene) && rule.asks_for_users() => Err(Reason::CredentialMissing),
         Truth::Unknown if is_overage(rule, scene) => Err(Reason::GroupsOverage),
         Truth::Unknown => Err(Reason::FactUnknown),
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
     }
+}
+
+/// Whether neither a user nor an application has shown a credential.
+fn is_nobody(scene: &Scene<'_>) -> bool {
+    scene.caller.user.is_none() && scene.caller.app.is_none()
 }
 
 /// A route's condition must be true: false and what cannot be told both deny.

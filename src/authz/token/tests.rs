@@ -38,6 +38,8 @@ fn rules() -> TokenRules {
         types: TokenTypes::default(),
         leeway: Duration::from_secs(60),
         max_lifetime: None,
+        denied_kids: Box::default(),
+        issued_from: None,
     }
 }
 

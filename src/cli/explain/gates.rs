@@ -10,6 +10,7 @@ use super::miss::{nearest, told};
 use super::scene::Sight;
 use super::token::{Decoded, presented};
 use super::{near, token};
+use crate::authz::api_keys::Apps;
 use crate::authz::condition::{self, Condition, Part};
 use crate::authz::credential::query::without;
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
@@ -220,7 +221,13 @@ impl Telling<'_> {
                 let ticket = grant.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
                 details.push(Detail::new("granted", format!("{} until {}{ticket}", grant.role, rfc3339(grant.until))));
             }
-            return (format!("{}, by {source}", identity.principal()), details, Vec::new());
+            let app = self.decision.basis().caller.app.as_ref();
+            let key = app.and_then(|app| app.token_id()).map(|id| format!("the API key {id}"));
+            let by = key.as_deref().filter(|_| identity.is_app()).unwrap_or(source).to_owned();
+            if let (Some(app), false) = (app, identity.is_app()) {
+                details.push(Detail::new("together with", app.principal().to_string()));
+            }
+            return (format!("{}, by {by}", identity.principal()), details, Vec::new());
         }
         let Some(reason) = self.decision.basis().reason.filter(|_| self.reached() == Reached::Identity) else {
             return (
@@ -234,7 +241,12 @@ impl Telling<'_> {
         details.extend(fault.map(|fault| Detail::new("fault", fault)));
         if reason == Reason::CredentialMissing {
             let sources = self.accepted().into_iter().flat_map(|issuer| issuer.policy().sources.iter());
-            let sources: Vec<String> = sources.map(token::looked_for).collect();
+            let keys =
+                self.policy.api_keys.iter().filter(|_| self.route.is_some_and(|route| route.apps != Apps::Nobody));
+            let sources: Vec<String> = sources
+                .map(token::looked_for)
+                .chain(keys.flat_map(|keys| keys.sources()).map(token::looked_for))
+                .collect();
             details.push(Detail::new("looked for", sources.join(", ")));
         }
         (String::new(), details, Vec::new())

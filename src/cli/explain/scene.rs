@@ -46,6 +46,12 @@ impl<'a> Sight<'a> {
         if let Word::Service(_) = word {
             return self.workload();
         }
+        if let Word::Key(_) = word {
+            return match &self.caller.app {
+                Some(app) => format!("the API key is one of {}", app.principal().subject),
+                None => "no API key is shown (try --key)".to_owned(),
+            };
+        }
         let Some(identity) = self.identity() else { return "nobody is signed in".to_owned() };
         match word {
             Word::SignedIn => format!("it is {}", identity.principal()),
@@ -119,7 +125,8 @@ impl<'a> Sight<'a> {
     pub fn may(&self, word: &Word, truth: Truth) -> bool {
         match word {
             Word::SignedIn => truth == Truth::True,
-            Word::Service(_) | Word::Key(_) => false,
+            Word::Key(name) => truth != Truth::True || self.route.is_some_and(|route| route.apps.take(name)),
+            Word::Service(_) => false,
             Word::Issuer(name) if truth == Truth::True => self.accepted().any(|issuer| *issuer.name == **name),
             _ => truth != Truth::True || word.capture().is_none_or(|name| !self.capture(name).is_empty()),
         }
@@ -153,7 +160,8 @@ impl<'a> Sight<'a> {
                 let is = self.address.map(|address| format!("the address is {address}"));
                 (format!("{from} {network}"), is.unwrap_or_else(|| "the address is not known".to_owned()))
             }
-            Word::Service(name) | Word::Key(name) => (format!("{with} {name}"), String::new()),
+            Word::Key(name) => (format!("{with} an API key of {name}"), String::new()),
+            Word::Service(name) => (format!("{with} {name}"), String::new()),
             Word::Actor(name) => (format!("if the actor {were} {name}"), is),
             Word::AnyActor => (format!("{with} somebody who acts for the subject"), is),
         }

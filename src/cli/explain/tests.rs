@@ -617,6 +617,7 @@ fn a_decision_id_is_opened_by_the_policy_s_key() {
             ask: &ask,
             from: None,
             service: None,
+            key: None,
             browser: false,
             headers: &[],
             dpop: None,

@@ -89,7 +89,9 @@ impl Compiler<'_> {
         }
         let issuers: Vec<_> = line.accepted.iter().filter_map(|at| self.file.issuers.get(*at)).collect();
         let read = |place: &file::Credential| {
-            issuers.iter().any(|(_, issuer)| issuer.from.iter().any(|from| from.value == *place))
+            let of_keys = self.file.api_keys.iter().flat_map(|keys| &keys.from);
+            let of_issuers = issuers.iter().flat_map(|(_, issuer)| &issuer.from);
+            of_issuers.chain(of_keys).any(|from| from.value == *place)
         };
         let unread = from.iter().find(|place| !issuers.is_empty() && !read(&place.value));
         if let Some(place) = unread {

@@ -7,10 +7,14 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::rule::Stand;
-use super::{Compiler, KeySource};
+use super::{Authority, Compiler, KeySource};
 use crate::authz::algorithm::{Algorithm, Algorithms};
+use crate::authz::api_keys::ApiKeys;
 use crate::authz::credential::Source;
 use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
@@ -37,12 +41,13 @@ pub(super) enum Keys {
     /// They are in files.
     Fixed(KeyState),
     /// They are fetched.
-    Fed { from: KeySource, allow_http: bool, refresh: Duration },
+    Fed { from: KeySource, allow_http: bool, refresh: Duration, ca: Option<Authority> },
 }
 
-/// Where credentials of these issuers may stand.
-pub(super) fn carriers(made: &[Made]) -> Carriers {
-    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()))
+/// Where credentials of these issuers, and keys, may stand.
+pub(super) fn carriers(made: &[Made], keys: Option<&ApiKeys>) -> Carriers {
+    let keys = keys.into_iter().flat_map(ApiKeys::sources);
+    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()).chain(keys))
 }
 
 impl Compiler<'_> {
@@ -134,6 +139,8 @@ impl Compiler<'_> {
             types: types(issuer),
             leeway: issuer.leeway,
             max_lifetime: issuer.max_token_lifetime,
+            denied_kids: self.denied_kids(issuer),
+            issued_from: issuer.reject_issued_before,
         };
         let keys = keys?;
         let mut policy = IssuerPolicy {
@@ -149,6 +156,7 @@ impl Compiler<'_> {
             may_grant: may_grant(issuer),
             require: require.map_or(Some(None), |require| require.map(Some))?,
             derived: derived.into(),
+            logout: self.logout(issuer),
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
             foreign_prefixes: self.foreign_prefixes(issuer),
             fed: matches!(keys, Keys::Fed { .. }),
@@ -209,7 +217,12 @@ impl Compiler<'_> {
     }
 
     fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms) -> Option<Keys> {
-        let fed = |from| Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh };
+        let ca = issuer.ca.as_ref().map(|path| self.authority(path, issuer));
+        let fed = |from| {
+            // Without those who were meant to vouch, nobody does.
+            let ca = ca.clone().map_or(Some(None), |ca| ca.map(Some))?;
+            Some(Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh, ca })
+        };
         let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
         if !secrets.is_empty() {
             return self.secrets(secrets, algorithms);
@@ -221,17 +234,55 @@ impl Compiler<'_> {
             return None;
         }
         if let Some(url) = pem_url {
-            return Some(fed(KeySource::Pem(url.value.clone())));
+            return fed(KeySource::Pem(url.value.clone()));
         }
         match (pem, jwks, url) {
             (Some(pem), ..) => self.pem(pem, algorithms),
             (_, Some(Spanned { value: file::Location::File(path), span }), _) => {
                 self.jwks(&Spanned::new(path.clone(), *span))
             }
-            (_, Some(Spanned { value: file::Location::Url(url), .. }), _) => Some(fed(KeySource::Jwks(url.clone()))),
-            (_, _, Some(url)) => Some(fed(KeySource::Discovery(url.value.clone()))),
+            (_, Some(Spanned { value: file::Location::Url(url), .. }), _) => fed(KeySource::Jwks(url.clone())),
+            (_, _, Some(url)) => fed(KeySource::Discovery(url.value.clone())),
             (None, None, None) => None,
         }
+    }
+
+    /// The certificates of `ca`, where keys are fetched.
+    fn authority(&mut self, path: &Spanned<PathBuf>, issuer: &file::Issuer) -> Option<Authority> {
+        let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
+        let in_file = matches!(jwks, Some(Spanned { value: file::Location::File(_), .. }));
+        if in_file || pem.is_some() || !secrets.is_empty() || (url.is_none() && jwks.is_none() && pem_url.is_none()) {
+            let message = "`ca` is about the servers of keys, and the keys of this issuer are not fetched";
+            self.report(Problem::error("ca_unused", path.span, message).cure("remove `ca`"));
+            return None;
+        }
+        let Ok(pem) = self.key_file(path) else {
+            let message = "the certificates of `ca` cannot be read";
+            let cure = "the path is relative to the folder of the policy file";
+            self.report(Problem::error("file_unreadable", path.span, message).cure(cure));
+            return None;
+        };
+        let mut roots = RootCertStore::empty();
+        let found: Option<Vec<_>> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().ok();
+        let usable = found.is_some_and(|found| {
+            !found.is_empty() && found.into_iter().all(|certificate| roots.add(certificate).is_ok())
+        });
+        if !usable {
+            let message = "the file of `ca` does not hold certificates in PEM";
+            let cure = "the certificate of whoever signed the server's, between BEGIN CERTIFICATE and END CERTIFICATE";
+            self.report(Problem::error("bad_ca", path.span, message).cure(cure));
+        }
+        usable.then(|| Authority(pem.into()))
+    }
+
+    /// The kids of `deny_kids`, where this issuer's keys have names.
+    fn denied_kids(&mut self, issuer: &file::Issuer) -> Box<[Box<str>]> {
+        let nameless = issuer.keys.pem.is_some() || issuer.keys.secrets.iter().any(|secret| secret.kid.is_none());
+        if let Some(first) = issuer.deny_kids.first().filter(|_| nameless) {
+            let message = "the keys of this issuer have no kid, so that none can be denied by it";
+            self.report(Problem::error("kid_missing", first.span, message).cure("take the key out of its file"));
+        }
+        issuer.deny_kids.iter().map(|kid| kid.value.clone()).collect()
     }
 
     fn file_of(&mut self, path: &Spanned<PathBuf>) -> Option<Vec<u8>> {
@@ -344,7 +395,7 @@ fn tenants(tenants: &file::Tenants) -> Tenants {
 }
 
 fn fixed(keys: KeySet) -> Keys {
-    Keys::Fixed(KeyState { keys, fetched: None, attempted: None, failed: false })
+    Keys::Fixed(KeyState { keys, ..KeyState::default() })
 }
 
 /// Everything that makes the issuer, where its keys come from included: keys of one place are not those of another.

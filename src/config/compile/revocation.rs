@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Compiler;
 use crate::authz::identity::{APPS, WORKLOADS};
+use crate::authz::logout::LogoutPolicy;
 use crate::authz::revocation::{Revocation, RevocationPolicy, Revocations, Revoked};
 use crate::config::error::{Problem, Text, nearest};
 use crate::config::file::{self, What};
@@ -17,6 +18,10 @@ impl Compiler<'_> {
     pub(super) fn revocation(&mut self) -> Option<Option<Box<RevocationPolicy>>> {
         let file = self.file;
         let Some(written) = &file.revocation else { return Some(None) };
+        if let Some(span) = written.store.filter(|_| file.store.is_none()) {
+            let message = "what is revoked would end with the process: there is no store that replicas share";
+            self.report(Problem::error("not_durable", span, message).cure("store: rediss://redis.example.com:6379"));
+        }
         if let Some(first) = written.listed.first().filter(|_| written.listed.len() > MAX_LISTED) {
             let message = format!("a file of revocations lists at most {MAX_LISTED}, this {}", written.listed.len());
             self.report(Problem::error("too_many", first.span, message).cure("remove those whose `until` has passed"));
@@ -30,7 +35,12 @@ impl Compiler<'_> {
                 None => whole = false,
             }
         }
-        let policy = RevocationPolicy { listed, shared: written.store.is_some(), fail_open: written.fail_open };
+        let policy = RevocationPolicy {
+            listed,
+            shared: written.store.is_some(),
+            fail_open: written.fail_open,
+            keep: written.keep,
+        };
         whole.then(|| Some(Box::new(policy)))
     }
 
@@ -54,6 +64,28 @@ impl Compiler<'_> {
             }
         };
         Some(Revocation { issuer, of, until: line.until })
+    }
+
+    /// Whose logout tokens count: what they revoke must have a place to be kept, and they a place to come to.
+    pub(super) fn logout(&mut self, issuer: &file::Issuer) -> Option<Box<LogoutPolicy>> {
+        let logout = issuer.logout.as_ref()?;
+        if !issuer.signers.is_empty() {
+            let message = "a load balancer signs no logout tokens, and its keys are not its own alone";
+            let problem = Problem::error("logout_unsupported", logout.span, message);
+            self.report(problem.cure("`logout` at the issuer behind the load balancer, as an issuer of its own"));
+            return None;
+        }
+        if !self.file.revocation.as_ref().is_some_and(|revocation| revocation.store.is_some()) {
+            let message = "who signs out is signed out on every replica, and nothing says where that is kept";
+            let problem = Problem::error("not_durable", logout.span, message);
+            self.report(problem.cure("`revocation: {store: true}`, and a `store`"));
+        }
+        if self.file.listen.public.is_none() {
+            let message = "logout tokens come to the public listener, and there is none";
+            self.report(Problem::error("no_listener", logout.span, message).cure("listen: {public: 0.0.0.0:9003}"));
+        }
+        let clients = logout.clients.iter().map(shared).collect();
+        Some(Box::new(LogoutPolicy { clients, whole_subject: logout.whole_subject }))
     }
 
     fn speaker(&mut self, name: &Text) -> Option<Arc<str>> {

@@ -68,7 +68,8 @@ impl Compiler<'_> {
                 );
             }
             self.step_up_asked(route);
-            if accepted.is_empty() && !is_public && route.issuers.is_none() && self.file.services.is_empty() {
+            let others = self.file.services.is_empty() && self.file.api_keys.is_none();
+            if accepted.is_empty() && !is_public && route.issuers.is_none() && others {
                 nobody.push(route.rule.span());
             }
             self.accepted.extend(&accepted);
@@ -140,13 +141,18 @@ impl Compiler<'_> {
     }
 
     /// The routes with their rules; `None` where one cannot be read.
-    pub(super) fn routes(&mut self, lines: &[Line], contracts: &[Arc<Contract>]) -> Option<Vec<(Pattern, Route)>> {
+    pub(super) fn routes(
+        &mut self,
+        lines: &[Line],
+        contracts: &[Arc<Contract>],
+        derived: &[(Arc<str>, Expr)],
+    ) -> Option<Vec<(Pattern, Route)>> {
         let mut routes = Some(Vec::with_capacity(lines.len()));
         for ((at, route), line) in self.file.routes.iter().enumerate().zip(lines) {
             if self.problems.is_full() {
                 return None;
             }
-            let made = self.made_route(at, route, line, contracts.get(at));
+            let made = self.made_route(at, route, line, (contracts.get(at), derived));
             routes = routes.zip(made).map(|(mut routes, made)| {
                 routes.push(made);
                 routes
@@ -161,7 +167,7 @@ impl Compiler<'_> {
         at: usize,
         route: &file::Route,
         line: &Line,
-        contract: Option<&Arc<Contract>>,
+        (contract, derived): (Option<&Arc<Contract>>, &[(Arc<str>, Expr)]),
     ) -> Option<(Pattern, Route)> {
         let captures: Vec<&str> = line.pattern.iter().flat_map(Pattern::captures).collect();
         let stand = Stand {
@@ -186,6 +192,7 @@ impl Compiler<'_> {
         let (pattern, rule) = (line.pattern.clone()?, rule?);
         let condition = condition.map_or(Some(None), |condition| condition.map(Some))?;
         let key: Arc<str> = Arc::from(pattern.to_string());
+        let apps = self.apps(route, &rule, derived);
         let issuers = line.accepted.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId));
         let browser = &route.browser;
         let made = Route {
@@ -201,6 +208,7 @@ impl Compiler<'_> {
             rule,
             condition,
             issuers: issuers.collect(),
+            apps,
             step_up: route.step_up.as_ref().map(|step_up| Box::new(step_up_of(step_up))),
             from,
             strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),

@@ -82,7 +82,8 @@ impl Compiler<'_> {
         if !stand.per_request && stand.only.is_none() {
             for (at, word) in barred_services(&expr, negated) {
                 let span = self.within(text, &place(at));
-                let message = format!("a role is of a token or of a workload, so `not {word}` holds for every token");
+                let message =
+                    format!("a role is of a token, a workload or a key, so `not {word}` holds for every token");
                 let cure = "ask it where requests are: at the route, in `guards:` or in `deny:`";
                 self.report(Problem::error("word_not_here", span, message).cure(cure));
             }
@@ -134,14 +135,9 @@ impl Compiler<'_> {
             Word::Issuer(name) => self.issuer_word(name, span, stand),
             Word::Network(_) => self.network(word, span, stand),
             Word::Service(name) => self.service_word(name, span, stand),
+            Word::Key(name) => self.key_word(name, span, stand),
             // Every issuer may say who acts.
             Word::Actor(_) | Word::AnyActor => {}
-            Word::Key(_) => {
-                let message = format!("`{word}` is not there yet in this version");
-                let cure =
-                    "what is there: signed-in, role: group: scope: claim: owner: issuer: actor: network: service:";
-                self.report(Problem::error("not_there_yet", span, message).cure(cure));
-            }
         }
     }
 
@@ -243,10 +239,10 @@ fn absent<'e>(expr: &'e Expr, negated: bool, found: &mut Vec<(WordId, &'e Word)>
     }
 }
 
-/// The words on services that a role would hold by the absence of.
+/// The words on services and keys that a role would hold by the absence of.
 fn barred_services(expr: &Expr, negated: bool) -> Vec<(WordId, &Word)> {
     match expr {
-        Expr::Word(at, word @ Word::Service(_)) if negated => vec![(*at, word)],
+        Expr::Word(at, word @ (Word::Service(_) | Word::Key(_))) if negated => vec![(*at, word)],
         Expr::Word(..) => Vec::new(),
         Expr::Not(part) => barred_services(part, !negated),
         Expr::All(parts) | Expr::Any(parts) => parts.iter().flat_map(|part| barred_services(part, negated)).collect(),

@@ -7,7 +7,7 @@ use crate::config::error::{Problem, Spanned};
 use crate::config::file;
 use crate::config::reference::STUB_SECRET;
 
-/// The shortest key of decision ids, in bytes.
+/// The shortest key of decision ids, and the shortest token of administration, in bytes.
 const MIN_KEY: usize = 16;
 
 impl Compiler<'_> {
@@ -34,6 +34,8 @@ impl Compiler<'_> {
             audit: self.file.audit.clone(),
             log: self.file.log,
             decision_key: self.decision_key(),
+            admin_token: self.admin_token(),
+            key_cache: self.file.key_cache.as_ref().map(|folder| folder.value.clone()),
             store: self.store(),
             public_url: self.file.public_url.as_ref().map(|url| url.value.clone()),
         }
@@ -51,6 +53,26 @@ impl Compiler<'_> {
             return Some(STUB_SECRET.to_vec());
         }
         found.map(|found| found.trim_ascii().to_vec()).filter(|found| !found.is_empty())
+    }
+
+    /// The token of administration. Its file is followed, so that it can be changed while we run.
+    fn admin_token(&mut self) -> Option<Secret> {
+        let place = self.file.admin_token.as_ref()?;
+        if let file::SecretPlace::File(path) = &place.value {
+            self.read.push(path.clone());
+        }
+        let Some(token) = self.read_secret(&place.value) else {
+            let message = "the token of `admin` is not there";
+            let cure = "a file that can be read, or a variable that is set where portcullis is started";
+            self.report(Problem::error("secret_missing", place.span, message).cure(cure));
+            return None;
+        };
+        if token.len() < MIN_KEY || !token.iter().all(u8::is_ascii_graphic) {
+            let message = "the token of `admin` is not 16 printable characters or more without a blank";
+            self.report(Problem::error("weak_secret", place.span, message).cure("openssl rand -hex 32"));
+            return None;
+        }
+        Some(Secret(token))
     }
 
     /// A password that is not there is an error: nothing that replicas share could be asked for.

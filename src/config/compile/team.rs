@@ -2,6 +2,7 @@
 
 use super::Compiler;
 use crate::authz::header::fold;
+use crate::authz::identity::APPS;
 use crate::authz::route::Pattern;
 use crate::config::error::{Problem, Span, Text};
 use crate::config::file;
@@ -33,7 +34,9 @@ impl Compiler<'_> {
             );
         }
         for name in route.issuers.iter().flatten() {
-            let is_default = self.issuers.get(&*name.value).is_some_and(|at| self.defaults.contains(at));
+            let keys = self.file.api_keys.as_ref().filter(|_| *name.value == *APPS);
+            let is_default = keys.is_some_and(|keys| keys.default)
+                || self.issuers.get(&*name.value).is_some_and(|at| self.defaults.contains(at));
             if !is_default && !include.issuers.iter().any(|known| known.value == name.value) {
                 self.foreign_issuer(name, include.span);
             }
@@ -54,7 +57,7 @@ impl Compiler<'_> {
     }
 
     fn foreign_issuer(&mut self, name: &Text, include: Span) {
-        if !self.issuers.contains_key(&*name.value) {
+        if !self.issuers.contains_key(&*name.value) && *name.value != *APPS {
             return;
         }
         let message = format!("tokens of `{}` are not for the routes of this file", name.value);

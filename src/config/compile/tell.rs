@@ -139,11 +139,21 @@ impl Compiler<'_> {
                     return None;
                 }
             },
-            file::Source::Route | file::Source::Capture(_) if kind == Kind::Datum => {
+            file::Source::App | file::Source::AppId if self.file.api_keys.is_none() => {
+                let message = "this is told of an API key, and the policy has no `api_keys`";
+                let cure = "`claim:app`, or `claim:app_id`, if a claim of this name is meant";
+                self.report(Problem::error("no_api_keys", source.span, message).cure(cure));
+                return None;
+            }
+            file::Source::Route | file::Source::Capture(_) | file::Source::App | file::Source::AppId
+                if kind == Kind::Datum =>
+            {
                 let message = "metadata is about who calls, and this is about the request";
                 self.report(Problem::error("source_not_here", source.span, message).cure("tell it in a header"));
                 return None;
             }
+            file::Source::App => Source::App,
+            file::Source::AppId => Source::AppId,
             file::Source::Route => Source::Route,
             file::Source::Capture(name) => {
                 self.captured(name, source, own)?;

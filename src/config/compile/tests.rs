@@ -123,7 +123,7 @@ fn a_word_names_only_what_there_is() {
         ["unknown_capture 1:20 owner:id"],
         "a guard compares with its own captures"
     );
-    assert_eq!(with_issuer("routes:\n  /a: key:x"), ["not_there_yet 2:7 key:x"]);
+    assert_eq!(with_issuer("routes:\n  /a: key:x"), ["no_api_keys 2:7 key:x"]);
     let (_, problems) = compile("p", "routes:\n  /a/{tenant}: owner:tenannt", &no_files);
     assert!(problems.as_slice().iter().any(|p| p.cure.as_deref() == Some("did you mean `tenant`?")), "{problems}");
 }

@@ -133,6 +133,10 @@ pub enum Source {
     Actors,
     /// Another claim, by its path.
     Claim(Box<str>),
+    /// The owner of the API key.
+    App,
+    /// The id of the API key.
+    AppId,
     /// The key of the route.
     Route,
     /// What the key of the route captured.
@@ -331,6 +335,8 @@ fn source(text: &str) -> Source {
         "actor" => Source::Actor,
         "actors" => Source::Actors,
         "route" => Source::Route,
+        "app" => Source::App,
+        "app_id" => Source::AppId,
         path => match path.strip_prefix("capture:") {
             Some(name) => Source::Capture(name.into()),
             None => Source::Claim(path.strip_prefix("claim:").unwrap_or(path).into()),

@@ -6,9 +6,11 @@ mod sources;
 mod tenants;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::authz::algorithm::Algorithm;
+use crate::authz::time::Timestamp;
 use crate::config::error::{Problem, Span, Spanned, Text};
 use crate::config::provider::{self, Preset, World, world};
 use crate::config::shape::{Fields, Reader, Section, brief};
@@ -66,6 +68,10 @@ pub(in crate::config) const ISSUER: Section = Section {
         "refresh",
         "cooldown",
         "max_stale",
+        "ca",
+        "deny_kids",
+        "reject_issued_before",
+        "logout",
     ],
     later: &["introspection", "introspect", "client_id", "client_secret", "certificate", "api_keys"],
     never: &[
@@ -76,6 +82,8 @@ pub(in crate::config) const ISSUER: Section = Section {
         ("secrets", CALLED_SECRET),
     ],
 };
+pub(super) const LOGOUT: Section =
+    Section { name: "`logout` of an issuer", accepted: &["clients", "revokes"], later: &[], never: &[] };
 pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
@@ -114,6 +122,8 @@ pub struct Issuer {
     pub default: Option<Spanned<bool>>,
     /// The roles that it may speak of; `None` where the file does not say.
     pub may_grant: Option<MayGrant>,
+    /// The clients whose logout tokens count, and whether they revoke all of a subject.
+    pub logout: Option<Logout>,
     /// What every token of it must fulfil.
     pub require: Option<Rule>,
     /// Where its credentials are read from.
@@ -140,6 +150,23 @@ pub struct Issuer {
     pub cooldown: Duration,
     /// How long keys are used that could not be fetched again; 24 h where the file does not say.
     pub max_stale: Duration,
+    /// Who vouches for the servers that its keys are fetched from: a PEM file, in place of whom this machine trusts.
+    pub ca: Option<Spanned<PathBuf>>,
+    /// The kids of keys that are not believed any more.
+    pub deny_kids: Vec<Text>,
+    /// Tokens that were issued before are refused.
+    pub reject_issued_before: Option<Timestamp>,
+}
+
+/// Which logout tokens of an issuer count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logout {
+    /// Where it was written.
+    pub span: Span,
+    /// Whom they are for; empty only where that could not be read.
+    pub clients: Vec<Text>,
+    /// Whether they revoke all that a subject was given.
+    pub whole_subject: bool,
 }
 
 /// Whom tokens are for.
@@ -211,6 +238,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
             .get("default")
             .and_then(|node| reader.flag(node, "`default` of an issuer").map(|value| Spanned::new(value, node.span))),
         may_grant: may_grant(reader, fields),
+        logout: logout(reader, fields),
         require: fields.get("require").and_then(|node| rule(reader, node)),
         from,
         origins,
@@ -223,10 +251,35 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         refresh: duration(reader, fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
         cooldown: duration(reader, fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
         max_stale: duration(reader, fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
+        ca: fields.get("ca").and_then(|node| file_path(reader, node, "`ca` of an issuer")),
+        deny_kids: fields
+            .get("deny_kids")
+            .map(|node| reader.texts(node, "`deny_kids` of an issuer"))
+            .unwrap_or_default(),
+        reject_issued_before: fields
+            .get("reject_issued_before")
+            .and_then(|node| reader.time(node, "`reject_issued_before` of an issuer")),
         allow_http,
         keys,
         issuer: issuer?,
     })
+}
+
+fn logout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Logout> {
+    let node = fields.get("logout")?;
+    if !matches!(node.kind, Kind::Map(_)) {
+        let clients = reader.texts(node, "`logout` of an issuer");
+        return Some(Logout { span: node.span, clients, whole_subject: false });
+    }
+    let fields = reader.fields(node, LOGOUT)?;
+    if !fields.has("clients") {
+        reader.missing(node.span, "`logout` needs `clients`, whom logout tokens are for");
+    }
+    let whole = fields
+        .get("revokes")
+        .and_then(|node| reader.choice(node, "`revokes` of `logout`", &[("session", false), ("subject", true)]));
+    let clients = fields.get("clients").map(|node| reader.texts(node, "`clients` of `logout`")).unwrap_or_default();
+    Some(Logout { span: node.span, clients, whole_subject: whole.is_some_and(|whole| whole.value) })
 }
 
 /// Compares the issuers of a file with each other.

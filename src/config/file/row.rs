@@ -23,6 +23,7 @@ pub(super) const ROW: Section = Section {
         "query",
         "from",
         "service",
+        "key",
         "dpop",
         "certificate",
         "at",
@@ -53,6 +54,8 @@ pub struct Row {
     pub from: Option<Spanned<IpAddr>>,
     /// The service that the caller's certificate names.
     pub service: Option<Text>,
+    /// The owner of the API key that is shown, or the key's id.
+    pub key: Option<Text>,
     /// Whether a DPoP proof comes with the token; as its issuer wants it where the row does not say.
     pub dpop: Option<bool>,
     /// Whether the caller has the certificate that the token is bound to.
@@ -114,6 +117,7 @@ struct Parts<'n> {
     query: Option<&'n Node>,
     from: Option<&'n Node>,
     service: Option<&'n Node>,
+    key: Option<&'n Node>,
     dpop: Option<&'n Node>,
     certificate: Option<&'n Node>,
     at: Option<&'n Node>,
@@ -131,6 +135,7 @@ impl<'n> Parts<'n> {
             query: None,
             from: None,
             service: None,
+            key: None,
             dpop,
             certificate,
             at,
@@ -154,12 +159,27 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let responses = told(parts.responses, "the response headers of a test");
     let query = told(parts.query, "the parameters of a test");
     let service = parts.service.and_then(|node| reader.text(node, "`service` of a test"));
+    let key = parts.key.and_then(|node| reader.text(node, "`key` of a test"));
     let dpop = parts.dpop.and_then(|node| reader.flag(node, "`dpop` of a test"));
     let certificate = parts.certificate.and_then(|node| reader.flag(node, "`certificate` of a test"));
     let from = parts.from.and_then(|node| address(reader, node));
     let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
     let (who, ask, expect) = (who?, ask?, expect?);
-    Some(Row { span: node.span, who, ask, expect, headers, responses, query, from, service, dpop, certificate, at })
+    Some(Row {
+        span: node.span,
+        who,
+        ask,
+        expect,
+        headers,
+        responses,
+        query,
+        from,
+        service,
+        key,
+        dpop,
+        certificate,
+        at,
+    })
 }
 
 fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
@@ -190,6 +210,7 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 query: fields.get("query"),
                 from: fields.get("from"),
                 service: fields.get("service"),
+                key: fields.get("key"),
                 dpop: fields.get("dpop"),
                 certificate: fields.get("certificate"),
                 at: fields.get("at"),

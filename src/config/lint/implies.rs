@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::authz::api_keys::Apps;
 use crate::authz::identity::Truth;
 use crate::authz::issuer::IssuerId;
 use crate::authz::policy::Route;
@@ -23,6 +24,8 @@ pub(super) struct Ask {
     pub parts: Vec<usize>,
     /// Whose tokens are accepted.
     pub issuers: Vec<IssuerId>,
+    /// Whose keys are taken.
+    pub apps: Apps,
 }
 
 /// Rules as formulas over words that are the same wherever they stand.
@@ -55,15 +58,15 @@ enum Formula {
 impl Logic {
     /// What a route asks for by its own line.
     pub fn ask(&mut self, route: &Route, pattern: &Pattern) -> Ask {
-        let issuers = route.issuers.to_vec();
+        let (issuers, apps) = (route.issuers.to_vec(), route.apps.clone());
         let mut ask = match &route.rule {
-            Rule::Public => Ask { public: true, parts: Vec::new(), issuers: Vec::new() },
-            Rule::Anyone => Ask { public: false, parts: Vec::new(), issuers },
+            Rule::Public => Ask { public: true, ..Ask::default() },
+            Rule::Anyone => Ask { issuers, apps, ..Ask::default() },
             Rule::Where(expr) => {
                 let signed_in = self.word(&Word::SignedIn, pattern);
                 let signed_in = self.number(Formula::Word(signed_in));
                 let part = self.part(expr, pattern);
-                Ask { public: false, parts: vec![signed_in, part], issuers }
+                Ask { public: false, parts: vec![signed_in, part], issuers, apps }
             }
         };
         if let Some(condition) = &route.condition {
@@ -155,7 +158,7 @@ impl Logic {
         let trial = self.trial(from.parts.iter().chain(&to.parts))?;
         // Who needs no identity can leave it at home.
         let open = trial.holds_for_nobody(&to.parts, self);
-        let accepted = from.issuers.iter().all(|issuer| to.issuers.contains(issuer));
+        let accepted = from.issuers.iter().all(|issuer| to.issuers.contains(issuer)) && from.apps.are_within(&to.apps);
         if (from.public && !to.public) || !(open || accepted) {
             return Some(false);
         }
@@ -307,6 +310,7 @@ mod tests {
                 text: "".into(),
                 rule,
                 condition: None,
+                apps: Apps::Nobody,
                 issuers: Box::new([IssuerId(0)]),
                 from: None,
                 strip: false,

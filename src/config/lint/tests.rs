@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::LINTS;
-use crate::config::{Compiled, Problems, compile};
+use crate::config::{Compiled, Problems, Surroundings, compile, compile_all};
 
 const ONE: &str = "issuers: {main: {url: https://id.example.com, audience: shop, roles: roles}}\n";
 const TWO: &str = "issuers:
@@ -335,6 +335,18 @@ fn an_entry_that_silences_nothing_is_told() {
     let (_, problems) = compiled(&policy);
     let told: Vec<_> = problems.as_slice().iter().map(|p| (p.code, p.cure.as_deref().unwrap_or_default())).collect();
     assert_eq!(told, [("lint_unneeded", "did you mean `/admin/me`?")]);
+}
+
+#[test]
+fn a_policy_is_held_against_lints_only_where_that_is_asked_for() {
+    let text = "routes: {/a: public}\nguards: {/b/**: role:x}\ndecision_key: file:none\n";
+    let codes = |lints| {
+        let (compiled, problems) = compile_all("p.yaml", text, &Surroundings { lints, ..Surroundings::NONE });
+        assert!(compiled.is_some(), "{problems}");
+        problems.as_slice().iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(true), ["guard_idle", "key_missing"]);
+    assert_eq!(codes(false), ["key_missing"]);
 }
 
 #[test]

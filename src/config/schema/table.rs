@@ -55,7 +55,7 @@ const TOLD: &[Key] = &[
     (
         "from",
         Is::Text,
-        "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, route, `capture:name` or a claim",
+        "What it holds: sub, principal, issuer, roles, groups, scopes, app, app_id, actor, actors, route, `capture:name` or a claim",
     ),
     ("value", Is::Text, "What it holds, whoever calls"),
     ("default", Is::Text, "What it holds for an identity that has nothing of the kind"),
@@ -67,6 +67,7 @@ const TOLD: &[Key] = &[
 pub const TABLE: &[Section] = &[
     ("", &[], &[
         ("issuers", Is::Map(&Is::Section("issuers.*")), "Who signs tokens, where their keys are, what they may say; by a name of yours"),
+        ("api_keys", Is::Section("api_keys"), "Applications that call with a key of their own"),
         ("hosts", Is::Keyed(r"^[A-Za-z][A-Za-z0-9_-]*$", &Is::Texts), "Sets of hosts, by the name that keys call them: `api:/orders/**`"),
         ("include", Is::List(&Is::Section("include.*"), 1), "The files of teams, and what is given to each"),
         ("headers", HEADERS, "Headers that the upstream trusts: set on every allow, the caller's own removed"),
@@ -91,6 +92,8 @@ pub const TABLE: &[Section] = &[
         ("audit", Is::Like(r"stdout|none|file:.+"), "Where decisions are recorded"),
         ("log", Is::Word(&["json", "human"]), "How the log is written"),
         ("decision_key", Is::Like(r"env:[A-Za-z0-9_]+|file:.+"), "Where the key of the decision ids is found: at least 16 bytes"),
+        ("admin", Is::Section("admin"), "Who may change something by the admin listener"),
+        ("key_cache", Is::Like("/.*"), "The folder of what outlives the process: last-good keys, suspensions"),
         ("cache", Is::Section("cache"), "How much is remembered"),
         ("store", Is::Either(&[Is::Like(r"memory|rediss?://[^\s@]+|redis\+unix:///[^\s@]+"), Is::Section("store")]), "Where replicas share what they must all know: `memory` or a Redis"),
         ("tests", Is::Tests, "The policy's own tests: `[who, METHOD target, expectation, {header: value}]`"),
@@ -134,6 +137,14 @@ pub const TABLE: &[Section] = &[
         ("refresh", Is::Duration, "How often its keys are fetched"),
         ("cooldown", Is::Duration, "The shortest time between two fetches"),
         ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
+        ("ca", FILE, "A PEM file: who vouches for the servers of its keys, in place of whom this machine trusts"),
+        ("deny_kids", Is::Texts, "Kids of keys that are not believed any more"),
+        ("logout", Is::Either(&[Is::Texts, Is::Section("issuers.*.logout")]), "The clients whose logout tokens count (OpenID Connect Back-Channel Logout)"),
+        ("reject_issued_before", Is::Text, "Tokens that were issued before are refused (RFC 3339)"),
+    ]),
+    ("issuers.*.logout", &["clients"], &[
+        ("clients", Is::Texts, "Whom logout tokens are for: the clients that people sign in at"),
+        ("revokes", Is::Words(&["session", "subject"]), "What a logout token revokes that names both"),
     ]),
     ("issuers.*.secret", &["from"], &[
         ("from", SECRET, "Where it is: `env:NAME` or `file:path`"),
@@ -143,6 +154,25 @@ pub const TABLE: &[Section] = &[
     ("issuers.*.audience", &["any_of"], &[
         ("claim", Is::Text, "The claim that says whom a token is for"),
         ("any_of", Is::Texts, "What it may be"),
+    ]),
+    ("api_keys", &[], &[
+        ("file", Is::Text, "The file that lists the keys' hashes, beside the policy file: what `portcullis key` writes"),
+        ("keys", Is::List(&Is::Section("api_keys.keys.*"), 1), "The hashes themselves, in place of a file"),
+        ("from", Is::Some(&CREDENTIAL), "Where keys are shown: `header:x-api-key`, `query:api_key`, `bearer`"),
+        ("prefix", Is::Like(r"[a-z][a-z0-9_]*[a-z0-9]"), "What each key begins with; `pk_live` where it is not said"),
+        ("default", Is::Flag, "Whether routes take keys that name no issuers"),
+    ]),
+    ("api_keys.keys.*", &["owner", "hash"], &[
+        ("id", Is::Text, "What the key is called; the owner and part of the hash where it is not said"),
+        ("owner", Is::Text, "Whose it is: `key:billing` in rules"),
+        ("hash", Is::Like(r"sha256:[0-9a-f]{64}"), "The SHA-256 of the key; never the key"),
+        ("not_before", Is::Text, "From when on it is good, in UTC"),
+        ("expires", Is::Text, "From when on it is good no more, in UTC"),
+        ("roles", Is::Texts, "The roles that it gives"),
+        ("groups", Is::Texts, "The groups that it gives"),
+        ("scopes", Is::Texts, "The scopes that it gives"),
+        ("routes", Is::Texts, "The requests that it is for, as keys of routes are written; all where it is not said"),
+        ("disabled", Is::Flag, "Whether it is refused whatever the time"),
     ]),
     ("issuers.*.proof", &["mode"], &[
         ("mode", MODE, "Possession of a key (RFC 9449), of a certificate (RFC 8705), of either, of what the token is bound to, or of nothing"),
@@ -257,6 +287,9 @@ pub const TABLE: &[Section] = &[
         ("client_ca", FILE, "A PEM file: who signs the certificates of gateways"),
         ("client", Is::Word(&["required", "optional"]), "Whether a gateway must have one"),
     ]),
+    ("admin", &["token"], &[
+        ("token", SECRET, "Where the bearer token is that every change needs: `env:NAME` or `file:path`, 16 bytes at least"),
+    ]),
     ("cache", &[], &[
         ("tokens", Is::Like("[0-9]+(KiB|MiB|GiB)"), "How much memory verified tokens may take"),
     ]),
@@ -277,6 +310,7 @@ pub const TABLE: &[Section] = &[
         ("query", Is::Map(&Is::Any), "What the upstream's query should have set; null for a parameter that should not be set"),
         ("from", Is::Text, "The address that the caller asks from"),
         ("service", Is::Text, "The service that the caller's certificate names"),
+        ("key", Is::Text, "The owner of the API key that is shown, or the key's id"),
         ("dpop", Is::Flag, "Whether a DPoP proof comes with the token; as its issuer wants it where it is not said"),
         ("certificate", Is::Flag, "Whether the caller has the certificate that the token is bound to"),
         ("at", Is::Text, "What time it is (RFC 3339); 2027-01-15T08:00:00Z where it is not said"),

@@ -1,6 +1,6 @@
 //! With Keycloak: users by their password, clients for themselves, roles where Keycloak puts them, and its keys.
 
-use super::{Edge, bearer, tampered};
+use super::{Edge, bearer, denied, tampered};
 use crate::edge::seen;
 use crate::parts::keycloak::{Keycloak, keycloak};
 use crate::support::{DEADLINE, envoy_program};
@@ -27,10 +27,6 @@ audit: none
 async fn edge() -> Option<(&'static Keycloak, Edge)> {
     let (envoy, keycloak) = (envoy_program()?, keycloak()?);
     Some((keycloak, Edge::start(&envoy, &POLICY.replace("ISSUER", &keycloak.url())).await))
-}
-
-fn denied(status: u16, reason: &str) -> (u16, String) {
-    (status, reason.to_owned())
 }
 
 #[tokio::test]

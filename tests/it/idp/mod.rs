@@ -1,5 +1,6 @@
 //! Tokens that real OpenID providers gave by real grants, through the real Envoy and portcullis to an application.
 
+mod dpop;
 mod keycloak;
 mod oidc_provider;
 
@@ -32,7 +33,11 @@ struct Edge {
 
 impl Edge {
     async fn start(envoy: &Path, policy: &str) -> Self {
-        let dir = TempDir::new();
+        Self::start_beside(envoy, policy, TempDir::new()).await
+    }
+
+    /// The same with a policy that names files of this folder.
+    async fn start_beside(envoy: &Path, policy: &str, dir: TempDir) -> Self {
         let (file, compiled) = PolicyFile::open(dir.file("portcullis.yaml", policy)).unwrap();
         let listen = vec![Endpoint::Tcp(ANY_PORT)];
         let overrides = Overrides { listen, admin: Some(ANY_PORT), cores: Some(1), ..Overrides::default() };
@@ -119,6 +124,10 @@ impl Load {
             task.await.unwrap();
         }
     }
+}
+
+fn denied(status: u16, reason: &str) -> (u16, String) {
+    (status, reason.to_owned())
 }
 
 fn bearer(token: &str) -> String {

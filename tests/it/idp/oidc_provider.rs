@@ -2,7 +2,7 @@
 
 use portcullis::dev::wire::Answer;
 
-use super::{Edge, bearer, tampered};
+use super::{Edge, bearer, denied, tampered};
 use crate::edge::seen;
 use crate::parts::oidc_provider::{OidcProvider, node_program};
 use crate::support::{DEADLINE, envoy_program};
@@ -29,10 +29,6 @@ async fn edge() -> Option<(OidcProvider, Edge)> {
 
 fn told(answer: &Answer) -> (u16, Vec<String>, Vec<String>) {
     (answer.status, seen(answer, "x-user-id"), seen(answer, "x-user-roles"))
-}
-
-fn denied(status: u16, reason: &str) -> (u16, String) {
-    (status, reason.to_owned())
 }
 
 #[tokio::test]

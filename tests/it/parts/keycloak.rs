@@ -1,6 +1,6 @@
 //! One Keycloak for all tests of the binary, with the realm of `tests/idp/keycloak/shop.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Once, OnceLock};
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub fn keycloak() -> Option<&'static Keycloak> {
 }
 
 /// Whether it is a Java 17 or newer: `openjdk version "17.0.15" 2025-04-15`.
-fn is_new(java: &PathBuf) -> bool {
+fn is_new(java: &Path) -> bool {
     let said = Command::new(java).arg("-version").output().map(|said| said.stderr).unwrap_or_default();
     let said = String::from_utf8_lossy(&said).into_owned();
     let version = said.split('"').nth(1).and_then(|version| version.split(['.', '-']).next());

@@ -203,9 +203,10 @@ impl OidcProvider {
         (answer["proof"].as_str().unwrap().to_owned(), answer["jkt"].as_str().unwrap().to_owned())
     }
 
-    /// A token of `bound` for a resource, bound to the key of this name.
-    pub async fn bound_token(&self, key: &str, resource: &str) -> Tokens {
-        let (proof, jkt) = self.proof(&json!({"key": key, "url": self.token_endpoint(), "method": "POST"})).await;
+    /// A token of `bound` for a resource, bound to the key of this name and algorithm.
+    pub async fn bound_token(&self, key: &str, alg: &str, resource: &str) -> Tokens {
+        let what = json!({"key": key, "alg": alg, "url": self.token_endpoint(), "method": "POST"});
+        let (proof, jkt) = self.proof(&what).await;
         let tokens = self.client_credentials("bound", resource, Some(&proof)).await;
         assert_eq!(tokens.kind, "DPoP", "bound to {jkt}");
         tokens
@@ -270,7 +271,7 @@ async fn it_gives_what_is_asked_for_and_is_the_same_after_a_restart() {
     };
     tokio::join!(posted, provider.sign_out(alice));
 
-    let bound = provider.bound_token("k1", "urn:shop").await;
+    let bound = provider.bound_token("k1", "ES256", "urn:shop").await;
     let (_, jkt) = provider
         .proof(&json!({"key": "k1", "url": "https://shop.test/a", "method": "GET", "token": bound.access}))
         .await;

@@ -1,4 +1,9 @@
 //! A child process that ends with its owner: when dropped, and also when the test binary is killed or exits with it in a `static`.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "one that tests share is started in no test's runtime; whoever asks for it has nothing else to do"
+)]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
