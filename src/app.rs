@@ -261,7 +261,7 @@ fn start_cores(
 /// What the world may ask.
 fn public_paths(live: &Arc<Live>, revoker: Option<&Revoker>) -> Router {
     let logout = revoker.map(|revoker| Logout { live: Arc::clone(live), revoker: revoker.clone() });
-    logout.map(public::logout::paths).unwrap_or_default()
+    logout.map(public::logout::paths).unwrap_or_default().merge(public::keys::paths(Arc::clone(live)))
 }
 
 async fn serving(health: &HealthReporter, status: ServingStatus) {

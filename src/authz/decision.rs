@@ -65,12 +65,14 @@ pub struct Grant {
 }
 
 /// What is told of one request alone.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Own {
     /// Aliases of managed headers, as this very request spelt them: to remove.
     pub aliases: Vec<Bytes>,
     /// Headers to set on the request to the upstream.
     pub set: Vec<(Bytes, Bytes)>,
+    /// The header that carries a token that was minted, and its value.
+    pub minted: Option<(Bytes, Bytes)>,
     /// Headers of the response to the caller.
     pub responses: Vec<(Bytes, Bytes)>,
     /// Parameters of the query to set.
@@ -81,11 +83,22 @@ pub struct Own {
     pub stripped: Stripped,
 }
 
+/// What was minted is a secret.
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { aliases, set, minted, responses, query, query_removed, stripped } = self;
+        let minted = minted.as_ref().map(|(name, _)| name);
+        let told = (aliases, set, minted, responses, query, query_removed, stripped);
+        f.debug_tuple("Own").field(&told).finish()
+    }
+}
+
 impl Own {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { aliases, set, responses, query, query_removed, stripped } = self;
+        let Self { aliases, set, minted, responses, query, query_removed, stripped } = self;
         aliases.is_empty()
             && set.is_empty()
+            && minted.is_none()
             && responses.is_empty()
             && query.is_empty()
             && query_removed.is_empty()
@@ -120,7 +133,7 @@ impl Grant {
 
     /// Headers to set on the request to the upstream, replacing what is there. Names are in lower case.
     pub fn set(&self) -> impl Iterator<Item = &(Bytes, Bytes)> {
-        let own = self.own().into_iter().flat_map(|own| own.set.iter().chain(&own.stripped.set));
+        let own = self.own().into_iter().flat_map(|own| own.set.iter().chain(&own.minted).chain(&own.stripped.set));
         self.told.set().iter().chain(own)
     }
 
@@ -147,6 +160,12 @@ impl Grant {
             let stripped = own.stripped.query.iter().filter(|name| !own.query_removed.contains(name));
             own.query_removed.iter().chain(stripped)
         })
+    }
+
+    /// The header that carries a token that was minted, and its value. A secret.
+    #[must_use]
+    pub fn minted(&self) -> Option<&(Bytes, Bytes)> {
+        self.own().and_then(|own| own.minted.as_ref())
     }
 
     /// What the gateway is told beside the headers.

@@ -23,6 +23,7 @@ pub use query::fold as fold_parameter;
 pub use told::Told;
 pub(super) use told::ToldOnce;
 pub use value::{Format, Source, Tell};
+pub(super) use value::{MAX_VALUE, write as write_json};
 
 /// How far a check may be over a limit that the caller kept: by pseudo-headers, and by what the gateway adds before it
 /// asks (`x-forwarded-for`, `x-forwarded-proto`, `x-request-id` and kin).
@@ -76,13 +77,21 @@ pub struct Names {
     lent: Box<[Bytes]>,
     folded: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
     kept: HashSet<Box<[u8]>, foldhash::fast::RandomState>,
+    /// The one that carries what is minted: set or removed for each request.
+    minted: Option<Bytes>,
 }
 
 impl Names {
     /// All names that the policy sets, in lower case, those of `headers_kept:`, and those, in lower case, that some
-    /// gateway is believed to set itself: they are removed whoever sends them, but where that gateway asks.
+    /// gateway is believed to set itself: they are removed whoever sends them, but where that gateway asks. `minted` is
+    /// the one that carries what is minted.
     #[must_use]
-    pub fn new(managed: impl IntoIterator<Item = Bytes>, kept: &[String], lent: Vec<Bytes>) -> Self {
+    pub fn new(
+        managed: impl IntoIterator<Item = Bytes>,
+        kept: &[String],
+        lent: Vec<Bytes>,
+        minted: Option<Bytes>,
+    ) -> Self {
         let mut managed: Vec<Bytes> = managed.into_iter().collect();
         managed.sort_unstable();
         managed.dedup();
@@ -90,14 +99,15 @@ impl Names {
             kept.iter().map(|name| name.to_ascii_lowercase().into_bytes().into()).collect();
         let mut always: Vec<Bytes> = ALWAYS.iter().map(|name| Bytes::from_static(name.as_bytes())).collect();
         // A managed `x_user_id` has the alias `x-user-id`, which does not look like one.
-        always.extend(managed.iter().map(|name| Bytes::from(fold(name))));
+        always.extend(managed.iter().chain(&minted).map(|name| Bytes::from(fold(name))));
         always.retain(|name| !kept.contains(&**name) && !managed.contains(name) && !lent.contains(name));
+        always.retain(|name| minted.as_ref() != Some(name));
         always.sort_unstable();
         always.dedup();
         let always: Box<[Bytes]> = always.into();
-        let names = managed.iter().chain(&always).chain(&lent).map(|name| &**name);
+        let names = managed.iter().chain(&always).chain(&lent).chain(&minted).map(|name| &**name);
         let folded = names.chain(kept.iter().map(|name| &**name)).map(fold).collect();
-        Self { managed: managed.into(), always, lent: lent.into(), folded, kept }
+        Self { managed: managed.into(), always, lent: lent.into(), folded, kept, minted }
     }
 
     /// Those that the policy sets somewhere, in lower case and sorted.
@@ -165,7 +175,7 @@ impl Contract {
     /// Compiles what is told; `names` are those of the whole policy.
     #[must_use]
     pub fn new(mut tells: Tells, names: &Arc<Names>) -> Self {
-        let text = format!("{tells:?}{:?}{:?}{:?}", names.managed, names.always, names.lent);
+        let text = format!("{tells:?}{:?}{:?}{:?}{:?}", names.managed, names.always, names.lent, names.minted);
         let digest =
             digest(&SHA256, text.as_bytes()).as_ref().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let is_set = |name: &&Bytes| !tells.headers.iter().any(|tell| tell.name == **name);
@@ -206,6 +216,7 @@ impl Contract {
         gateway: Option<&Gateway>,
         caller: &Caller,
         (route, captures): (&str, &Captures<'_>),
+        minted: Option<Bytes>,
     ) -> Result<Grant, Reason> {
         let told = match caller.acting() {
             Some(identity) => self.told(identity)?,
@@ -215,6 +226,12 @@ impl Contract {
         if !self.names.lent.is_empty() {
             let its = gateway.map_or(&[][..], |gateway| &*gateway.headers);
             own.aliases.extend(self.names.lent.iter().filter(|name| !its.contains(*name)).cloned());
+        }
+        if let Some(name) = &self.names.minted {
+            match minted {
+                Some(value) => own.minted = Some((name.clone(), value)),
+                None => own.aliases.push(name.clone()),
+            }
         }
         let own = if own.is_empty() { None } else { Some(Box::new(own)) };
         let grant = Grant { told, own };
@@ -295,7 +312,8 @@ impl Contract {
                 && !self.names.kept.contains(&*header.name.to_ascii_lowercase())
                 && !self.names.lent.iter().any(|name| *name == header.name);
             let set = told.set().iter().map(|(name, _)| name);
-            let mut known = set.chain(told.unset()).chain(self.per_request.headers.iter().map(|tell| &tell.name));
+            let known = set.chain(told.unset()).chain(self.per_request.headers.iter().map(|tell| &tell.name));
+            let mut known = known.chain(&self.names.minted);
             // Removing a name in capitals would take away what is set: gateways remove whatever the case.
             if managed && !known.any(|name| name.eq_ignore_ascii_case(header.name)) {
                 aliases.push(Bytes::copy_from_slice(header.name));
@@ -392,7 +410,7 @@ mod tests {
 
     /// A contract of these headers, in a policy that has no others.
     fn of(headers: Vec<Tell>, kept: &[String]) -> Contract {
-        let names = Arc::new(Names::new(headers.iter().map(|tell| tell.name.clone()), kept, Vec::new()));
+        let names = Arc::new(Names::new(headers.iter().map(|tell| tell.name.clone()), kept, Vec::new(), None));
         Contract::new(Tells { headers, ..Tells::default() }, &names)
     }
 
@@ -428,7 +446,13 @@ mod tests {
     }
 
     fn granted(contract: &Contract, raw: &Raw<'_>, caller: &Caller) -> Result<Grant, Reason> {
-        contract.grant(&Request::read(raw, Relaxed::default()).unwrap(), None, caller, ("/", &Captures::default()))
+        contract.grant(
+            &Request::read(raw, Relaxed::default()).unwrap(),
+            None,
+            caller,
+            ("/", &Captures::default()),
+            None,
+        )
     }
 
     fn value(grant: &Grant, name: &str) -> Option<String> {
@@ -481,7 +505,8 @@ mod tests {
                     headers,
                 };
                 let request = Request::read(&raw, Relaxed::default()).unwrap();
-                let grant = contract.grant(&request, None, &Caller::default(), ("/", &Captures::default())).unwrap();
+                let grant =
+                    contract.grant(&request, None, &Caller::default(), ("/", &Captures::default()), None).unwrap();
                 let is_alias = fold(sent.as_bytes()) == fold(managed.as_bytes()) || sent == "x-original-url";
                 let removed = grant.remove().filter(|name| **name == sent).count();
                 assert_eq!(removed, usize::from(is_alias), "{sent} where {managed} is managed");
@@ -599,7 +624,7 @@ mod tests {
     fn a_header_of_any_route_is_removed_on_every_route() {
         let own = vec![tell("x-plan", Source::Subject, Format::Json)];
         let all = headers().into_iter().chain(own.clone()).map(|tell| tell.name);
-        let names = Arc::new(Names::new(all, &[], Vec::new()));
+        let names = Arc::new(Names::new(all, &[], Vec::new(), None));
         let with = |headers| Contract::new(Tells { headers, ..Tells::default() }, &names);
         for (contract, set, removed) in [(with(headers()), "x-user-id", "x-plan"), (with(own), "x-plan", "x-user-id")] {
             for caller in [caller("{}"), Caller::default()] {
@@ -651,7 +676,7 @@ mod tests {
     #[test]
     fn a_query_is_left_alone_where_it_holds_nothing_that_is_managed() {
         let set = tell("tenant", Source::Subject, Format::Json);
-        let names = Arc::new(Names::new([], &[], Vec::new()));
+        let names = Arc::new(Names::new([], &[], Vec::new(), None));
         let tells = Tells { query: vec![set], query_removed: vec![Bytes::from_static(b"debug")], ..Tells::default() };
         let contract = Contract::new(tells, &names);
         let grant = |target: &'static [u8], caller: &Caller| granted(&contract, &asked(target), caller).unwrap();

@@ -55,6 +55,8 @@ pub struct IssuerPolicy {
     pub subject_prefix: Box<str>,
     /// Beginnings that its subjects must not have: the prefixes of other issuers, where it has none itself.
     pub foreign_prefixes: Box<[Box<str>]>,
+    /// Whether it is another portcullis, whose tokens say where a principal comes from.
+    pub relays: bool,
     /// Whether its keys come from a feed, and so may be asked for.
     pub fed: bool,
     /// Whether each key is asked for by its kid, a UUID, rather than all of them together.

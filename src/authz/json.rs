@@ -50,7 +50,7 @@ impl Object {
     }
 
     /// An object of these members, of which no two have the same name.
-    pub(super) fn of<const N: usize>(members: [(&str, Json); N]) -> Self {
+    pub(super) fn of<'n>(members: impl IntoIterator<Item = (&'n str, Json)>) -> Self {
         Self(members.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 

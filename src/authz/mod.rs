@@ -21,6 +21,7 @@ pub mod issuer;
 pub mod json;
 pub mod keys;
 pub mod logout;
+pub mod mint;
 pub mod policy;
 pub mod proof;
 pub mod reason;

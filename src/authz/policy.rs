@@ -11,6 +11,7 @@ use super::gateways::Gateways;
 use super::grant::Grants;
 use super::header::Contract;
 use super::issuer::{IssuerId, IssuerPolicy};
+use super::mint::Mint;
 use super::proof::Nonces;
 use super::request::Relaxed;
 use super::revocation::RevocationPolicy;
@@ -57,6 +58,8 @@ pub struct Policy {
     pub carriers: Carriers,
     /// Where people sign in.
     pub sign_in: Option<SignIn>,
+    /// The tokens that upstreams get.
+    pub mint: Option<Box<Mint>>,
     /// Whose pages may read answers; `None` where neither the policy nor a route says anything of it.
     pub cors: Option<Box<Cors>>,
 }
@@ -135,6 +138,8 @@ pub struct Route {
     pub cors: Option<Sharing>,
     /// Whether people sign in elsewhere for it.
     pub sign_in: Elsewhere,
+    /// Whom the tokens that its upstream gets are for; it gets none where there is nobody.
+    pub mint: Option<Arc<str>>,
 }
 
 /// Whether people sign in elsewhere than the policy says.

@@ -222,6 +222,8 @@ reasons! {
     /// What the upstream, the caller or the gateway is to be told holds what cannot be carried there.
     HeaderValueRefused = "header_value_refused", 403, None;
 
+    /// The upstream is to get a token of ours, and there is no key to sign it with.
+    MintUnavailable = "mint_unavailable", 503, None;
     /// With the headers that the upstream is to be told, the request would be larger than gateways let through.
     HeadersTooLarge = "headers_too_large", 431, None;
 

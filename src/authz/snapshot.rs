@@ -8,6 +8,8 @@ mod step_up;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::accept;
 use super::api_keys::ApiKeys;
 use super::condition;
@@ -17,6 +19,7 @@ use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
 use super::issuer::{Issuer, IssuerId};
 use super::keys::UuidKid;
+use super::mint::Keys;
 use super::policy::{Policy, Route};
 use super::proof::{Once, Sighting};
 use super::reason::Reason;
@@ -34,6 +37,8 @@ pub struct Snapshot {
     api_keys: Option<Arc<ApiKeys>>,
     /// What replicas share of what is revoked; `None` before the store was asked.
     revoked: Option<Arc<Shared>>,
+    /// What tokens are signed with in place of the policy's own keys.
+    minting: Option<Keys>,
 }
 
 /// What one call of [`Snapshot::decide`] comes to.
@@ -109,7 +114,13 @@ impl Snapshot {
     #[must_use]
     pub fn new(version: u64, policy: Arc<Policy>, issuers: Box<[Arc<Issuer>]>) -> Self {
         let api_keys = policy.api_keys.clone();
-        Self { version, policy, issuers, api_keys, revoked: None }
+        Self { version, policy, issuers, api_keys, revoked: None, minting: None }
+    }
+
+    /// The same with other keys to mint with than the policy's own.
+    #[must_use]
+    pub fn minting_with(self, keys: Keys) -> Self {
+        Self { minting: Some(keys), ..self }
     }
 
     /// The same with other keys in place of the policy's own: for rehearsals, which know none of those.
@@ -211,7 +222,8 @@ impl Snapshot {
         self.step_up(route, &basis.caller, now)?;
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
-        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, strip)?;
+        let minted = self.minted(route, gateway, &basis.caller, now)?;
+        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, strip, minted)?;
         // 6. what passes once
         self.pass_once(proven, grant, facts, now)
     }
@@ -244,8 +256,9 @@ impl Snapshot {
         (route, captures): (&Route, &Captures<'_>),
         caller: &Caller,
         strip: Option<Strip>,
+        minted: Option<Bytes>,
     ) -> Result<Grant, Reason> {
-        let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures))?;
+        let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures), minted)?;
         let carriers = &self.policy.carriers;
         if let Some(how) = strip.or(carriers.any_exposed().then_some(Strip::Exposed)) {
             let stripped = carriers.strip(request, &grant, how)?;
@@ -254,6 +267,19 @@ impl Snapshot {
             }
         }
         Ok(grant)
+    }
+
+    /// A token of ours for the upstream, where the route has one made.
+    fn minted(
+        &self,
+        route: &Route,
+        gateway: Option<&Gateway>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Option<Bytes>, Reason> {
+        let Some(mint) = &self.policy.mint else { return Ok(None) };
+        let keys = self.minting.as_ref().unwrap_or(&mint.keys);
+        mint.value(keys, route, (gateway, caller), &self.policy.issuers, now)
     }
 
     /// How to tell the caller.

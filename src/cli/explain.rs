@@ -36,7 +36,7 @@ use crate::clock;
 use crate::config::Compiled;
 use crate::config::file::{Ask, Who};
 use crate::config::{Span, Spanned};
-use crate::dev::rehearsal::{Call, Impossible, Rehearsal};
+use crate::dev::rehearsal::{Call, Impossible, Rehearsal, throw_away};
 use crate::feed::fetch::{Fetcher, Source};
 
 /// The exit code of what cannot be told.
@@ -287,7 +287,7 @@ fn snapshot(compiled: &Compiled, fetched: Option<(&str, KeyState)>) -> Snapshot 
         let state = fetched.or_else(|| compiled.fixed.get(&policy.name)).cloned().unwrap_or_default();
         Arc::new(Issuer::new(Arc::clone(policy), state))
     });
-    Snapshot::new(1, Arc::clone(&compiled.policy), issuers.collect())
+    Snapshot::new(1, Arc::clone(&compiled.policy), issuers.collect()).minting_with(throw_away())
 }
 
 /// Fetches the keys of an issuer, as `serve` does: its name, its keys, and a note about it.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{PolicyFile, environments, load, print, tell};
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
+use crate::authz::mint::claims_of;
 use crate::authz::policy::Policy;
 use crate::config::file::{Expectation, Named, Row, Who};
 use crate::config::{Compiled, Origin, Variables};
@@ -150,8 +151,12 @@ fn try_row(rehearsal: &Rehearsal, row: &Row) -> Result<(), String> {
         return Err(format!("expected {}, got {}: {why}", wanted(expected), got(decision.verdict())));
     }
     match decision.verdict() {
-        Verdict::Allow(grant) => headers(row, grant),
-        Verdict::Deny(_) if row.headers.is_empty() && row.responses.is_empty() && row.query.is_empty() => Ok(()),
+        Verdict::Allow(grant) => headers(row, grant).and_then(|()| minted(row, grant)),
+        Verdict::Deny(_)
+            if row.headers.is_empty() && row.responses.is_empty() && row.query.is_empty() && row.mint.is_none() =>
+        {
+            Ok(())
+        }
         Verdict::Deny(_) => Err("something to be told is expected, and nothing is where it is denied".into()),
     }
 }
@@ -222,6 +227,25 @@ fn headers(row: &Row, grant: &Grant) -> Result<(), String> {
     compare("the query", &row.query, |name| {
         grant.query().find(|(set, _)| *set == name.as_bytes()).map(|(_, value)| text(value))
     })
+}
+
+/// Whether the upstream's token says what is expected of it.
+fn minted(row: &Row, grant: &Grant) -> Result<(), String> {
+    let Some(expected) = &row.mint else { return Ok(()) };
+    let claims = grant.minted().and_then(|(_, token)| serde_json::from_slice::<Value>(&claims_of(token)?).ok());
+    let (expected, claims) = match (expected, claims) {
+        (None, None) => return Ok(()),
+        (None, Some(_)) => return Err("a token is minted, and none is expected".into()),
+        (Some(_), None) => return Err("no token is minted, and one is expected".into()),
+        (Some(expected), Some(claims)) => (expected, claims),
+    };
+    for (name, expected) in expected {
+        let got = claims.get(name).unwrap_or(&Value::Null);
+        if got != expected {
+            return Err(format!("the token that is minted has {got} in {name}, expected was {expected}"));
+        }
+    }
+    Ok(())
 }
 
 fn compare(

@@ -8,6 +8,7 @@ mod gateway;
 mod grant;
 mod hosts;
 mod issuer;
+pub mod mint;
 mod order;
 mod proof;
 mod revocation;
@@ -37,6 +38,7 @@ use crate::authz::gateways::Gateways;
 use crate::authz::issuer::{IssuerId, IssuerPolicy, KeyState};
 use crate::authz::policy::{Policy, PolicyId};
 use crate::authz::route::HostSets;
+pub use mint::{MintFolder, begins, name_of};
 
 /// How many issuers a policy may have: each takes its share of the memory for tokens.
 const MAX_ISSUERS: usize = 256;
@@ -60,6 +62,8 @@ pub struct Compiled {
     pub feeds: Vec<Feed>,
     /// The policy file, then the files that it names: what to watch.
     pub files: Vec<PathBuf>,
+    /// Where keys to mint with are made.
+    pub mint_folder: Option<MintFolder>,
     /// What is not policy: where to listen, what to record.
     pub settings: Settings,
     /// The issuers that a route accepts which names none.
@@ -270,6 +274,7 @@ impl<'f> Compiler<'f> {
         self.compare(&lines, &guards);
         let (grants, services, revocation) = (self.grants(), self.services(), self.revocation());
         let (gateways, settings) = (self.gateways(), self.settings());
+        let mint = self.mint(&lines);
         let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
         if self.problems.has_errors() {
@@ -299,11 +304,13 @@ impl<'f> Compiler<'f> {
                 carriers: issuer::carriers(&made, api_keys.as_deref()),
                 api_keys,
                 sign_in,
+                mint: mint?.map(Box::new),
                 cors: cors?,
             }),
             fixed: HashMap::new(),
             feeds: Vec::new(),
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),
+            mint_folder: MintFolder::of(self.file.mint.as_ref()),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
             places: self.places(&lines),

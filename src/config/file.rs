@@ -8,6 +8,7 @@ mod grant;
 mod header;
 mod include;
 mod issuer;
+mod mint;
 mod revocation;
 mod row;
 mod service;
@@ -24,10 +25,12 @@ pub(in crate::config) use api_keys::problem as api_key_problem;
 pub use browser::{Cors, CredentialUse, OfRoute, Sharing, SignIn};
 pub use gateway::{ClientAddress, Gateway, Peer};
 pub use grant::Grant;
+pub(super) use header::fold as fold_header;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub(in crate::config) use issuer::ISSUER;
 pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret, Tenants};
+pub use mint::{Mint, MintFor, MintKeys};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
@@ -69,6 +72,7 @@ pub(super) const TOP: Section = Section {
         "public_url",
         "sign_in",
         "cors",
+        "mint",
         "listen",
         "audit",
         "log",
@@ -79,7 +83,7 @@ pub(super) const TOP: Section = Section {
         "store",
         "tests",
     ],
-    later: &["cel", "mint", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    later: &["cel", "pdp_clients", "limit", "limits", "keys", "certificates"],
     never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
@@ -98,8 +102,9 @@ const ROUTE: Section = Section {
         "credential",
         "max_age",
         "acr",
+        "mint",
     ],
-    later: &["limit", "mint"],
+    later: &["limit"],
     never: &[],
 };
 const RULE: &[&str] = &["any", "all", "not"];
@@ -124,6 +129,9 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("routes.*.cors", browser::SHARING.accepted),
     ("routes.*.sign_in", browser::SIGN_IN.accepted),
     ("routes.*.credential", browser::CREDENTIAL.accepted),
+    ("routes.*.mint", mint::OF_ROUTE.accepted),
+    ("mint", mint::MINT.accepted),
+    ("mint.claims.*", header::CLAIM.accepted),
     ("rule", RULE),
     ("grants.*", grant::GRANT.accepted),
     ("revocation", revocation::REVOCATION.accepted),
@@ -191,6 +199,8 @@ pub struct File {
     pub sign_in: Option<SignIn>,
     /// The pages that may read answers across origins.
     pub cors: Option<Cors>,
+    /// The tokens that upstreams get.
+    pub mint: Option<Mint>,
     /// Where portcullis listens.
     pub listen: Listen,
     /// Where decisions are recorded.
@@ -234,6 +244,8 @@ pub struct Route {
     pub audience: Vec<Text>,
     /// How a person must have signed in.
     pub step_up: Option<StepUp>,
+    /// Whom the tokens of its upstream are for, where it says so.
+    pub mint: Option<MintFor>,
     /// What is told on it alone, beside what is told on all or in its place.
     pub tells: Option<Box<Tells>>,
 }
@@ -330,6 +342,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         paths: site::paths(reader, top),
         sign_in: browser::sign_in(reader, top),
         cors: browser::cors(reader, top),
+        mint: mint::mint(reader, top),
         lints: named(reader, top, "lints", lint),
         sections: top.keys().collect(),
         public_url,
@@ -410,6 +423,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
                 deny: None,
                 audience: Vec::new(),
                 step_up: None,
+                mint: None,
                 tells: None,
             });
         };
@@ -426,12 +440,13 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         let deny = fields.get("deny").map(|node| rule(reader, node).map(Box::new));
         let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
         let step_up = stepup::of_route(reader, &fields);
+        let mint = mint::of_route(reader, &fields);
         let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
         let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
         let rule = rule(reader, fields.get("allow")?)?;
         // What narrows and cannot be read takes the route with it.
         let deny = deny.map_or(Some(None), |deny| deny.map(Some))?;
-        let step_up = step_up?;
+        let (step_up, mint) = (step_up?, mint?);
         // A condition that cannot be read is no condition less.
         let when = when.map_or(Some(None), |when| when.map(Some))?;
         Some(Route {
@@ -443,6 +458,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             deny,
             audience: audience.unwrap_or_default(),
             step_up,
+            mint,
             tells,
         })
     });
@@ -584,6 +600,7 @@ issuers:
     refresh: 10m
     cooldown: 250ms
     max_stale: 7d
+    relays: true
     ca: file:ca.pem
     deny_kids: [k1, k2]
     logout: {clients: [shop-web], revokes: subject}
@@ -648,6 +665,9 @@ routes:
     credential: {from: [bearer], then: strip}
     max_age: 10m
     acr: [urn:mfa]
+    mint: {audience: orders}
+  /plain: {allow: role:a, mint: none}
+mint: {issuer: https://edge.example.com, audience: shop, header: X-Identity, algorithm: EdDSA, keys: dir:mint, rotate: 30d, lifetime: 60s, claims: {roles: roles, tenant: {from: claim:tenant}, tier: {value: gold}}}
 guards: {\"/admin/**\": role:admin}
 deny: {suspended: claim:suspended=true}
 lints: {holds_by_absence: [/any]}
@@ -696,7 +716,7 @@ key_cache: /var/lib/portcullis
 cache: {tokens: 64MiB}
 store: {url: rediss://redis.example.com:6380/1, username: edge, password: env:STORE, ca: file:ca.pem, deadline: 20ms, prefix: 'edge:'}
 tests:
-  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, key: billing, dpop: false, certificate: true, at: 2027-01-15T09:00:00Z, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
+  - {as: {sub: u1, iss: main, roles: [admin], level: 3, vip: true, code: \"007\"}, ask: GET /long, expect: allow, from: 10.0.0.7, service: cart, key: billing, dpop: false, certificate: true, at: 2027-01-15T09:00:00Z, mint: {sub: u1, act: ~}, headers: {X-Tenant: null}, response_headers: {X-A: b}, query: {tenant: ~}}
   - [anonymous, GET shop.example.com/items/1?a=b, deny 403 rule_unmet]
   - [anonymous, GET /, redirect]
 ";

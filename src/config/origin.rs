@@ -76,6 +76,7 @@ impl Origin {
         let around = Surroundings {
             file: &|file| read_capped(&folder.join(file), MAX_FILE.saturating_add(1)),
             list: &|pattern| self.list(folder, pattern),
+            names: &|path| names(&folder.join(path)),
             variable: &|name| self.variables.read(name),
             later: &later,
             stubs: self.stubs,
@@ -87,6 +88,9 @@ impl Origin {
             *file = folder.join(&*file);
         }
         compiled.files.extend(self.later.iter().cloned());
+        if let Some(mint) = &mut compiled.mint_folder {
+            mint.path = folder.join(&mint.path);
+        }
         for endpoint in &mut compiled.settings.listen.grpc {
             let Endpoint::Tls(_, tls) = &mut endpoint.value else { continue };
             for file in [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten() {
@@ -162,6 +166,16 @@ impl From<Vec<PathBuf>> for Origin {
         let mut files = files.into_iter();
         Self { policy: files.next().unwrap_or_default(), later: files.collect(), ..Self::new("") }
     }
+}
+
+/// The names of the files in a folder, in order, but for hidden ones.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string().ok().filter(|name| !name.starts_with('.')));
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Whether a pattern, in which `*` stands for any characters, names this file. It never names a hidden one.

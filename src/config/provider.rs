@@ -5,6 +5,7 @@ mod code;
 mod directory;
 mod google;
 mod microsoft;
+mod portcullis;
 mod shown;
 mod world;
 
@@ -41,6 +42,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     code::GITHUB,
     code::GITLAB,
     code::KUBERNETES,
+    portcullis::PORTCULLIS,
 ];
 /// The keys of an issuer that are parameters of providers, and mean nothing without one.
 const PARAMETERS: &[&str] =

@@ -19,6 +19,7 @@ pub const REFERRING: &[&str] = &[
     "listen",
     "sign_in",
     "public_url",
+    "mint",
     "audit",
     "decision_key",
     "admin",
@@ -42,6 +43,8 @@ pub struct Surroundings<'s> {
     pub file: &'s dyn Fn(&str) -> io::Result<Vec<u8>>,
     /// The files that a pattern names (`teams/*.yaml`, from the policy's folder down), in order.
     pub list: &'s dyn Fn(&str) -> Result<Vec<Found>, Unlisted>,
+    /// The names of the files in a folder, in order; hidden ones left out.
+    pub names: &'s dyn Fn(&str) -> io::Result<Vec<String>>,
     /// An environment variable, where it is there and is text.
     pub variable: &'s dyn Fn(&str) -> Option<String>,
     /// The names and texts of the files that are laid over the policy, one after the other.
@@ -83,6 +86,7 @@ impl Surroundings<'static> {
     pub const NONE: Self = Self {
         file: &|_| Err(io::ErrorKind::NotFound.into()),
         list: &|_| Err(Unlisted::Unreadable(io::ErrorKind::NotFound)),
+        names: &|_| Err(io::ErrorKind::NotFound.into()),
         variable: &|_| None,
         later: &[],
         stubs: false,

@@ -120,6 +120,21 @@ impl SigningKey {
         jwk
     }
 
+    /// The private key as a `PRIVATE KEY` block; nothing of a secret. For keys that nobody relies on.
+    #[must_use]
+    pub fn private_pem(&self) -> String {
+        let der = match &self.pair {
+            Pair::Rsa(pair) => {
+                let der: Pkcs8V1Der<'_> = pair.as_der().expect("a private key");
+                der.as_ref().to_vec()
+            }
+            Pair::Ec(pair) => pair.to_pkcs8v1().expect("a private key").as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.to_pkcs8v1().expect("a private key").as_ref().to_vec(),
+            Pair::Secret(_) => Vec::new(),
+        };
+        pem("PRIVATE KEY", &der)
+    }
+
     /// The public key as a `PUBLIC KEY` block.
     #[must_use]
     pub fn public_pem(&self) -> String {

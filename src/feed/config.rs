@@ -14,9 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::jwks::Feeds;
+use super::mint;
 use crate::authz::policy::PolicyId;
 use crate::authz::time::Timestamp;
 use crate::clock;
+use crate::config::compile::MintFolder;
 use crate::config::{Compiled, Origin, Problem, Problems, Settings, Span};
 
 /// How long the files must lie still before they are loaded: an editor or a rollout writes more than once.
@@ -72,6 +74,9 @@ impl PolicyFile {
         let mut watched = Watched::new(changed);
         watched.look(&origin.files());
         let mut compiled = loaded(&origin)?;
+        if tended(compiled.mint_folder.as_ref()) {
+            compiled = loaded(&origin)?;
+        }
         for _ in 0..ROUNDS {
             if !watched.look(&compiled.files) {
                 break;
@@ -93,7 +98,7 @@ impl PolicyFile {
         let started = compiled.settings.clone();
         let (in_force, settings) = watch::channel(Arc::new(started.clone()));
         let mut follower =
-            Follower { origin, watched, feeds, started, status: told, settings: in_force, refused: None };
+            Follower { origin, watched, feeds, started, status: told, settings: in_force, refused: None, mint: None };
         follower.publish(compiled).await;
         tokio::spawn(follower.run(requested, changes, hangup.ok()));
         Reloads { requests, status, settings }
@@ -134,6 +139,16 @@ fn loaded(origin: &Origin) -> Result<Compiled, Problems> {
     origin.load().map(|compiled| compiled.warned_at(clock::now()))
 }
 
+/// Looks after the keys to mint with; says whether anything changed.
+fn tended(folder: Option<&MintFolder>) -> bool {
+    let Some(folder) = folder else { return false };
+    mint::tend(folder, clock::now()).unwrap_or_else(|error| {
+        let path = folder.path.display();
+        tracing::warn!(%error, "the keys to mint with cannot be changed in {path}: whoever fills it must");
+        false
+    })
+}
+
 struct Follower {
     origin: Origin,
     watched: Watched,
@@ -144,6 +159,8 @@ struct Follower {
     settings: watch::Sender<Arc<Settings>>,
     /// Why the last load was refused.
     refused: Option<Problems>,
+    /// Where keys to mint with are made.
+    mint: Option<MintFolder>,
 }
 
 impl Follower {
@@ -169,8 +186,18 @@ impl Follower {
                     stirred = None;
                     self.reload_if_changed().await;
                 }
-                _ = looks.tick() => self.reload_if_changed().await,
+                _ = looks.tick() => {
+                    self.tend().await;
+                    self.reload_if_changed().await;
+                }
             }
+        }
+    }
+
+    /// Looks after the keys to mint with: what is new among them is then seen as any change is.
+    async fn tend(&self) {
+        if let Some(folder) = self.mint.clone() {
+            let _ = tokio::task::spawn_blocking(move || tended(Some(&folder))).await;
         }
     }
 
@@ -219,6 +246,7 @@ impl Follower {
         for warning in compiled.warnings.as_slice() {
             tracing::warn!("{warning}");
         }
+        self.mint.clone_from(&compiled.mint_folder);
         self.feeds.publish(compiled.policy, compiled.fixed, compiled.feeds).await;
         self.refused = None;
         let restart = !same(&compiled.settings, &self.started);

@@ -4,6 +4,7 @@ pub mod config;
 pub mod fetch;
 pub mod folder;
 pub mod jwks;
+pub mod mint;
 mod reach;
 pub mod revocation;
 pub mod saved;

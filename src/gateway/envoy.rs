@@ -154,16 +154,16 @@ fn frame(response: &CheckResponse) -> Bytes {
 const DENY_ALL: [u8; 9] = [0, 0, 0, 0, 4, 0x0a, 0x02, 0x08, 0x07];
 
 fn allow(told: &Told, own: &Own) -> CheckResponse {
-    let headers = |told: &[(Bytes, Bytes)], own: &[(Bytes, Bytes)], stripped: &[(Bytes, Bytes)]| {
-        let all = told.iter().chain(own).chain(stripped);
+    let headers = |all: [&[(Bytes, Bytes)]; 4]| {
+        let all = all.into_iter().flatten();
         all.map(|(name, value)| overwrite(name.clone(), value.clone())).collect::<Vec<_>>()
     };
     let stripped = &own.stripped;
     let query = told.query().iter().chain(&own.query);
     let ok = OkHttpResponse {
-        headers: headers(told.set(), &own.set, &stripped.set),
+        headers: headers([told.set(), &own.set, own.minted.as_slice(), &stripped.set]),
         headers_to_remove: [told.unset(), &own.aliases, &stripped.remove].concat(),
-        response_headers_to_add: headers(told.responses(), &own.responses, &[]),
+        response_headers_to_add: headers([told.responses(), &own.responses, &[], &[]]),
         query_parameters_to_set: query
             .map(|(key, value)| QueryParameter { key: key.clone(), value: value.clone() })
             .collect(),

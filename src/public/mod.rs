@@ -1,6 +1,7 @@
 //! The public listener: what the world may ask portcullis itself. Plain HTTP/1.1, bounded in connections, size and time;
 //! nothing but its few paths is answered.
 
+pub mod keys;
 pub mod logout;
 
 use std::convert::Infallible;

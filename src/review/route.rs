@@ -109,6 +109,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         nonces: _,
         carriers: _,
         sign_in: _,
+        mint: _,
         cors: _,
     } = policy;
     let Route {
@@ -127,6 +128,7 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
         strip: _,
         cors: _,
         sign_in: _,
+        mint: _,
     } = route;
     let about = About { whom, gateways, grants: grants.as_ref() };
     let by = |captured: &Captured| {

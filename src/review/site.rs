@@ -11,8 +11,10 @@ use super::condition::{self, About, Condition, Whom};
 use super::{SiteChange, Verdict, api_keys, believed, route, told};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
+use crate::authz::header::Tell;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
 use crate::authz::logout::LogoutPolicy;
+use crate::authz::mint::Mint;
 use crate::authz::policy::Policy;
 use crate::authz::proof::{Mode, Possession};
 use crate::authz::request::Relaxed;
@@ -33,6 +35,7 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     paths(before.relaxed, after.relaxed, &mut changes);
     headers(before, after, &mut changes);
     cors(before, after, &mut changes);
+    mint(before, after, &mut changes);
     let mut told = |section, one: String, two: String| {
         if one != two {
             let text = format!("{one} → {two}; nobody gains or loses a route by it");
@@ -44,6 +47,37 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     let url = |of: &Compiled| of.settings.public_url.as_deref().unwrap_or("none").to_owned();
     told("public_url", url(old), url(new));
     changes
+}
+
+/// What upstreams are told by tokens of ours.
+fn mint(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) {
+    let mut add = |verdict, text: String| {
+        changes.push(SiteChange { section: "mint", name: String::new(), verdict, text });
+    };
+    let header = |mint: &Mint| told::text(&mint.header);
+    let (one, two) = match (&old.mint, &new.mint) {
+        (None, None) => return,
+        (None, Some(mint)) => {
+            return add(
+                Verdict::Narrowed,
+                format!("tokens are minted, and callers may not send {} any more", header(mint)),
+            );
+        }
+        (Some(mint), None) => {
+            return add(Verdict::Widened, format!("no token is minted, and callers may send {} now", header(mint)));
+        }
+        (Some(one), Some(two)) => (one, two),
+    };
+    // Keys are the operator's to change, and what is remembered is nobody's concern.
+    let said = |mint: &Mint| {
+        let Mint { issuer, header: _, lifetime, claims: _, keys: _, .. } = mint;
+        let claim = |tell: &Tell| format!("{}: {}", told::text(&tell.name), told::shown(tell));
+        let claims: Vec<String> = mint.claims.iter().map(claim).collect();
+        format!("by {issuer} in {} for {} s with {}", header(mint), lifetime.as_secs(), claims.join(", "))
+    };
+    if said(one) != said(two) {
+        add(Verdict::Changed, format!("tokens are minted {} → {}", said(one), said(two)));
+    }
 }
 
 fn issuers(old: &Compiled, new: &Compiled, changes: &mut Vec<SiteChange>) {
@@ -214,6 +248,8 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         derived: _,
         subject_prefix: _,
         foreign_prefixes: _,
+        // What is told of its principals.
+        relays: _,
         // By where its keys come from.
         fed: _,
         by_kid: _,

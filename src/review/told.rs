@@ -42,6 +42,11 @@ impl Told {
                 let text = format!("{before} → {after}; nobody gains or loses a route by it");
                 found.push(("sign_in", Verdict::Same, text));
             }
+            if one.mint != two.mint {
+                let audience = |route: &Route| route.mint.as_deref().unwrap_or("nobody").to_owned();
+                let text = format!("tokens are minted for {} → {}", audience(one), audience(two));
+                found.push(("mint", Verdict::Changed, text));
+            }
             if one.contract.digest() != two.contract.digest() {
                 contract(&one.contract, &two.contract, &mut found);
             }
@@ -137,7 +142,7 @@ pub(super) fn text(name: &Bytes) -> String {
 }
 
 /// As the policy would say it.
-fn shown(tell: &Tell) -> String {
+pub(super) fn shown(tell: &Tell) -> String {
     let Tell { name: _, source, default, format } = tell;
     let mut shown = match source {
         Source::Subject => "sub".into(),

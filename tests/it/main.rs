@@ -12,6 +12,7 @@ mod admin;
 mod architecture;
 mod browsers;
 mod cases;
+mod chain;
 mod chaos;
 mod dev;
 mod docs;

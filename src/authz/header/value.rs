@@ -11,7 +11,7 @@ use crate::authz::reason::Reason;
 use crate::authz::route::Captures;
 
 /// The longest value that is told, in bytes.
-pub(super) const MAX_VALUE: usize = 8 * 1024;
+pub(in crate::authz) const MAX_VALUE: usize = 8 * 1024;
 /// How many members of a list are told; more are a denial.
 const MAX_LIST: usize = 1_024;
 /// Beyond this a double, which is what gateways make of a number, holds no longer every whole number.
@@ -83,7 +83,7 @@ impl Tell {
     }
 
     /// What is to be told of who calls; `None` where there is nothing.
-    pub(super) fn of(&self, identity: Option<&Identity>) -> Result<Option<Json>, Reason> {
+    pub(in crate::authz) fn of(&self, identity: Option<&Identity>) -> Result<Option<Json>, Reason> {
         let told = match (&self.source, identity) {
             (Source::Literal(value), _) => Some(value.clone()),
             (source, Some(identity)) => source.read(identity)?,
@@ -213,7 +213,7 @@ fn member(value: &Json) -> Result<String, Reason> {
 }
 
 /// JSON in ASCII. Text that holds controls is refused, not escaped: what reads the header may unescape them.
-fn write(value: &Json, to: &mut String) -> Result<(), Reason> {
+pub(in crate::authz) fn write(value: &Json, to: &mut String) -> Result<(), Reason> {
     match value {
         Json::Null => to.push_str("null"),
         Json::Bool(true) => to.push_str("true"),

@@ -77,6 +77,8 @@ pub(super) struct Told {
     /// What would pass, each completing the sentence "would pass …".
     pub nearest: Vec<String>,
     pub set: Vec<(String, String)>,
+    /// The claims of the token that the upstream gets: never the token itself.
+    pub minted: Option<Value>,
     /// Those of them that the request came with: the upstream gets ours.
     pub replaced: Vec<String>,
     /// Headers that the request came with, and that the upstream does not get.

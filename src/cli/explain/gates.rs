@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::explanation::{Answer, Asked, Asking, Detail, Explanation, Gate, Told};
@@ -17,6 +18,7 @@ use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
 use crate::authz::issuer::{Issuer, IssuerId};
 use crate::authz::json::{Json, Object};
+use crate::authz::mint::claims_of;
 use crate::authz::policy::{Policy, Route};
 use crate::authz::proof::Sighting;
 use crate::authz::reason::Reason;
@@ -400,12 +402,17 @@ impl Telling<'_> {
 
     fn allowed(&self, grant: &Grant) -> Told {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let shown = |set: &(Bytes, Bytes), grant: &Grant| match grant.minted() {
+            Some((name, _)) if *name == set.0 => "(a token of ours)".to_owned(),
+            _ => text(&set.1),
+        };
         let came = |name: &[u8]| self.request.is_some_and(|request| request.headers.iter().any(|h| h.name == name));
         let (removed, rest): (Vec<_>, Vec<_>) = grant.remove().partition(|name| came(name));
         Told {
             allowed: true,
             status: 200,
-            set: grant.set().map(|(name, value)| (text(name), text(value))).collect(),
+            set: grant.set().map(|set| (text(&set.0), shown(set, grant))).collect(),
+            minted: grant.minted().and_then(|(_, token)| serde_json::from_slice(&claims_of(token)?).ok()),
             replaced: grant.set().filter(|(name, _)| came(name)).map(|(name, _)| text(name)).collect(),
             removed: removed.into_iter().map(|name| text(name)).collect(),
             also_removed: rest.len(),

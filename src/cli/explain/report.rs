@@ -94,6 +94,9 @@ impl Page {
                 let replaced = if told.replaced.contains(name) { "  (in place of what the caller sent)" } else { "" };
                 self.line(Ink::None, &format!("  sets      {name}: {value}{replaced}"));
             }
+            if let Some(claims) = &told.minted {
+                self.line(Ink::None, &format!("  mints     {}", plain(claims)));
+            }
             for name in &told.removed {
                 self.line(Ink::None, &format!("  removes   {name}, which the caller sent"));
             }

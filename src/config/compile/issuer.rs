@@ -159,6 +159,7 @@ impl Compiler<'_> {
             logout: self.logout(issuer),
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
             foreign_prefixes: self.foreign_prefixes(issuer),
+            relays: issuer.relays,
             fed: matches!(keys, Keys::Fed { .. }),
             by_kid: matches!(keys, Keys::Fed { from: KeySource::Pem(_), .. }),
             cooldown: issuer.cooldown,

@@ -214,6 +214,7 @@ impl Compiler<'_> {
             strip: browser.credential.as_ref().is_some_and(|credential| credential.strip),
             cors: browser.cors.as_ref().map(sharing),
             sign_in: self.elsewhere(route),
+            mint: self.file.mint.as_ref().and_then(|mint| self.audience_of(mint, route)),
         };
         Some((pattern, made))
     }

@@ -24,7 +24,7 @@ pub(super) struct Contracts {
 
 /// The kind of a name: what replaces what, and how values are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Header,
     Parameter,
     Datum,
@@ -47,7 +47,8 @@ impl Compiler<'_> {
         let (top, own) = (top?, own.into_iter().collect::<Option<Vec<_>>>()?);
         let kept: Vec<String> = file.headers_kept.iter().map(|name| name.value.to_string()).collect();
         let managed = std::iter::once(&top).chain(own.iter().flatten()).flat_map(|tells| &tells.headers);
-        let names = Arc::new(Names::new(managed.map(|tell| tell.name.clone()), &kept, self.lent()));
+        let minted = file.mint.as_ref().map(|mint| Bytes::from(mint.header.value.to_string()));
+        let names = Arc::new(Names::new(managed.map(|tell| tell.name.clone()), &kept, self.lent(), minted));
         let common = Arc::new(Contract::new(top.clone(), &names));
         let mut made: HashMap<u64, Arc<Contract>> = HashMap::from([(common.digest(), Arc::clone(&common))]);
         let of = own.into_iter().map(|own| match own {
@@ -104,7 +105,7 @@ impl Compiler<'_> {
         fits.then(|| Tell { name: name.into(), source, default, format })
     }
 
-    fn source(
+    pub(super) fn source(
         &mut self,
         source: &Spanned<file::Source>,
         kind: Kind,

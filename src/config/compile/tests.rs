@@ -646,3 +646,65 @@ fn a_sign_in_is_asked_for_where_somebody_signs_in() {
     assert_eq!(route("allow: role:x, acr: []"), ["missing_value 2:28 []"]);
     assert_eq!(route("allow: role:x, acr: ['a b']"), ["bad_value 2:29 'a b'"]);
 }
+
+fn with_mint(mint: &str, rest: &str) -> Vec<String> {
+    with_issuer(&format!("gateways: {{e: {{by: unix}}}}\nmint: {{{mint}}}\n{rest}"))
+}
+
+#[test]
+fn what_is_minted_is_minted_for_somebody_by_a_gateway_that_is_known() {
+    let base = "issuer: https://edge.test, keys: file:none.pem";
+    let routes = "routes: {/a: role:x}";
+    let of = |more: &str| with_mint(&format!("{base}, {more}"), routes);
+    // The key is not there where a policy is only checked.
+    assert_eq!(of("audience: o"), ["~mint_key_missing 2:41 file:none.pem"]);
+    assert_eq!(
+        with_issuer(&format!("mint: {{{base}, audience: o}}\n{routes}"))[0],
+        format!("mint_not_believed 1:7 {{{base}, audience: o}}")
+    );
+    assert!(with_mint(base, routes)[0].starts_with("missing_key 2:7"));
+    let own = "routes: {/a: {allow: role:x, mint: {audience: o}}}";
+    assert_eq!(with_mint(base, own), ["~mint_key_missing 2:41 file:none.pem"]);
+    assert!(with_issuer(own)[0].starts_with("missing_key 1:47"));
+    for (more, found) in [
+        ("audience: ''", "missing_value"),
+        ("audience: o, lifetime: 5s", "out_of_range"),
+        ("audience: o, lifetime: 61s", "out_of_range"),
+        ("audience: o, lifetime: 11m", "out_of_range"),
+        ("audience: o, rotate: 1d", "rotate_unread"),
+        ("audience: o, rotate: 1m", "out_of_range"),
+        ("audience: o, header: Host", "header_refused"),
+        ("audience: o, algorithm: RS256", "unknown_value"),
+        ("audience: o, claims: {sub: principal}", "claim_reserved"),
+        ("audience: o, claims: {act: actor}", "claim_reserved"),
+        ("audience: o, claims: {a: route}", "source_not_here"),
+        ("audience: o, key: x", "refused_key"),
+    ] {
+        let all = of(more);
+        assert!(all.iter().any(|one| one.starts_with(found)), "{more}: {all:?}");
+    }
+    for (mint, found) in [
+        ("issuer: http://edge.test, keys: file:a, audience: o", "not_https"),
+        ("issuer: https://edge.test/, keys: file:a, audience: o", "bad_url"),
+        ("keys: file:a, audience: o", "missing_key"),
+        ("issuer: https://edge.test, audience: o", "missing_key"),
+        ("issuer: https://edge.test, keys: secret, audience: o", "bad_value"),
+        ("issuer: https://edge.test, keys: [file:a, dir:b], audience: o", "bad_value"),
+    ] {
+        let all = with_mint(mint, routes);
+        assert!(all.iter().any(|one| one.starts_with(found)), "{mint}: {all:?}");
+    }
+    let clash = with_mint(&format!("{base}, audience: o, header: X_Id"), "headers: {X-Id: sub}\nroutes: {/a: role:x}");
+    assert!(clash.iter().any(|one| one.starts_with("header_alias")), "{clash:?}");
+}
+
+#[test]
+fn a_key_in_a_folder_is_named_by_when_it_begins_to_sign() {
+    use super::{begins, name_of};
+    let time = crate::authz::time::Timestamp::parse("2027-01-15T08:00:00Z").unwrap();
+    assert_eq!(name_of(time), "2027-01-15T08-00-00Z.pem");
+    assert_eq!(begins("2027-01-15T08-00-00Z.pem"), Some(time));
+    for name in ["2027-01-15.pem", "a.pem", "2027-01-15T08-00-00Z", "2027-13-15T08-00-00Z.pem", ".pem"] {
+        assert_eq!(begins(name), None, "{name}");
+    }
+}

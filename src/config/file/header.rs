@@ -13,6 +13,8 @@ pub(super) const PARAMETER: Section =
     Section { name: "a parameter", accepted: &["from", "value", "default", "format"], later: &[], never: &[] };
 pub(super) const METADATA: Section =
     Section { name: "a metadata key", accepted: &["from", "value", "default"], later: &[], never: &[] };
+pub(super) const CLAIM: Section =
+    Section { name: "a claim that is minted", accepted: &["from", "value"], later: &[], never: &[] };
 pub(super) const QUERY: Section = Section { name: "`query`", accepted: &["set", "remove"], later: &[], never: &[] };
 
 /// Headers that frame a message, belong to one connection, or say where a request came from.
@@ -231,7 +233,7 @@ fn query(reader: &mut Reader, fields: &Fields<'_>) -> (Vec<Tell>, Vec<Text>) {
 }
 
 /// Lower case, with `-` for everything that is neither letter nor digit: how upstreams may confuse header names.
-pub(super) fn fold(name: &str) -> String {
+pub(in crate::config) fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
@@ -315,6 +317,11 @@ fn tell(reader: &mut Reader, name: Text, node: &Node, section: Section) -> Optio
         }
     };
     Some(Tell { name, source, default, format })
+}
+
+/// What a claim that is minted holds: a source, or `{value: …}`.
+pub(super) fn source_of(reader: &mut Reader, node: &Node) -> Option<Spanned<Source>> {
+    tell(reader, Spanned::new("".into(), node.span), node, CLAIM).map(|tell| tell.source)
 }
 
 fn literal(reader: &mut Reader, node: &Node, what: &str) -> Option<Spanned<Literal>> {

@@ -18,7 +18,8 @@ const TEAM: Section =
 /// What a route of an included file may always say: each of these only narrows who may pass.
 const ALWAYS: &[&str] = &["allow", "deny", "when", "issuers", "audience", "max_age", "acr"];
 /// What it may say where its include says so.
-pub const MAY: &[&str] = &["public", "anyone", "headers", "response_headers", "query", "credential", "cors", "sign_in"];
+pub const MAY: &[&str] =
+    &["public", "anyone", "headers", "response_headers", "query", "credential", "cors", "sign_in", "mint"];
 /// How many files a policy may include.
 const MAX_FILES: usize = 1_000;
 /// The longest name of a namespace or of a role in it, in bytes.

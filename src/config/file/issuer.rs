@@ -68,6 +68,7 @@ pub(in crate::config) const ISSUER: Section = Section {
         "refresh",
         "cooldown",
         "max_stale",
+        "relays",
         "ca",
         "deny_kids",
         "reject_issued_before",
@@ -150,6 +151,8 @@ pub struct Issuer {
     pub cooldown: Duration,
     /// How long keys are used that could not be fetched again; 24 h where the file does not say.
     pub max_stale: Duration,
+    /// Whether it is another portcullis, whose tokens say where a principal comes from.
+    pub relays: bool,
     /// Who vouches for the servers that its keys are fetched from: a PEM file, in place of whom this machine trusts.
     pub ca: Option<Spanned<PathBuf>>,
     /// The kids of keys that are not believed any more.
@@ -251,6 +254,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         refresh: duration(reader, fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
         cooldown: duration(reader, fields, "cooldown", DAY).unwrap_or(Duration::from_secs(30)),
         max_stale: duration(reader, fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
+        relays: flag(reader, fields, "relays"),
         ca: fields.get("ca").and_then(|node| file_path(reader, node, "`ca` of an issuer")),
         deny_kids: fields
             .get("deny_kids")

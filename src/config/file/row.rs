@@ -21,6 +21,7 @@ pub(super) const ROW: Section = Section {
         "headers",
         "response_headers",
         "query",
+        "mint",
         "from",
         "service",
         "key",
@@ -50,6 +51,8 @@ pub struct Row {
     pub responses: Vec<Named<Option<Box<str>>>>,
     /// The parameters that the upstream should see; `None` for one that should not be set.
     pub query: Vec<Named<Option<Box<str>>>>,
+    /// The claims that the upstream's token should have, null for one that it should not; the inner `None`: no token.
+    pub mint: Option<Option<Map<String, Value>>>,
     /// The address that the caller asks from.
     pub from: Option<Spanned<IpAddr>>,
     /// The service that the caller's certificate names.
@@ -115,6 +118,7 @@ struct Parts<'n> {
     headers: Option<&'n Node>,
     responses: Option<&'n Node>,
     query: Option<&'n Node>,
+    mint: Option<&'n Node>,
     from: Option<&'n Node>,
     service: Option<&'n Node>,
     key: Option<&'n Node>,
@@ -133,6 +137,7 @@ impl<'n> Parts<'n> {
             headers,
             responses: None,
             query: None,
+            mint: None,
             from: None,
             service: None,
             key: None,
@@ -158,6 +163,7 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let headers = told(parts.headers, "the headers of a test");
     let responses = told(parts.responses, "the response headers of a test");
     let query = told(parts.query, "the parameters of a test");
+    let mint = parts.mint.map(|node| minted(reader, node));
     let service = parts.service.and_then(|node| reader.text(node, "`service` of a test"));
     let key = parts.key.and_then(|node| reader.text(node, "`key` of a test"));
     let dpop = parts.dpop.and_then(|node| reader.flag(node, "`dpop` of a test"));
@@ -165,6 +171,7 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
     let from = parts.from.and_then(|node| address(reader, node));
     let at = parts.at.and_then(|node| reader.time(node, "`at` of a test"));
     let (who, ask, expect) = (who?, ask?, expect?);
+    let mint = mint.map_or(Some(None), |mint| mint.map(Some))?;
     Some(Row {
         span: node.span,
         who,
@@ -173,6 +180,7 @@ fn row(reader: &mut Reader, node: &Node, issuers: &[&str]) -> Option<Row> {
         headers,
         responses,
         query,
+        mint,
         from,
         service,
         key,
@@ -208,6 +216,7 @@ fn parts<'n>(reader: &mut Reader, node: &'n Node) -> Option<Parts<'n>> {
                 headers: fields.get("headers"),
                 responses: fields.get("response_headers"),
                 query: fields.get("query"),
+                mint: fields.get("mint"),
                 from: fields.get("from"),
                 service: fields.get("service"),
                 key: fields.get("key"),
@@ -277,6 +286,19 @@ fn claim(reader: &mut Reader, node: &Node) -> Option<Value> {
             Value::Object(members)
         }
     })
+}
+
+/// The claims of a token that should be minted, or `none`.
+#[expect(clippy::option_option, reason = "not readable is one thing, no token another")]
+fn minted(reader: &mut Reader, node: &Node) -> Option<Option<Map<String, Value>>> {
+    if matches!(&node.kind, Kind::Text { text, .. } if &**text == "none") {
+        return Some(None);
+    }
+    let mut claims = Map::new();
+    for (name, value) in reader.entries(node, "`mint` of a test")? {
+        claims.insert(name.value.into(), claim(reader, value)?);
+    }
+    Some(Some(claims))
 }
 
 fn ambiguous(reader: &mut Reader, node: &Node, text: &str, both: &str) -> Option<Value> {

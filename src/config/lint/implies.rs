@@ -316,10 +316,11 @@ mod tests {
                 strip: false,
                 cors: None,
                 sign_in: crate::authz::policy::Elsewhere::No,
-                contract: Arc::new(Contract::new(Tells::default(), &Arc::new(Names::new([], &[], Vec::new())))),
+                contract: Arc::new(Contract::new(Tells::default(), &Arc::new(Names::new([], &[], Vec::new(), None)))),
                 deny: None,
                 audience: Box::default(),
                 step_up: None,
+                mint: None,
             };
             logic.ask(&route, &pattern)
         };

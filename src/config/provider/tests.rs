@@ -66,6 +66,7 @@ fn good() -> Vec<(&'static str, String)> {
             "kubernetes",
             "url: 'https://k.example.com', audience: shop, require: 'claim:sub=system:serviceaccount:shop:cart', max_token_lifetime: 1h",
         ),
+        own("portcullis", "url: 'https://edge.example.com', audience: orders"),
     ]
 }
 
@@ -150,6 +151,7 @@ fn a_provider_fills_in_what_it_fixes() {
         "url: https://gitlab.example.com; audience: shop; algorithms: [RS256]; require: \"claim:project_id=22 or claim:project_id=23\"",
         "url: https://oidc.eks.eu-west-1.amazonaws.com/id/0123456789ABCDEF; audience: shop; require: claim:/kubernetes.io/namespace=shop",
         "url: https://k.example.com; audience: shop; require: claim:sub=system:serviceaccount:shop:cart; max_token_lifetime: \"1h\"",
+        "url: https://edge.example.com; audience: orders; algorithms: [ES256, EdDSA]; roles: roles; groups: groups; from: [header:X-Portcullis-Identity]; types: [at+jwt]; relays: true",
     ];
     for (got, wanted) in all.iter().zip(expected) {
         assert_eq!(got, wanted);

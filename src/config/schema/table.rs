@@ -23,6 +23,7 @@ const PROVIDERS: &[&str] = &[
     "github-actions",
     "gitlab",
     "kubernetes",
+    "portcullis",
 ];
 const LENIENCIES: &[&str] =
     &["encoded_slash", "semicolon", "empty_segment", "backslash", "double_encoding", "case_variant"];
@@ -88,6 +89,7 @@ pub const TABLE: &[Section] = &[
         ("public_url", Is::Like(r"https?://[^\s/?#]+/?"), "Where browsers find the site: scheme, host and port"),
         ("sign_in", Is::Either(&[URL, Is::Section("sign_in")]), "Where browsers are sent to sign in; `{url}` is the page that they asked for"),
         ("cors", Is::Section("cors"), "Whose pages may read answers"),
+        ("mint", Is::Section("mint"), "The tokens that upstreams get: who calls, through whom, for which route"),
         ("listen", Is::Section("listen"), "Where portcullis listens"),
         ("audit", Is::Like(r"stdout|none|file:.+"), "Where decisions are recorded"),
         ("log", Is::Word(&["json", "human"]), "How the log is written"),
@@ -137,6 +139,7 @@ pub const TABLE: &[Section] = &[
         ("refresh", Is::Duration, "How often its keys are fetched"),
         ("cooldown", Is::Duration, "The shortest time between two fetches"),
         ("max_stale", Is::Duration, "How long keys are used that could not be fetched again"),
+        ("relays", Is::Flag, "Whether it is another portcullis, whose tokens say where a principal comes from"),
         ("ca", FILE, "A PEM file: who vouches for the servers of its keys, in place of whom this machine trusts"),
         ("deny_kids", Is::Texts, "Kids of keys that are not believed any more"),
         ("logout", Is::Either(&[Is::Texts, Is::Section("issuers.*.logout")]), "The clients whose logout tokens count (OpenID Connect Back-Channel Logout)"),
@@ -208,6 +211,7 @@ pub const TABLE: &[Section] = &[
         ("audience", Is::Texts, "Whom a token must be for as well: one of these"),
         ("max_age", Is::Duration, "How long ago a person may have signed in (`auth_time`)"),
         ("acr", Is::Texts, "How a person must have signed in: one of these values of `acr`"),
+        ("mint", Is::Either(&[Is::Word(&["none"]), Is::Section("routes.*.mint")]), "Whom the tokens that its upstream gets are for, or `none`"),
         ("headers", HEADERS, "Headers to the upstream on this route, beside those of the top or in place of one"),
         ("response_headers", RESPONSES, "Headers of the response on this route, beside those of the top or in place of one"),
         ("query", Is::Section("query"), "Parameters of the query on this route, beside those of the top or in place of one"),
@@ -220,6 +224,23 @@ pub const TABLE: &[Section] = &[
     ("routes.*.credential", &[], &[
         ("from", Is::Some(&CREDENTIAL), "Where tokens are read: some of the places that its issuers have"),
         ("then", THEN, "Whether the upstream sees the credentials"),
+    ]),
+    ("routes.*.mint", &["audience"], &[
+        ("audience", Is::Text, "Whom the tokens that its upstream gets are for"),
+    ]),
+    ("mint", &["issuer", "keys"], &[
+        ("issuer", URL, "The `iss` of the tokens: the URL under which the keys are published"),
+        ("audience", Is::Text, "Whom they are for where a route does not say; without it only routes that say so mint"),
+        ("header", Is::Like("[!#$%&'*+.^_`|~0-9A-Za-z-]+"), "The header that carries them; in `authorization` after `Bearer `"),
+        ("keys", Is::Some(&Is::Like(r"(file|env|dir):[^\s].*")), "Private keys: files or variables, of which the first one signs, or one folder: `dir:path`"),
+        ("algorithm", Is::Word(&["ES256", "EdDSA"]), "Which kind of key it is; ES256 where a folder is filled and it is not said"),
+        ("rotate", Is::Duration, "How often the keys of a folder are changed"),
+        ("lifetime", Is::Duration, "How long a token lives at most: 10s to 10m"),
+        ("claims", Is::Map(&Is::Either(&[Is::Text, Is::Section("mint.claims.*")])), "Further claims, by the same sources as headers"),
+    ]),
+    ("mint.claims.*", &[], &[
+        ("from", Is::Text, "What it holds: sub, principal, issuer, roles, groups, scopes, actor, actors, or a claim"),
+        ("value", Is::Text, "What it holds, whoever calls"),
     ]),
     ("rule", &[], &[
         ("any", Is::List(&Is::Rule, 1), "One of these rules holds"),
@@ -305,6 +326,7 @@ pub const TABLE: &[Section] = &[
         ("as", Is::Any, "Who asks: `anonymous`, or the claims of a token"),
         ("ask", Is::Text, "`METHOD /path`, or `METHOD host/path`"),
         ("expect", Is::Like("allow|redirect|deny( [45][0-9]{2}( [a-z_]+)?)?"), "What should come of it"),
+        ("mint", Is::Any, "The claims that the upstream's token should have, null for one that it should not; `none` for no token"),
         ("headers", Is::Map(&Is::Any), "What the upstream should see; null for a header that should not be there"),
         ("response_headers", Is::Map(&Is::Any), "What the caller should see; null for a header that should not be set"),
         ("query", Is::Map(&Is::Any), "What the upstream's query should have set; null for a parameter that should not be set"),
