@@ -261,7 +261,7 @@ impl KeySet {
     pub fn digest(&self) -> [u8; 32] {
         let mut digests: Vec<&[u8; 32]> = self.keys.iter().map(|key| &key.digest).collect();
         digests.sort_unstable();
-        let mut content = vec![u8::from(self.named)];
+        let mut content = vec![u8::from(self.named && !self.is_empty())];
         digests.into_iter().for_each(|digest| content.extend_from_slice(digest));
         sha256(&content)
     }
