@@ -100,7 +100,7 @@ revocation: {{store: true}}
 routes: {{/a: signed-in}}
 "
         );
-        let (compiled, problems) = compile("p.yaml", &text, &|_| unreachable!());
+        let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
         let policy = Arc::clone(&compiled.unwrap_or_else(|| panic!("{problems}")).policy.issuers[0]);
         Issuer::new(policy, KeyState { keys: key().key_set("k"), ..KeyState::default() })
     }
@@ -141,7 +141,7 @@ listen: {public: 127.0.0.1:9003}
 revocation: {store: true}
 routes: {/a: signed-in}
 ";
-        let (compiled, problems) = compile("p.yaml", text, &|_| unreachable!());
+        let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
         let policy = Arc::clone(&compiled.unwrap_or_else(|| panic!("{problems}")).policy.issuers[0]);
         let read = |key_issuer: Value, iss: &str, tid: Value| {
             let mut jwk = key().public_jwk(Some("k"));

@@ -223,7 +223,7 @@ impl Snapshot {
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         let minted = self.minted(route, gateway, &basis.caller, now)?;
-        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, strip, minted)?;
+        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, (strip, minted))?;
         // 6. what passes once
         self.pass_once(proven, grant, facts, now)
     }
@@ -255,8 +255,7 @@ impl Snapshot {
         gateway: Option<&Gateway>,
         (route, captures): (&Route, &Captures<'_>),
         caller: &Caller,
-        strip: Option<Strip>,
-        minted: Option<Bytes>,
+        (strip, minted): (Option<Strip>, Option<Bytes>),
     ) -> Result<Grant, Reason> {
         let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures), minted)?;
         let carriers = &self.policy.carriers;

@@ -108,7 +108,7 @@ pub(super) fn strays(reader: &mut Reader, fields: &Fields<'_>) {
 }
 
 fn unknown(reader: &mut Reader, name: &Text) {
-    let cure = match nearest(&name.value, names().into_iter()) {
+    let cure = match nearest(&name.value, names()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("one of {}; any other provider is an issuer with its `url`", names().join(", ")),
     };

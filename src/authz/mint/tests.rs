@@ -66,7 +66,7 @@ fn site() -> Site {
 }
 
 fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_secs(NOW + seconds)
+    Timestamp::from_secs(NOW.saturating_add(seconds))
 }
 
 fn token(more: Value) -> String {

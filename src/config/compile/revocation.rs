@@ -75,7 +75,7 @@ impl Compiler<'_> {
             self.report(problem.cure("`logout` at the issuer behind the load balancer, as an issuer of its own"));
             return None;
         }
-        if !self.file.revocation.as_ref().is_some_and(|revocation| revocation.store.is_some()) {
+        if self.file.revocation.as_ref().is_none_or(|revocation| revocation.store.is_none()) {
             let message = "who signs out is signed out on every replica, and nothing says where that is kept";
             let problem = Problem::error("not_durable", logout.span, message);
             self.report(problem.cure("`revocation: {store: true}`, and a `store`"));
