@@ -20,6 +20,7 @@ use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
 use super::introspection::{Introspected, OpaqueToken};
 use super::issuer::{Issuer, IssuerId};
+use super::keys::UuidKid;
 use super::mint::Keys;
 use super::policy::{Policy, Route};
 use super::proof::{Once, Sighting};
@@ -58,6 +59,8 @@ pub enum Question {
     Keys(IssuerId),
     /// What does this issuer say of this token?
     Introspect(IssuerId, Arc<OpaqueToken>),
+    /// Has this issuer a key of this kid?
+    Key(IssuerId, UuidKid),
     /// Is this the first time that this happens? Asked last, of what would pass.
     Unseen(Once),
 }
@@ -226,7 +229,7 @@ impl Snapshot {
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         let minted = self.minted(route, gateway, &basis.caller, now)?;
-        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, strip, minted)?;
+        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, (strip, minted))?;
         // 6. what passes once
         self.pass_once(proven, grant, facts, now)
     }
@@ -258,8 +261,7 @@ impl Snapshot {
         gateway: Option<&Gateway>,
         (route, captures): (&Route, &Captures<'_>),
         caller: &Caller,
-        strip: Option<Strip>,
-        minted: Option<Bytes>,
+        (strip, minted): (Option<Strip>, Option<Bytes>),
     ) -> Result<Grant, Reason> {
         let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures), minted)?;
         let carriers = &self.policy.carriers;

@@ -297,7 +297,7 @@ fn snapshot(compiled: &Compiled, fetched: Option<(&str, KeyState)>) -> Snapshot 
 /// Learns what the core asks for, as `serve` does: by what to decide then, and a note about it.
 fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Snapshot, Facts, String), Fault> {
     match question {
-        Question::Keys(id) => {
+        Question::Keys(id) | Question::Key(id, _) => {
             let (issuer, keys, note) = fetched(compiled, *id)?;
             let state = KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() };
             let facts = Facts { keys: Some((*id, NoNews::Unknown)), ..Facts::default() };
@@ -326,7 +326,9 @@ fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Sn
 /// That a question stays open.
 fn unanswered(compiled: &Compiled, question: &Question) -> Fault {
     let name = match question {
-        Question::Keys(id) | Question::Introspect(id, _) => compiled.policy.issuers.get(usize::from(id.0)),
+        Question::Keys(id) | Question::Key(id, _) | Question::Introspect(id, _) => {
+            compiled.policy.issuers.get(usize::from(id.0))
+        }
         Question::Unseen(_) => None,
     };
     let name = name.map(|issuer| issuer.name.to_string());

@@ -149,7 +149,7 @@ pub fn decide(
                 assert_eq!(facts.unseen, None, "the same question twice");
                 facts.unseen = Some((once, Sighting::First));
             }
-            Step::Needs(Question::Keys(id)) => {
+            Step::Needs(Question::Keys(id) | Question::Key(id, _)) => {
                 assert_eq!(facts.keys, None, "the same question twice");
                 facts.keys = Some((id, NoNews::TooSoon));
             }

@@ -140,6 +140,21 @@ fn an_opaque_token_that_was_issued_too_early_or_who_knows_when_is_refused() {
     assert_eq!(of(""), Err(Reason::IssuedTooEarly));
 }
 
+#[test]
+fn a_token_of_an_issuer_of_many_tenants_is_one_of_theirs_or_nobodys() {
+    let text = "issuers: {main: {issuer: 'https://id.test/{tid}', tenants: [t1], audience: api, introspection: {url: \
+                'https://id.test/i', client_id: edge, client_secret: 'file:secret'}}}\nroutes: {/a: signed-in}\n";
+    let (compiled, problems) = compile("p.yaml", text, &|_| Ok(b"s3cret".to_vec()));
+    let compiled = compiled.unwrap_or_else(|| panic!("{}", problems.render(false)));
+    let issuer = Issuer::new(Arc::clone(&compiled.policy.issuers[0]), Default::default());
+    let of =
+        |more: &str| told(&issuer, "t", &active(more), NOW).map(|identity| identity.principal().subject.to_string());
+    assert_eq!(of(r#","iss":"https://id.test/t1","tid":"t1""#).as_deref(), Ok("t1:u1"));
+    assert_eq!(of(r#","iss":"https://id.test/t2","tid":"t2""#), Err(Reason::IssuerRefused));
+    assert_eq!(of(r#","iss":"https://id.test/t1","tid":"t2""#), Err(Reason::IssuerRefused));
+    assert_eq!(of(r#","tid":"t1""#), Err(Reason::ClaimsMalformed));
+}
+
 #[test] // J29
 fn the_subject_is_what_the_policy_says_and_never_another_member() {
     let answer = r#"{"active":true,"sub":"1","username":"ann","client_id":"app","aud":"api"}"#;
@@ -360,6 +375,8 @@ fn assertions_are_signed_for_one_audience_and_a_minute() {
         let assertion = key.assertion("edge", "https://id.test", "n1", NOW).unwrap();
         let rules = TokenRules {
             also: Box::default(),
+            tenants: None,
+            balancers: Box::default(),
             issuer: "edge".into(),
             audience: Audience {
                 claim: crate::authz::identity::ClaimPath::parse("aud").unwrap(),

@@ -80,7 +80,9 @@ pub(super) fn explain(
         let mut watched = Watched::default();
         match snapshot.decide_before(request, &facts, now, &mut watched) {
             Step::Decided(decision) => break (watched, decision),
-            Step::Needs(question @ (Question::Keys(_) | Question::Introspect(..))) => return Err(question),
+            Step::Needs(question @ (Question::Keys(_) | Question::Key(..) | Question::Introspect(..))) => {
+                return Err(question);
+            }
             // Only those who serve know.
             Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
         }

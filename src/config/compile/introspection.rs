@@ -40,7 +40,8 @@ impl Compiler<'_> {
             }
         };
         let keys = &issuer.keys;
-        let only = keys.url.is_none() && keys.jwks.is_none() && keys.pem.is_none() && keys.secrets.is_empty();
+        let fetched = keys.url.is_some() || keys.jwks.is_some() || keys.pem_url.is_some();
+        let only = !fetched && keys.pem.is_none() && keys.secrets.is_empty();
         Some(Some(Introspection {
             url: written.url.value.clone(),
             allow_http: issuer.allow_http,
