@@ -37,6 +37,8 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// How long a token lives whose row does not say, in seconds.
 const LIFETIME: u64 = 300;
 const KID: &str = "rehearsal";
+/// How an opaque token of a rehearsal begins. What its issuer answers about it follows.
+const OPAQUE: &str = "rehearsal~";
 /// What stands for the certificate of a caller, where no more is asked of it than which it is.
 const CERTIFICATE: &[u8] = b"the certificate of a caller in rehearsals";
 
@@ -126,7 +128,8 @@ impl Rehearsal {
         let signers: Vec<&SigningKey> =
             policy.issuers.iter().map(|issuer| SigningKey::shared(preferred(issuer.tokens.algorithms))).collect();
         let issuers = policy.issuers.iter().zip(&signers);
-        let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key, now)))).collect();
+        let issuers =
+            issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(issuer, key, now)))).collect();
         let named = compiled.tests.iter().filter_map(|row| row.key.as_ref()).map(|name| &*name.value);
         Self {
             snapshot: Snapshot::new(1, Arc::clone(policy), issuers).minting_with(throw_away()),
@@ -284,11 +287,24 @@ impl Rehearsal {
         for _ in 0..3 {
             match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
-                Step::Needs(Question::Keys(issuer)) => facts.keys = Some((issuer, NoNews::Unknown)),
-                Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
+                Step::Needs(question) => self.learn(&question, &mut facts),
             }
         }
         Decision::denied(Reason::InternalError)
+    }
+
+    /// Answers a question of the core: there are no newer keys, and a token of this rehearsal stands for its claims.
+    pub fn learn(&self, question: &Question, facts: &mut Facts) {
+        match question {
+            Question::Keys(issuer) | Question::Key(issuer, _) => facts.keys = Some((*issuer, NoNews::Unknown)),
+            Question::Unseen(once) => facts.unseen = Some((*once, Sighting::First)),
+            Question::Introspect(id, token) => {
+                let issuer = self.snapshot.issuers().get(usize::from(id.0));
+                let claims = token.reveal().strip_prefix(OPAQUE).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+                let answer = claims.unwrap_or_else(|| br#"{"active":false}"#.to_vec());
+                facts.introspected = issuer.map(|issuer| issuer.introspected(token, Ok(&answer), self.now));
+            }
+        }
     }
 
     fn issuer(&self, name: Option<&str>) -> Result<(&Arc<IssuerPolicy>, &'static SigningKey), Impossible> {
@@ -313,8 +329,22 @@ impl Rehearsal {
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
         let mut claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
         bind(issuer, shown, &mut claims);
+        if let Some(how) = issuer.introspection.as_ref().filter(|how| how.only) {
+            claims.entry("active").or_insert(true.into());
+            claims.entry(how.subject.member()).or_insert("someone".into());
+            let told = URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string());
+            return Ok(Some((issuer, format!("{OPAQUE}{told}"))));
+        }
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
-        let header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        let mut header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        if let (Some(first), Some(members)) = (issuer.tokens.balancers.first(), header.as_object_mut()) {
+            // A load balancer says in the header what others say in claims.
+            members.insert("signer".into(), claims.remove("signer").unwrap_or_else(|| Value::from(&**first)));
+            members.extend(claims.remove("client").map(|client| ("client".to_owned(), client)));
+            members.extend(
+                ["iss", "exp"].iter().filter_map(|name| Some(((*name).to_owned(), claims.get(*name)?.clone()))),
+            );
+        }
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
@@ -466,7 +496,13 @@ fn claims_of(
     let now = u64::try_from(now.as_millis().div_euclid(1_000)).unwrap_or_default();
     let lifetime = issuer.tokens.max_lifetime.map_or(LIFETIME, |most| LIFETIME.min(most.as_secs()));
     let mut claims = Map::new();
-    claims.insert("iss".into(), Value::from(&*issuer.tokens.issuer));
+    let tenants = issuer.tokens.tenants.as_ref();
+    let tenant = tenants.and_then(|tenants| {
+        let given = given.get(&*tenants.claim).and_then(Value::as_str);
+        Some((tenants, given.or_else(|| tenants.any_of.first().map(|first| &**first))?))
+    });
+    claims.insert("iss".into(), tenant.map_or(Value::from(&*issuer.tokens.issuer), |(of, it)| of.iss(it).into()));
+    claims.extend(tenant.map(|(of, it)| (of.claim.to_string(), it.into())));
     claims.insert("sub".into(), "someone".into());
     claims.insert("iat".into(), now.into());
     claims.insert("exp".into(), now.saturating_add(lifetime).into());
@@ -529,7 +565,10 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 }
 
 /// Keys that were fetched this very moment, so that none are asked for.
-fn state(key: &SigningKey, now: Timestamp) -> KeyState {
+fn state(issuer: &IssuerPolicy, key: &SigningKey, now: Timestamp) -> KeyState {
+    if issuer.introspection.as_ref().is_some_and(|how| how.only) {
+        return KeyState::default();
+    }
     KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), ..KeyState::default() }
 }
 

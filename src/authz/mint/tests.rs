@@ -345,6 +345,18 @@ fn a_principal_stays_its_issuer_s_over_several_portcullis() {
     );
 }
 
+#[test] // J13
+fn a_principal_of_one_of_many_tenants_is_told_as_that_tenant_s() {
+    let policy = POLICY.replace("{issuer: https://id.test, ", "{issuer: 'https://id.test/{tid}/', tenants: [t1, t2], ");
+    let site = site_with(&policy, Some(SigningKey::shared(Algorithm::EdDsa)));
+    let user = token(json!({"iss": "https://id.test/t2/", "tid": "t2"}));
+    let claims = site.claims(&asking("/b", Some(&user)));
+    assert_eq!(
+        (&claims["sub"], &claims["principal"], &claims["original_iss"]),
+        (&json!("t2:u1"), &json!("main/t2:u1"), &json!("https://id.test/t2/"))
+    );
+}
+
 #[test] // S01
 fn no_debug_shows_a_token_or_a_key() {
     let site = site();

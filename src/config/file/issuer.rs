@@ -1,8 +1,10 @@
 //! `issuers:` who signs tokens, where their keys are, and what they may say.
 
+mod introspection;
 mod keys;
 mod proof;
 mod sources;
+mod tenants;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,10 +17,13 @@ use crate::config::provider::{self, Preset, World, world};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
+pub use introspection::{ClientProof, Introspection};
 pub use keys::{Encoding, Keys, Location, Secret};
 pub use proof::Proof;
 pub use sources::Credential;
+pub use tenants::Tenants;
 
+pub(super) use introspection::{INTROSPECTION, PRIVATE_KEY_JWT};
 pub(super) use keys::{SECRET, file_path};
 pub(super) use proof::PROOF;
 pub(super) use sources::credentials;
@@ -37,11 +42,14 @@ pub(in crate::config) const ISSUER: Section = Section {
         "pool",
         "team",
         "enterprise",
+        "region",
         "url",
         "jwks",
         "pem",
         "secret",
         "issuer",
+        "tenants",
+        "signer",
         "audience",
         "algorithms",
         "roles",
@@ -68,14 +76,18 @@ pub(in crate::config) const ISSUER: Section = Section {
         "deny_kids",
         "reject_issued_before",
         "logout",
+        "introspection",
     ],
-    later: &["introspection", "introspect", "client_id", "client_secret", "certificate", "api_keys"],
+    later: &["certificate", "api_keys"],
     never: &[
         ("dpop", CALLED_PROOF),
         ("mtls", CALLED_PROOF),
         ("hmac", CALLED_SECRET),
         ("shared_secret", CALLED_SECRET),
         ("secrets", CALLED_SECRET),
+        ("introspect", INTROSPECTED),
+        ("client_id", OF_INTROSPECTION),
+        ("client_secret", OF_INTROSPECTION),
     ],
 };
 pub(super) const LOGOUT: Section =
@@ -84,20 +96,29 @@ pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
 const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: file:path`";
+const INTROSPECTED: &str =
+    "only tokens that are no JWTs are introspected, where there is `introspection`; a JWT is verified by keys";
+const OF_INTROSPECTION: &str = "it stands in `introspection: {url, client_id, client_secret}`";
 const CALLED_PROOF: &str = "what callers prove of its tokens is `proof: dpop`, `mtls`, `either` or `required-if-bound`";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// An issuer of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
-    /// Where its keys are.
+    /// Where its keys are; nowhere, where it only introspects.
     pub keys: Keys,
+    /// How it is asked about tokens that are no JWTs.
+    pub introspection: Option<Introspection>,
     /// What its provider filled in.
     pub preset: Option<Preset>,
     /// The exact `iss` claim: as written, or else the URL.
     pub issuer: Text,
     /// Other spellings of the `iss` claim.
     pub also: Vec<Text>,
+    /// The load balancers that may have signed its tokens; empty where they are no load balancers'.
+    pub signers: Vec<Text>,
+    /// Whose tokens are accepted, where the `iss` is a template.
+    pub tenants: Option<Tenants>,
     /// Whom its tokens are for; `None` where the file does not say.
     pub audience: Option<Audience>,
     /// The signature algorithms that are accepted; empty where the file does not say.
@@ -198,12 +219,20 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
     let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
     let also = written.split_off(written.len().min(1));
     let written = written.pop();
-    let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
+    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
+    let has_keys = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
+    let introspection = introspection::introspection(reader, name, fields, (allow_http, has_keys));
+    let given = has_keys || fields.has("introspection");
     if !given {
-        reader.missing(
-            name.span,
-            format!("the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`", brief(&name.value)),
+        let message = format!(
+            "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
+            brief(&name.value)
         );
+        reader.missing(name.span, message);
+    }
+    if fields.has("introspection") {
+        // What it says could not be read, and has been told: without it this would be another issuer.
+        introspection.as_ref()?;
     }
     let issuer = written.or_else(|| keys.url.clone());
     if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {
@@ -212,8 +241,11 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         reader.missing(name.span, message);
     }
     let (from, origins) = sources::sources(reader, name, fields);
+    let signers = signers(reader, fields, &from);
     Some(Issuer {
         preset: None,
+        signers,
+        tenants,
         also,
         audience: audience(reader, fields),
         algorithms: algorithms(reader, fields, fields.has("secret")),
@@ -252,6 +284,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
             .and_then(|node| reader.time(node, "`reject_issued_before` of an issuer")),
         allow_http,
         keys,
+        introspection,
         issuer: issuer?,
     })
 }
@@ -275,13 +308,13 @@ fn logout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Logout> {
 
 /// Compares the issuers of a file with each other.
 pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
-    let mut seen: HashMap<&str, Span> = HashMap::new();
+    let mut seen: HashMap<String, Span> = HashMap::new();
     for (name, issuer) in issuers {
-        for iss in std::iter::once(&issuer.issuer).chain(&issuer.also) {
-            if let Some(first) = seen.insert(&iss.value, iss.span) {
+        for (iss, span) in issuer.every_iss() {
+            if let Some(first) = seen.insert(iss, span) {
                 let message = "two issuers have the same `iss`: a token could be either's";
                 reader.report(
-                    Problem::error("issuer_twice", iss.span, message)
+                    Problem::error("issuer_twice", span, message)
                         .cure("make one issuer of them; `audience` and `algorithms` are lists")
                         .related(first, "first here"),
                 );
@@ -303,6 +336,17 @@ pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
 }
 
 impl Issuer {
+    /// Each `iss` that its tokens may have, and where it is written.
+    fn every_iss(&self) -> Vec<(String, Span)> {
+        match &self.tenants {
+            Some(tenants) => tenants.any_of.iter().map(|tenant| (tenants.iss(&tenant.value), tenant.span)).collect(),
+            None => {
+                let all = std::iter::once(&self.issuer).chain(&self.also);
+                all.map(|iss| (iss.value.to_string(), iss.span)).collect()
+            }
+        }
+    }
+
     /// Whose its subjects are, where they are the whole world.
     #[must_use]
     pub fn world(&self) -> Option<&'static World> {
@@ -325,6 +369,28 @@ fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
         (None, reader.texts(node, "`audience` of an issuer"))
     };
     Some(Audience { claim, any_of })
+}
+
+/// The ARNs of load balancers. Their tokens are padded, which no other token may be, and so stand in a header of their own.
+fn signers(reader: &mut Reader, fields: &Fields<'_>, from: &[Spanned<Credential>]) -> Vec<Text> {
+    let Some(node) = fields.get("signer") else { return Vec::new() };
+    let signers = reader.texts(node, "`signer` of an issuer");
+    for signer in &signers {
+        let parts: Vec<&str> = signer.value.splitn(6, ':').collect();
+        let is_arn = matches!(parts.as_slice(), ["arn", partition, "elasticloadbalancing", _, account, resource]
+            if partition.starts_with("aws") && account.len() == 12 && resource.starts_with("loadbalancer/app/"));
+        if !is_arn || signer.value.contains('*') {
+            let problem =
+                Problem::error("bad_signer", signer.span, "`signer` is the ARN of an Application Load Balancer");
+            let cure = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/name/0123456789abcdef";
+            reader.report(problem.cure(cure));
+        }
+    }
+    if let Some(other) = from.iter().find(|from| !matches!(from.value, Credential::Header(_))) {
+        let message = "what a load balancer signs stands in a header of its own";
+        reader.report(Problem::error("bad_signer", other.span, message).cure("from: [header:X-Amzn-Oidc-Data]"));
+    }
+    signers
 }
 
 /// The algorithms of an issuer: all of shared secrets where it has one, and otherwise all of public keys.
