@@ -258,12 +258,7 @@ impl<'f> Compiler<'f> {
 
     /// Compiles each part whatever the others came to, so that all problems are told at once.
     fn compiled(&mut self) -> Option<Compiled> {
-        self.sizes();
-        if self.problems.is_full() {
-            return None;
-        }
-        self.host_sets();
-        self.read_api_keys();
+        self.begin()?;
         let lines = self.lines();
         let derived = self.derived();
         let contracts = self.contracts(&lines);
@@ -278,9 +273,7 @@ impl<'f> Compiler<'f> {
         let mint = self.mint(&lines);
         let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
-        if self.problems.has_errors() {
-            return None;
-        }
+        (!self.problems.has_errors()).then_some(())?;
         let made = issuers?;
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
@@ -323,6 +316,15 @@ impl<'f> Compiler<'f> {
         };
         compiled.take_keys(made);
         Some(compiled)
+    }
+
+    /// Reads what everything else refers to; `None` where the file is too large to go on.
+    fn begin(&mut self) -> Option<()> {
+        self.sizes();
+        (!self.problems.is_full()).then_some(())?;
+        self.host_sets();
+        self.read_api_keys();
+        Some(())
     }
 
     fn places(&self, lines: &[route::Line]) -> Vec<Place> {

@@ -2,7 +2,7 @@
 //! told again after Redis has forgotten it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use portcullis::app::{self, Overrides, Running};
@@ -15,7 +15,7 @@ use portcullis::feed::revocation::RevocationStatus;
 use portcullis::gateway::envoy;
 use portcullis::server::Endpoint;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 
 use crate::edge::issuer;
@@ -126,7 +126,7 @@ fn token(issuer: &Issuer, more: &Value) -> String {
 }
 
 fn shown(at: Timestamp) -> String {
-    format!("{}Z", &at.to_string()[..19])
+    format!("{}Z", at.to_string().get(..19).unwrap())
 }
 
 #[tokio::test] // C02

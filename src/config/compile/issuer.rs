@@ -105,25 +105,7 @@ impl Compiler<'_> {
         let introspection = self.introspection(issuer, ca.iter().flatten().next());
         // Without those who were meant to vouch, nobody does.
         let keys = ca.map_or(Some(None), |ca| ca.map(Some)).and_then(|ca| self.keys(issuer, algorithms, ca.as_ref()));
-        let require = issuer.require.as_ref().map(|rule| {
-            let stand = Stand {
-                what: "`require` of an issuer",
-                captures: None,
-                per_request: false,
-                only: Some(&name.value),
-                permits: true,
-                accepted: &[at],
-            };
-            self.expr(rule, &stand)
-        });
-        if let (Some(world), Some(rule), Some(Some(require))) = (issuer.world(), &issuer.require, &require)
-            && !world.is_narrowed_by(require)
-        {
-            let message =
-                format!("{} can meet this `require`: it fixes none of the claims that tell yours apart", world.who);
-            let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
-            self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
-        }
+        let require = self.require(at, name, issuer);
         let whom = if issuer.signers.is_empty() { "aud" } else { "client" };
         let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
         let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
@@ -157,7 +139,7 @@ impl Compiler<'_> {
             scopes: scopes??,
             missing_is_empty: issuer.missing_is_empty,
             may_grant: may_grant(issuer),
-            require: require.map_or(Some(None), |require| require.map(Some))?,
+            require: require?,
             derived: derived.into(),
             logout: self.logout(issuer),
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
@@ -176,6 +158,31 @@ impl Compiler<'_> {
         // Not a part of what it is told by: a header more changes no identity.
         policy.contracts = contracts;
         Some(Made { policy: Arc::new(policy), keys })
+    }
+
+    /// What every token of an issuer must fulfil; the outer `None` where that cannot be made.
+    #[expect(clippy::option_option, reason = "not written is one thing, not readable another")]
+    fn require(&mut self, at: usize, name: &Spanned<Box<str>>, issuer: &file::Issuer) -> Option<Option<Expr>> {
+        let require = issuer.require.as_ref().map(|rule| {
+            let stand = Stand {
+                what: "`require` of an issuer",
+                captures: None,
+                per_request: false,
+                only: Some(&name.value),
+                permits: true,
+                accepted: &[at],
+            };
+            self.expr(rule, &stand)
+        });
+        if let (Some(world), Some(rule), Some(Some(require))) = (issuer.world(), &issuer.require, &require)
+            && !world.is_narrowed_by(require)
+        {
+            let message =
+                format!("{} can meet this `require`: it fixes none of the claims that tell yours apart", world.who);
+            let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
+            self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
+        }
+        require.map_or(Some(None), |require| require.map(Some))
     }
 
     fn memory(&self) -> u64 {

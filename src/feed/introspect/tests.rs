@@ -98,7 +98,7 @@ impl Shared {
             }
         }
         let before = self.at_once.fetch_add(1, Ordering::SeqCst);
-        self.most_at_once.fetch_max(before + 1, Ordering::SeqCst);
+        self.most_at_once.fetch_max(before.saturating_add(1), Ordering::SeqCst);
         self.asked.lock().unwrap().push(String::from_utf8(read).unwrap());
         let behaviour = self.behaviour.lock().unwrap().clone();
         self.answer(&mut stream, behaviour).await;
