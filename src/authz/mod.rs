@@ -35,3 +35,5 @@ pub mod snapshot;
 pub mod stepup;
 pub mod time;
 pub mod token;
+mod workload;
+mod xfcc;
