@@ -41,3 +41,4 @@ mod teams;
 mod told;
 mod trust;
 mod wire;
+mod workload;

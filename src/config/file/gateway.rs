@@ -357,6 +357,8 @@ mod tests {
     #[test]
     fn what_is_believed_of_a_gateway_is_named() {
         assert_eq!(found("by: unix, believes: [certificate, client_address, 'header:X-FG-User']"), []);
+        assert_eq!(found("by: unix, believes: [xfcc, client_address]"), []);
+        assert_eq!(found("by: unix, believes: [certificate, xfcc]"), [(2, 44, "certificate_twice")]);
         for (bad, code) in [
             ("address", "unknown_value"),
             ("'header:'", "bad_header_name"),
