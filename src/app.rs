@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -29,7 +29,7 @@ use crate::feed::revocation::Revoker;
 use crate::feed::saved::SavedKeys;
 use crate::feed::suspension::Suspender;
 use crate::gateway::envoy;
-use crate::live::Live;
+use crate::live::{Asked, Live, Publisher};
 use crate::observe::Recorder;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
@@ -135,31 +135,20 @@ pub struct Running {
 
 /// Starts everything. The runtime that this is called on does the background work.
 pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) -> Result<Running, Failure> {
-    for warning in compiled.warnings.as_slice() {
-        tracing::warn!("{warning}");
-    }
+    compiled.warnings.as_slice().iter().for_each(|warning| tracing::warn!("{warning}"));
     let settings = &compiled.settings.clone();
     let listeners = open(&endpoints(&compiled, overrides)).await?;
-    let admin = bind(overrides.admin.or(tcp(settings.listen.admin.as_ref())).unwrap_or(ADMIN), "admin").await?;
-    let public = match tcp(settings.listen.public.as_ref()) {
-        Some(address) => Some(bind(address, "public").await?),
-        None => None,
-    };
+    let (admin, public) = beside(settings, overrides).await?;
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
-    let sealing = Arc::new(sealing_key(settings)?);
-    let store = shared::store(&compiled)?;
+    let (sealing, store) = (Arc::new(sealing_key(settings)?), shared::store(&compiled)?);
 
     let (live, publisher, questions) = Live::new();
-    let metrics = Metrics::default();
-    let health = HealthReporter::new();
+    let (metrics, health) = (Metrics::default(), HealthReporter::new());
     let service = Health::new(HealthService::from_health_reporter(health.clone()));
-    let (draining, drains) = watch::channel(false);
-    let (ended, ends) = watch::channel(false);
+    let ((draining, drains), (ended, ends)) = (watch::channel(false), watch::channel(false));
 
     let folder = settings.key_cache.clone().map(|path| Arc::new(Folder::new(path)));
-    let suspender = Suspender::recall(publisher.clone(), folder.clone()).await;
-    let beside = Beside { saved: folder.clone().map(SavedKeys::start), ..Beside::default() };
-    let feeds = Feeds::start_with(publisher.clone(), questions, Fetcher::new(), beside);
+    let (suspender, feeds) = feed(&publisher, questions, folder.as_ref()).await;
     let reloads = file.follow(compiled, feeds.clone()).await;
     // What is revoked is published with a policy: after the first one.
     let revoker = store.is_shared().then(|| Revoker::start(store.clone(), publisher));
@@ -168,7 +157,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
 
     let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
     let (renewed, renewals) = watch::channel(true);
-    let paths = public_paths(&live, revoker.as_ref());
+    let public = public.map(|listener| (listener, public_paths(&live, revoker.as_ref())));
     let sources = admin::Sources {
         live,
         revoker: revoker.clone(),
@@ -184,18 +173,12 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         draining: drains,
     };
     let running_admin = admin.local_addr()?;
-    let grpc = listeners.iter().filter_map(Listener::address).collect();
-    let endpoints = listeners.iter().map(ToString::to_string).collect();
-    let (mut accepting, mut tasks) = (JoinSet::new(), JoinSet::new());
-    let running_public = public.as_ref().and_then(|listener| listener.local_addr().ok());
-    if let Some(listener) = public {
-        tasks.spawn(public::serve(listener, paths, ends.clone()));
-    }
-    for listener in listeners {
-        accepting.spawn(cores.accept(listener));
-    }
+    let (grpc, endpoints) = addresses(&listeners);
+    let running_public = public.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+    let mut tasks = serve_beside(public, (admin, sources), ends);
     tasks.spawn(renew(tls, reloads.status(), renewed));
-    tasks.spawn(administer(admin, sources, ends));
+    let mut accepting = JoinSet::new();
+    listeners.into_iter().for_each(|listener| _ = accepting.spawn(cores.accept(listener)));
     Ok(Running {
         grpc,
         endpoints,
@@ -256,6 +239,35 @@ fn start_cores(
         let recorder = Recorder::new(audit.clone(), metrics.core());
         Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica), store.clone())
     })
+}
+
+fn addresses(listeners: &[Listener]) -> (Vec<SocketAddr>, Vec<String>) {
+    (listeners.iter().filter_map(Listener::address).collect(), listeners.iter().map(ToString::to_string).collect())
+}
+
+/// Serves the world and the operator.
+fn serve_beside(
+    public: Option<(TcpListener, Router)>,
+    (admin, sources): (TcpListener, admin::Sources),
+    ends: watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    if let Some((listener, paths)) = public {
+        tasks.spawn(public::serve(listener, paths, ends.clone()));
+    }
+    tasks.spawn(administer(admin, sources, ends));
+    tasks
+}
+
+/// Who suspends issuers, and what keeps their keys fresh.
+async fn feed(
+    publisher: &Publisher,
+    questions: mpsc::Receiver<Asked>,
+    folder: Option<&Arc<Folder>>,
+) -> (Suspender, Feeds) {
+    let suspender = Suspender::recall(publisher.clone(), folder.cloned()).await;
+    let beside = Beside { saved: folder.cloned().map(SavedKeys::start), ..Beside::default() };
+    (suspender, Feeds::start_with(publisher.clone(), questions, Fetcher::new(), beside))
 }
 
 /// What the world may ask.
@@ -324,6 +336,16 @@ fn tcp(endpoint: Option<&Spanned<file::Endpoint>>) -> Option<SocketAddr> {
         Some(file::Endpoint::Tcp(address)) => Some(*address),
         Some(file::Endpoint::Unix(_) | file::Endpoint::Tls(..)) | None => None,
     }
+}
+
+/// The admin listener, and the public one where there is one.
+async fn beside(settings: &Settings, overrides: &Overrides) -> Result<(TcpListener, Option<TcpListener>), Failure> {
+    let admin = bind(overrides.admin.or(tcp(settings.listen.admin.as_ref())).unwrap_or(ADMIN), "admin").await?;
+    let public = match tcp(settings.listen.public.as_ref()) {
+        Some(address) => Some(bind(address, "public").await?),
+        None => None,
+    };
+    Ok((admin, public))
 }
 
 async fn open(endpoints: &[(Endpoint, String)]) -> Result<Vec<Listener>, Failure> {

@@ -130,7 +130,9 @@ impl Authorizer {
     /// Asks the outside, for as long as there is time, and notes what it tells.
     async fn learn(&self, question: Question, facts: &mut Facts, snapshot: &Snapshot, left: Duration) {
         match question {
-            Question::Keys(id) => facts.keys = self.ask_keys(id, snapshot, left).await.map(|no_news| (id, no_news)),
+            Question::Keys(id) | Question::Key(id, _) => {
+                facts.keys = self.ask_keys(question, id, snapshot, left).await.map(|no_news| (id, no_news));
+            }
             Question::Unseen(once) => facts.unseen = Some((once, self.sight(&once, left).await)),
         }
     }
@@ -145,9 +147,9 @@ impl Authorizer {
     }
 
     /// Asks for newer keys; `None` where a newer snapshot has come.
-    async fn ask_keys(&self, id: IssuerId, snapshot: &Snapshot, left: Duration) -> Option<NoNews> {
+    async fn ask_keys(&self, question: Question, id: IssuerId, snapshot: &Snapshot, left: Duration) -> Option<NoNews> {
         let Some(issuer) = snapshot.issuers().get(usize::from(id.0)) else { return Some(NoNews::Unreachable) };
-        match tokio::time::timeout(left, self.live.ask(Question::Keys(id), Arc::clone(issuer))).await {
+        match tokio::time::timeout(left, self.live.ask(question, Arc::clone(issuer))).await {
             Ok(Answer::News) => None,
             Ok(Answer::NoNews(no_news)) => Some(no_news),
             Err(_) => Some(NoNews::Unreachable),

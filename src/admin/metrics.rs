@@ -32,7 +32,10 @@ pub fn text(sources: &Sources) -> Result<String, fmt::Error> {
         policy: policy.map(|id| id.to_string()).unwrap_or_default(),
         issuers: issuers.collect(),
         folder: sources.folder.as_ref().map(|folder| folder.status()).unwrap_or_default(),
-        revocation: sources.revoker.as_ref().map(|revoker| *revoker.status().borrow()),
+        revocation: match &sources.revoker {
+            Some(revoker) => *revoker.status().borrow(),
+            None => RevocationStatus { known: true, ..RevocationStatus::default() },
+        },
         reloads: *sources.reloads.borrow(),
         renewed: *sources.renewals.borrow(),
         store: StoreFacts::of(&sources.store),
@@ -52,7 +55,7 @@ struct Scrape {
     policy: String,
     issuers: Vec<IssuerFacts>,
     folder: FolderStatus,
-    revocation: Option<RevocationStatus>,
+    revocation: RevocationStatus,
     reloads: ReloadStatus,
     renewed: bool,
     store: StoreFacts,
@@ -173,7 +176,7 @@ impl Scrape {
     }
 
     fn revocation(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(status) = &self.revocation else { return Ok(()) };
+        let status = &self.revocation;
         let help = "1 while it is known what is revoked";
         encoder
             .encode_descriptor("revocation_known", help, None, MetricType::Gauge)?
@@ -230,7 +233,7 @@ mod tests {
             policy: String::new(),
             issuers: Vec::new(),
             folder: FolderStatus::default(),
-            revocation: None,
+            revocation: RevocationStatus::default(),
             reloads: ReloadStatus::default(),
             renewed: true,
             store: StoreFacts::default(),

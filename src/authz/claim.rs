@@ -28,6 +28,11 @@ pub struct TokenRules {
     pub issuer: Arc<str>,
     /// Other spellings of it.
     pub also: Box<[Arc<str>]>,
+    /// Whose tokens they are, where the `iss` is a template.
+    pub tenants: Option<Tenants>,
+    /// The load balancers one of which must have signed, by ARN, where its tokens are those of AWS load balancers: the
+    /// header then says `iss`, `exp` and whom they are for, and Base64 is padded.
+    pub balancers: Box<[Arc<str>]>,
     /// Whom its tokens must be meant for.
     pub audience: Audience,
     /// The algorithms that it signs with.
@@ -42,6 +47,39 @@ pub struct TokenRules {
     pub denied_kids: Box<[Box<str>]>,
     /// Tokens that were issued before are refused. Where set, `iat` is required.
     pub issued_from: Option<Timestamp>,
+}
+
+/// The tenants of a provider that has one `iss` for each, and one set of keys for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenants {
+    /// The claim that says whose token it is.
+    pub claim: Box<str>,
+    /// What stands before the tenant in the `iss`, and what after.
+    pub around: (Box<str>, Box<str>),
+    /// Those whose tokens are accepted.
+    pub any_of: Box<[Arc<str>]>,
+}
+
+impl Tenants {
+    /// The tenant that an `iss` names, where it is one of these.
+    #[must_use]
+    pub fn of(&self, iss: &str) -> Option<&Arc<str>> {
+        let (before, after) = &self.around;
+        let named = iss.strip_prefix(&**before)?.strip_suffix(&**after)?;
+        self.any_of.iter().find(|tenant| ***tenant == *named)
+    }
+
+    /// The `iss` of a tenant, be it one of these or not.
+    #[must_use]
+    pub fn iss(&self, tenant: &str) -> String {
+        let (before, after) = &self.around;
+        format!("{before}{tenant}{after}")
+    }
+
+    /// Whether a key whose set says that it is this issuer's serves a tenant: `{tenantid}` stands for each.
+    pub(super) fn fits(&self, key_issuer: &str, tenant: &str) -> bool {
+        key_issuer.replace("{tenantid}", tenant) == self.iss(tenant)
+    }
 }
 
 /// Whom tokens must be meant for.
@@ -121,6 +159,7 @@ impl Audience {
 /// The registered claims (RFC 7519 §4.1), read and checked.
 pub(super) struct Registered {
     pub subject: Arc<str>,
+    pub tenant: Option<Arc<str>>,
     pub token_id: Option<Arc<str>>,
     pub issued: Option<Timestamp>,
     pub not_before: Option<Timestamp>,
@@ -131,20 +170,39 @@ impl TokenRules {
     /// Whether this is the `iss` of its tokens.
     #[must_use]
     pub fn names(&self, iss: &str) -> bool {
-        *iss == *self.issuer || self.also.iter().any(|also| **also == *iss)
+        match &self.tenants {
+            Some(tenants) => tenants.of(iss).is_some(),
+            None => *iss == *self.issuer || self.also.iter().any(|also| **also == *iss),
+        }
+    }
+
+    /// The tenant whose token it is: as the `iss` says, and the tenant's own claim beside it.
+    pub(super) fn tenant(&self, iss: &str, claims: &Object) -> Result<Option<Arc<str>>, Reason> {
+        let Some(tenants) = &self.tenants else { return Ok(None) };
+        let tenant = tenants.of(iss).ok_or(Reason::IssuerRefused)?;
+        match claims.get(&tenants.claim) {
+            Some(Json::Text(told)) if **told == **tenant => Ok(Some(Arc::clone(tenant))),
+            Some(_) | None => Err(Reason::IssuerRefused),
+        }
     }
 
     /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
-    pub(super) fn check(&self, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
-        match claims.get("iss").and_then(Json::as_text) {
-            Some(issuer) if self.names(issuer) => {}
+    pub(super) fn check(&self, header: &Object, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
+        let told = if self.balancers.is_empty() { claims } else { header };
+        let tenant = match told.get("iss").and_then(Json::as_text) {
+            Some(issuer) if self.names(issuer) => self.tenant(issuer, claims)?,
             Some(_) => return Err(Reason::IssuerRefused),
             None => return Err(Reason::ClaimsMalformed),
-        }
+        };
         let subject = text(claims, "sub", MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
         let token_id = text(claims, "jti", MAX_TOKEN_ID)?;
-        self.audience.check(claims)?;
-        let expires = time(claims, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        self.audience.check(told)?;
+        let expires = time(told, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        // What a load balancer says in the claims as well must not be at odds with its header.
+        if claims.get("iss").is_some_and(|iss| told.get("iss") != Some(iss)) {
+            return Err(Reason::IssuerRefused);
+        }
+        let expires = time(claims, "exp")?.map_or(expires, |own| own.min(expires));
         let not_before = time(claims, "nbf")?;
         let issued = time(claims, "iat")?;
         times_hold(not_before, expires, self.leeway, now)?;
@@ -159,7 +217,15 @@ impl TokenRules {
         {
             return Err(Reason::TokenLifetimeRefused);
         }
-        Ok(Registered { subject, token_id, issued, not_before, expires })
+        Ok(Registered { subject, tenant, token_id, issued, not_before, expires })
+    }
+}
+
+/// A subject as the principal has it: tenants name their subjects each for itself.
+pub(super) fn subject_of(tenant: Option<&str>, subject: Arc<str>) -> Arc<str> {
+    match tenant {
+        Some(tenant) => format!("{tenant}:{subject}").into(),
+        None => subject,
     }
 }
 

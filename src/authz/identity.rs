@@ -112,6 +112,8 @@ pub enum Listed {
     Known(Box<[Arc<str>]>),
     /// The claim is missing, not mapped, or is not a list of strings.
     Unknown,
+    /// The token says that the claim is elsewhere, to be fetched (OpenID Connect Core §5.6.2): it had no room for it.
+    Elsewhere,
 }
 
 impl Listed {
@@ -120,7 +122,7 @@ impl Listed {
     pub fn has(&self, member: &str) -> Truth {
         match self {
             Self::Known(members) => members.iter().any(|m| &**m == member).into(),
-            Self::Unknown => Truth::Unknown,
+            Self::Unknown | Self::Elsewhere => Truth::Unknown,
         }
     }
 }
@@ -353,7 +355,7 @@ impl Identity {
         let granted = &self.roles.granted;
         let listed = match &self.roles.listed {
             Listed::Known(members) => &**members,
-            Listed::Unknown => &[],
+            Listed::Unknown | Listed::Elsewhere => &[],
         };
         let is_derived = |name: &str| derived.iter().any(|(derived, _)| &**derived == name);
         let also = granted
@@ -394,6 +396,12 @@ impl Identity {
         }
         roles.extend(granted.iter().map(|grant| &*grant.role));
         Some(roles.into_iter().collect())
+    }
+
+    /// Whether one of its lists had no room in the token.
+    #[must_use]
+    pub fn has_list_elsewhere(&self) -> bool {
+        [&self.roles.listed, &self.groups, &self.scopes].contains(&&Listed::Elsewhere)
     }
 
     /// The groups that it is known to be in.
@@ -456,7 +464,7 @@ impl Identity {
             Listed::Known(members) => {
                 members.iter().fold(0_usize, |sum, m| sum.saturating_add(m.len()).saturating_add(32))
             }
-            Listed::Unknown => 0,
+            Listed::Unknown | Listed::Elsewhere => 0,
         };
         size_of::<Self>()
             .saturating_add(TOLD.saturating_mul(self.told.places()))
@@ -503,6 +511,18 @@ impl ClaimPath {
     /// The names, each within the one before.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|name| &**name)
+    }
+
+    /// Whether the token says that it does not hold this claim, but says where it is: `_claim_names` (OpenID Connect Core
+    /// §5.6.2), or the `hasgroups` of Microsoft Entra ID.
+    #[must_use]
+    pub fn is_elsewhere(&self, claims: &Object) -> bool {
+        let Some(first) = self.0.first() else { return false };
+        let named = match claims.get("_claim_names") {
+            Some(Json::Object(names)) => names.get(first).is_some(),
+            Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::List(_)) | None => false,
+        };
+        named || (**first == *"groups" && matches!(claims.get("hasgroups"), Some(Json::Bool(true))))
     }
 
     /// Finds the claim.

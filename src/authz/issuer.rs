@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::claim::subject_of;
 use super::credential::Source;
 use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
@@ -58,6 +59,8 @@ pub struct IssuerPolicy {
     pub relays: bool,
     /// Whether its keys come from a feed, and so may be asked for.
     pub fed: bool,
+    /// Whether each key is asked for by its kid, a UUID, rather than all of them together.
+    pub by_kid: bool,
     /// How long after a fetch its keys are not asked for again.
     pub cooldown: Duration,
     /// How long after the last good fetch its keys are still used.
@@ -196,7 +199,8 @@ impl Issuer {
 
     /// Why there is no key that fits, when asking is of no use.
     pub(super) fn keyless(&self, otherwise: Reason) -> Reason {
-        let unsure = self.policy.fed && (self.state.keys.is_empty() || self.state.failed);
+        let none = self.state.keys.is_empty() && !self.policy.by_kid;
+        let unsure = self.policy.fed && (none || self.state.failed);
         if unsure { Reason::KeysUnavailable } else { otherwise }
     }
 
@@ -237,17 +241,21 @@ impl Issuer {
 
     fn identity(&self, verified: Verified) -> Result<Arc<Identity>, Reason> {
         let policy = &*self.policy;
-        let Verified { claims, subject, token_id, issued, not_before, expires, kid } = verified;
+        let Verified { claims, subject, tenant, token_id, issued, not_before, expires, kid } = verified;
         let read = |path: Option<&ClaimPath>| {
             let missing = if policy.missing_is_empty { Listed::Known(Box::default()) } else { Listed::Unknown };
+            if path.is_some_and(|path| path.is_elsewhere(&claims)) {
+                return Listed::Elsewhere;
+            }
             path.and_then(|path| path.read_list(&claims)).unwrap_or(missing)
         };
         let listed = match read(policy.roles.as_ref()) {
             Listed::Known(roles) => {
                 Listed::Known(roles.iter().filter(|role| policy.may_grant.covers(role)).cloned().collect())
             }
-            Listed::Unknown => Listed::Unknown,
+            untold @ (Listed::Unknown | Listed::Elsewhere) => untold,
         };
+        let subject = subject_of(tenant.as_deref(), subject);
         let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
         if policy.foreign_prefixes.iter().any(|prefix| subject.starts_with(&**prefix)) {
             return Err(Reason::RequirementUnmet);

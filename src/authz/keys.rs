@@ -1,6 +1,7 @@
 //! Key sets: JWKS or PEM text becomes usable keys, found by (kid, algorithm). A bad key is refused alone, never the set.
 
 mod jwk;
+mod kid;
 mod material;
 mod pem;
 mod secret;
@@ -17,6 +18,7 @@ use super::algorithm::{Algorithm, Algorithms};
 use super::json::Object;
 
 pub use jwk::KeyFault;
+pub use kid::UuidKid;
 pub use pem::PemError;
 pub use secret::SecretFault;
 
@@ -99,6 +101,8 @@ pub struct KeySet {
 
 struct Key {
     kid: Option<Box<str>>,
+    /// The issuer whose key it is, where the set says so.
+    issuer: Option<Box<str>>,
     serves: Box<[(Algorithm, Box<dyn Verify>)]>,
     digest: [u8; 32],
     /// It as a JWK with its public members only; `None` for a secret.
@@ -156,11 +160,11 @@ impl KeySet {
         }
         let mut keys = Vec::new();
         let mut refused = Vec::new();
-        for (at, jwk::Entry { kid, outcome }) in read.into_iter().enumerate() {
+        for (at, jwk::Entry { kid, issuer, outcome }) in read.into_iter().enumerate() {
             let twice = kid.as_deref().is_some_and(|kid| times.get(kid).is_some_and(|count| *count > 1));
             let outcome = if twice { Err(KeyFault::KidDuplicate) } else { outcome };
             match outcome {
-                Ok(usable) => keys.push(Key::new(kid, usable)),
+                Ok(usable) => keys.push(Key::of(issuer, kid, usable)),
                 Err(why) => refused.push(RefusedKey { at, kid: kid.as_deref().and_then(printable), why }),
             }
         }
@@ -175,6 +179,17 @@ impl KeySet {
     pub fn from_pem(text: &str, algorithms: Algorithms) -> Result<Self, PemError> {
         let keys = pem::read(text, algorithms)?.into_iter().map(|usable| Key::new(None, usable)).collect();
         Ok(Self { keys, named: false })
+    }
+
+    /// A set of PEM texts of one key each, by the kids under which they were fetched. A text that is no such key is left
+    /// out.
+    #[must_use]
+    pub fn from_named_pems(texts: &[(UuidKid, String)], algorithms: Algorithms) -> Self {
+        let key = |(kid, text): &(UuidKid, String)| {
+            let [usable] = <[_; 1]>::try_from(pem::read(text, algorithms).ok()?).ok()?;
+            Some(Key::new(Some(kid.as_str().into()), usable))
+        };
+        Self { keys: texts.iter().filter_map(key).collect(), named: true }
     }
 
     /// A set of shared secrets, each with its kid; or all without one, and then each may have signed a token whatever
@@ -230,12 +245,23 @@ impl KeySet {
         fitting.next().filter(|_| fitting.next().is_none()).and_then(|key| key.kid.as_deref())
     }
 
+    /// The issuer whose key [`KeySet::find_but`] finds, where the set says so: sets that several issuers share do.
+    #[must_use]
+    pub fn issuer_of(&self, denied: &[Box<str>], kid: Option<&str>, algorithm: Algorithm) -> Option<&str> {
+        let kid = kid.filter(|_| self.named);
+        let is_denied = |key: &&Key| key.kid.as_ref().is_some_and(|kid| denied.contains(kid));
+        let fits = |key: &&Key| {
+            !is_denied(key) && key.serving(algorithm).is_some() && (kid.is_none() || key.kid.as_deref() == kid)
+        };
+        self.keys.iter().find(fits)?.issuer.as_deref()
+    }
+
     /// SHA-256 over the usable keys, whatever their order: equal where the sets verify the same tokens.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut digests: Vec<&[u8; 32]> = self.keys.iter().map(|key| &key.digest).collect();
         digests.sort_unstable();
-        let mut content = vec![u8::from(self.named)];
+        let mut content = vec![u8::from(self.named && !self.is_empty())];
         digests.into_iter().for_each(|digest| content.extend_from_slice(digest));
         sha256(&content)
     }
@@ -295,7 +321,18 @@ impl Key {
             }
             serde_json::Value::Object(jwk).to_string().into()
         });
-        Self { kid, serves: usable.serves, digest: sha256(&content), public }
+        Self { kid, issuer: None, serves: usable.serves, digest: sha256(&content), public }
+    }
+
+    /// The same, where the set may say whose key it is.
+    fn of(issuer: Option<Box<str>>, kid: Option<Box<str>>, mut usable: jwk::Usable) -> Self {
+        let Some(named) = &issuer else { return Self::new(kid, usable) };
+        if let Some(jwk) = &mut usable.public {
+            jwk.insert("issuer".into(), (**named).into());
+        }
+        let key = Self::new(kid, usable);
+        let digest = sha256(&[&key.digest, named.as_bytes()].concat());
+        Self { issuer, digest, ..key }
     }
 
     fn serving(&self, algorithm: Algorithm) -> Option<&dyn Verify> {
@@ -735,6 +772,23 @@ mod tests {
         for crv in ["P-256", "X25519", "Ed448", "ed25519"] {
             assert_eq!(fault(ed.clone(), json!({ "crv": crv })), Some(KeyFault::CurveUnknown), "{crv}");
         }
+    }
+
+    #[test] // J13
+    fn a_set_that_is_written_down_still_says_whose_each_key_is() {
+        let of = |kid: &str, issuer: &str| {
+            let mut key = jwk(Algorithm::Es256, kid);
+            key["issuer"] = issuer.into();
+            key
+        };
+        let keys = report(&[of("a", "https://a.org/{tenantid}/"), jwk(Algorithm::EdDsa, "b")]).keys;
+        let again = KeySet::from_jwks(keys.to_jwks().unwrap().as_bytes(), Origin::Remote).unwrap().keys;
+        assert_eq!(again.issuer_of(&[], Some("a"), Algorithm::Es256), Some("https://a.org/{tenantid}/"));
+        assert_eq!(again.issuer_of(&[], None, Algorithm::Es256), Some("https://a.org/{tenantid}/"));
+        assert_eq!(again.issuer_of(&["a".into()], None, Algorithm::Es256), None, "it is denied");
+        assert_eq!(again.issuer_of(&[], Some("b"), Algorithm::EdDsa), None);
+        assert_eq!(again.digest(), keys.digest());
+        assert_ne!(again.digest(), report(&[jwk(Algorithm::Es256, "a"), jwk(Algorithm::EdDsa, "b")]).keys.digest());
     }
 
     // J24

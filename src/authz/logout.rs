@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::claim::{Audience, media_type, text, time, times_hold};
+use super::claim::{Audience, media_type, subject_of, text, time, times_hold};
 use super::identity::ClaimPath;
 use super::issuer::Issuer;
 use super::json::Json;
@@ -41,9 +41,10 @@ impl Issuer {
             return Err(Reason::TokenTypeRefused.into());
         }
         let claims = token.signed_by(&self.state().keys, rules)?;
-        if claims.get("iss").and_then(Json::as_text) != Some(&*rules.issuer) {
-            return Err(Reason::IssuerRefused.into());
-        }
+        let tenant = match claims.get("iss").and_then(Json::as_text) {
+            Some(iss) if rules.tenants.is_some() || *iss == *rules.issuer => rules.tenant(iss, &claims)?,
+            Some(_) | None => return Err(Reason::IssuerRefused.into()),
+        };
         let meant = ClaimPath::parse("aud").ok_or(Reason::InternalError)?;
         Audience { claim: meant, any_of: Box::default() }.check_for(&wanted.clients, &claims)?;
         let is_logout = match claims.get("events") {
@@ -61,6 +62,7 @@ impl Issuer {
         let of = match (session.filter(|_| !wanted.whole_subject), subject) {
             (Some(session), _) => Revoked::Session(session),
             (None, Some(subject)) => {
+                let subject = subject_of(tenant.as_deref(), subject);
                 let subject = format!("{}{subject}", policy.subject_prefix).into();
                 // `iat` is in whole seconds: what was issued in the same one was issued before, or may have been.
                 Revoked::Subject(subject, Some(issued.plus(Duration::from_secs(1))))
@@ -78,6 +80,7 @@ mod tests {
     use super::*;
     use crate::authz::algorithm::Algorithm;
     use crate::authz::issuer::KeyState;
+    use crate::authz::keys::{KeySet, Origin};
     use crate::config::compile;
     use crate::dev::mint::SigningKey;
 
@@ -97,7 +100,7 @@ revocation: {{store: true}}
 routes: {{/a: signed-in}}
 "
         );
-        let (compiled, problems) = compile("p.yaml", &text, &|_| unreachable!());
+        let (compiled, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
         let policy = Arc::clone(&compiled.unwrap_or_else(|| panic!("{problems}")).policy.issuers[0]);
         Issuer::new(policy, KeyState { keys: key().key_set("k"), ..KeyState::default() })
     }
@@ -126,6 +129,39 @@ routes: {{/a: signed-in}}
         assert_eq!(read("shop-web", &json!({"sid": null})), Ok(subject.clone()));
         assert_eq!(read("{clients: [shop-web], revokes: subject}", &json!({})), Ok(subject));
         assert_eq!(read("[a, shop-web]", &json!({"aud": "shop-web", "exp": null})), Ok("session s1 of main".into()));
+    }
+
+    #[test] // J13
+    fn a_logout_token_of_many_tenants_is_of_one_of_them_and_by_a_key_of_it() {
+        let text = "
+issuers:
+  main: {issuer: 'https://id.test/{tid}/', jwks: https://id.test/keys, tenants: [t1, t2], audience: api, logout: shop-web}
+store: redis://127.0.0.1
+listen: {public: 127.0.0.1:9003}
+revocation: {store: true}
+routes: {/a: signed-in}
+";
+        let (compiled, problems) = compile("p.yaml", text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        let policy = Arc::clone(&compiled.unwrap_or_else(|| panic!("{problems}")).policy.issuers[0]);
+        let read = |key_issuer: Value, iss: &str, tid: Value| {
+            let mut jwk = key().public_jwk(Some("k"));
+            jwk["issuer"] = key_issuer;
+            let set = json!({"keys": [jwk]}).to_string();
+            let keys = KeySet::from_jwks(set.as_bytes(), Origin::Remote).unwrap().keys;
+            let issuer = Issuer::new(Arc::clone(&policy), KeyState { keys, ..KeyState::default() });
+            let token = key().token(Some("k"), &claims(&json!({"iss": iss, "tid": tid, "sid": null})));
+            issuer.logout(token.as_bytes(), NOW).map(|revocation| revocation.to_string())
+        };
+        let (t1, every) = (json!("https://id.test/t1/"), json!("https://id.test/{tenantid}/"));
+        let ended = Ok(format!("main/t1:u1 issued before {}", Timestamp::from_secs(1_799_999_991)));
+        assert_eq!(read(t1.clone(), "https://id.test/t1/", json!("t1")), ended);
+        assert_eq!(read(every.clone(), "https://id.test/t1/", json!("t1")), ended);
+        let deny = Refused::Deny;
+        assert_eq!(read(t1, "https://id.test/t2/", json!("t2")), Err(deny(Reason::KeyUnknown)), "another tenant's key");
+        for (iss, tid) in [("t1", json!("t2")), ("t1", json!(null)), ("t3", json!("t3")), ("{tid}", json!("{tid}"))] {
+            let refused = read(every.clone(), &format!("https://id.test/{iss}/"), tid);
+            assert_eq!(refused, Err(deny(Reason::IssuerRefused)), "{iss}");
+        }
     }
 
     #[test] // J15

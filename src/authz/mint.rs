@@ -144,7 +144,15 @@ impl Mint {
         };
         // What another portcullis told of where a principal comes from stays so over any number of them.
         let relayed = |name: &str| issuer.filter(|issuer| issuer.relays).and_then(|_| told(name));
-        let own = || text(&issuer.map_or(&*principal.issuer, |issuer| &*issuer.tokens.issuer));
+        // Of an issuer of many tenants the token alone says whose it is.
+        let of_tenant = || issuer.and_then(|issuer| issuer.tokens.tenants.as_ref()).and_then(|_| told("iss"));
+        let of_issuer = || {
+            text(match issuer {
+                Some(issuer) => &issuer.tokens.issuer,
+                None => &principal.issuer,
+            })
+        };
+        let own = || of_tenant().unwrap_or_else(of_issuer);
         let (issued, expires) = self.times(identity, begun, now);
         let mut claims = vec![
             ("iss", text(&self.issuer)),

@@ -129,6 +129,8 @@ reasons! {
     AlgorithmRefused = "algorithm_refused", 401, InvalidToken;
     /// The route does not accept the token's issuer.
     IssuerRefused = "issuer_refused", 401, InvalidToken;
+    /// The token was signed by a load balancer that its issuer does not name.
+    SignerRefused = "signer_refused", 401, InvalidToken;
     /// The issuer has no such key.
     KeyUnknown = "key_unknown", 401, InvalidToken;
     /// The operator has suspended the token's issuer.
@@ -208,6 +210,8 @@ reasons! {
     ScopeMissing = "scope_missing", 403, InsufficientScope;
     /// A guard or rule does not hold because one of its words could not be read.
     FactUnknown = "fact_unknown", 403, None;
+    /// A guard or rule does not hold because it asks for a list that had no room in the token (groups overage).
+    GroupsOverage = "groups_overage", 403, None;
     /// The route's condition is false.
     ConditionUnmet = "condition_unmet", 403, None;
     /// The route's condition is neither true nor false: something that it asks for is missing, or cannot be told.

@@ -388,7 +388,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     fn at(secs: i64) -> Timestamp {
-        Timestamp::from_secs(1_800_000_000 + secs)
+        Timestamp::from_secs(1_800_000_000_i64.saturating_add(secs))
     }
 
     fn identity(issued: Option<i64>) -> Identity {

@@ -18,6 +18,7 @@ use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
 use super::issuer::{Issuer, IssuerId};
+use super::keys::UuidKid;
 use super::mint::Keys;
 use super::policy::{Policy, Route};
 use super::proof::{Once, Sighting};
@@ -54,6 +55,8 @@ pub enum Step {
 pub enum Question {
     /// Has this issuer newer keys?
     Keys(IssuerId),
+    /// Has this issuer a key of this kid?
+    Key(IssuerId, UuidKid),
     /// Is this the first time that this happens? Asked last, of what would pass.
     Unseen(Once),
 }
@@ -220,7 +223,7 @@ impl Snapshot {
         // What passed every gate is told who calls.
         let strip = route.strip.then_some(Strip::Credentials);
         let minted = self.minted(route, gateway, &basis.caller, now)?;
-        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, strip, minted)?;
+        let grant = self.grant(request, gateway, (route, &captures), &basis.caller, (strip, minted))?;
         // 6. what passes once
         self.pass_once(proven, grant, facts, now)
     }
@@ -252,8 +255,7 @@ impl Snapshot {
         gateway: Option<&Gateway>,
         (route, captures): (&Route, &Captures<'_>),
         caller: &Caller,
-        strip: Option<Strip>,
-        minted: Option<Bytes>,
+        (strip, minted): (Option<Strip>, Option<Bytes>),
     ) -> Result<Grant, Reason> {
         let mut grant = route.contract.grant(request, gateway, caller, (&route.key, captures), minted)?;
         let carriers = &self.policy.carriers;

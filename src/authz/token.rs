@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
 use super::algorithm::Algorithm;
 use super::json::{Json, Object};
@@ -12,7 +12,7 @@ use super::keys::{Found, KeySet, Verify};
 use super::reason::Reason;
 use super::time::Timestamp;
 
-pub use super::claim::{Audience, TokenRules, TokenTypes, times_hold};
+pub use super::claim::{Audience, Tenants, TokenRules, TokenTypes, times_hold};
 
 /// The largest token that is read, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
@@ -34,12 +34,15 @@ pub struct Unverified {
     signature: Vec<u8>,
     header: Header,
     claims: Object,
+    /// Whether some part of it ends with padding, which no JWS has (RFC 7515 §2).
+    padded: bool,
 }
 
 struct Header {
     algorithm: Algorithm,
     kid: Option<Box<str>>,
     typ: Option<Box<str>>,
+    members: Object,
 }
 
 /// A token whose signature, claims and times hold.
@@ -48,6 +51,8 @@ pub struct Verified {
     pub claims: Object,
     /// The `sub` claim.
     pub subject: Arc<str>,
+    /// Whose token it is, of the tenants of its issuer.
+    pub tenant: Option<Arc<str>>,
     /// The `jti` claim.
     pub token_id: Option<Arc<str>>,
     /// The `iat` claim.
@@ -79,7 +84,18 @@ impl TokenRules {
     /// Whether a token says that it is of this issuer.
     #[must_use]
     pub fn signed(&self, token: &Unverified) -> bool {
-        token.issuer().is_some_and(|iss| self.names(iss))
+        let told = if self.balancers.is_empty() { &token.claims } else { &token.header.members };
+        told.get("iss").and_then(Json::as_text).is_some_and(|iss| self.names(iss))
+    }
+
+    /// Whether the form of a token and its header are those of the issuer's tokens.
+    fn shapes(&self, padded: bool, header: &Object) -> Result<(), Reason> {
+        if self.balancers.is_empty() {
+            return if padded { Err(Reason::TokenMalformed) } else { Ok(()) };
+        }
+        let signer = header.get("signer").and_then(Json::as_text).ok_or(Reason::SignerRefused)?;
+        let named = self.balancers.iter().any(|balancer| **balancer == *signer);
+        if named { Ok(()) } else { Err(Reason::SignerRefused) }
     }
 }
 
@@ -89,11 +105,25 @@ impl Unverified {
     /// # Errors
     /// Where it is over a cap, not strictly encoded, or its header says what is refused whoever signed it.
     pub fn read(token: &[u8]) -> Result<Self, Reason> {
-        Self::read_with_header(token).map(|(token, _)| token)
+        Self::parse(token, false)
+    }
+
+    /// Reads one whose parts may be padded, as AWS load balancers write them.
+    ///
+    /// # Errors
+    /// As [`Unverified::read`].
+    pub fn read_padded(token: &[u8]) -> Result<Self, Reason> {
+        Self::parse(token, true)
     }
 
     /// Reads the same, and gives the whole header beside it.
     pub(super) fn read_with_header(token: &[u8]) -> Result<(Self, Object), Reason> {
+        let mut token = Self::parse(token, false)?;
+        let members = std::mem::take(&mut token.header.members);
+        Ok((token, members))
+    }
+
+    fn parse(token: &[u8], may_be_padded: bool) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN {
             return Err(Reason::TokenTooLarge);
         }
@@ -103,14 +133,19 @@ impl Unverified {
         else {
             return Err(Reason::TokenMalformed);
         };
-        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::TokenMalformed);
-        let (header, members) = Header::read(&decode(header)?)?;
+        let mut padded = false;
+        let mut decode = |part: &[u8]| {
+            let engine = if may_be_padded && part.ends_with(b"=") { &URL_SAFE } else { &URL_SAFE_NO_PAD };
+            padded |= part.ends_with(b"=");
+            engine.decode(part).map_err(|_| Reason::TokenMalformed)
+        };
+        let header = Header::read(&decode(header)?)?;
         let signature_length = signature.len();
         let signature = decode(signature)?;
         let claims = Object::parse(&decode(payload)?).map_err(|_| Reason::ClaimsMalformed)?;
         let signed = token.len().saturating_sub(signature_length).saturating_sub(1);
         let message = token.get(..signed).ok_or(Reason::TokenMalformed)?.into();
-        Ok((Self { message, signature, header, claims }, members))
+        Ok(Self { message, signature, header, claims, padded })
     }
 
     /// The `iss` claim, to choose the issuer by whose rules and keys this is then verified.
@@ -145,20 +180,23 @@ impl Unverified {
     ///
     /// # Errors
     /// The first rule that it breaks; or that the set has no key for it.
-    pub fn verify(self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
+    pub fn verify(mut self, keys: &KeySet, rules: &TokenRules, now: Timestamp) -> Result<Verified, Refused> {
+        rules.shapes(self.padded, &self.header.members)?;
         if !rules.types.accept(self.typ()) {
             return Err(Reason::TokenTypeRefused.into());
         }
         let (kid, typ) = (self.header.kid.clone(), self.header.typ.clone());
         let algorithm = self.header.algorithm;
+        let members = std::mem::take(&mut self.header.members);
         let claims = self.signed_by(keys, rules)?;
         if rules.types.refuse(typ.as_deref(), &claims) {
             return Err(Reason::TokenTypeRefused.into());
         }
-        let registered = rules.check(&claims, now)?;
+        let registered = rules.check(&members, &claims, now)?;
         Ok(Verified {
             claims,
             subject: registered.subject,
+            tenant: registered.tenant,
             token_id: registered.token_id,
             issued: registered.issued,
             not_before: registered.not_before,
@@ -173,13 +211,14 @@ impl Unverified {
         self.header.typ.as_deref()
     }
 
-    /// The claims, where a key of this issuer signed them. What they say is not looked at.
+    /// The claims, where a key of this issuer signed them: of the tenant that they name, where it has tenants. What else
+    /// they say is not looked at.
     ///
     /// # Errors
     /// Where the issuer does not use this algorithm, has no such key any more, or its signature does not verify; or the
     /// set has no key for it.
     pub(super) fn signed_by(self, keys: &KeySet, rules: &TokenRules) -> Result<Object, Refused> {
-        let Self { message, signature, header: Header { algorithm, kid, .. }, claims } = self;
+        let Self { message, signature, header: Header { algorithm, kid, .. }, claims, .. } = self;
         if !rules.algorithms.contains(algorithm) {
             return Err(Reason::AlgorithmRefused.into());
         }
@@ -195,12 +234,18 @@ impl Unverified {
         if !key.verify(&message, &signature) {
             return Err(Reason::SignatureInvalid.into());
         }
+        let tenant = rules.tenants.as_ref().zip(claims.get("iss").and_then(Json::as_text));
+        if let Some((tenants, tenant)) = tenant.and_then(|(tenants, iss)| Some((tenants, tenants.of(iss)?)))
+            && keys.issuer_of(&rules.denied_kids, kid.as_deref(), algorithm).is_some_and(|of| !tenants.fits(of, tenant))
+        {
+            return Err(Reason::KeyUnknown.into());
+        }
         Ok(claims)
     }
 }
 
 impl Header {
-    fn read(text: &[u8]) -> Result<(Self, Object), Reason> {
+    fn read(text: &[u8]) -> Result<Self, Reason> {
         if text.len() > MAX_HEADER {
             return Err(Reason::TokenHeaderRefused);
         }
@@ -222,7 +267,7 @@ impl Header {
             Some(Json::Text(typ)) => Some(typ.clone()),
             Some(_) => return Err(Reason::TokenTypeRefused),
         };
-        Ok((Self { algorithm, kid, typ }, header))
+        Ok(Self { algorithm, kid, typ, members: header })
     }
 }
 

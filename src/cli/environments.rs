@@ -26,7 +26,7 @@ fn table(compiled: &Compiled) -> BTreeMap<(u8, String), String> {
     for issuer in &policy.issuers {
         let mut says = format!("iss {}, audience {}", issuer.tokens.issuer, issuer.tokens.audience.any_of.join(", "));
         for feed in compiled.feeds.iter().filter(|feed| feed.issuer.name == issuer.name) {
-            let (KeySource::Discovery(url) | KeySource::Jwks(url)) = &feed.from;
+            let (KeySource::Discovery(url) | KeySource::Jwks(url) | KeySource::Pem(url)) = &feed.from;
             let _ = write!(says, ", keys from {url}");
         }
         parts.insert((0, format!("issuer {}", issuer.name)), says);

@@ -108,6 +108,8 @@ pub enum KeySource {
     Discovery(Box<str>),
     /// The URL of a JWKS (RFC 7517 §5).
     Jwks(Box<str>),
+    /// The URL of each key as PEM, with `{kid}` where its kid stands.
+    Pem(Box<str>),
 }
 
 /// What a policy file says beside the policy.

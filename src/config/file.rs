@@ -29,7 +29,7 @@ pub(super) use header::fold as fold_header;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub(in crate::config) use issuer::ISSUER;
-pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret};
+pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret, Tenants};
 pub use mint::{Mint, MintFor, MintKeys};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
@@ -630,6 +630,9 @@ issuers:
     may_grant: []
   okta: {provider: okta, domain: acme.okta.com, server: default, may_grant: any}
   entra: {provider: entra, tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617, version: v2.0, may_grant: any}
+  many: {jwks: https://a.example.com/keys, issuer: 'https://a.example.com/{tid}', tenants: [t1], may_grant: any}
+  alb: {provider: aws-alb, region: eu-west-1, issuer: y, signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/a/b', may_grant: any}
+  balanced: {pem: alb.pem, issuer: x, from: ['header:X-B'], signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/a/b', may_grant: any}
   realm: {provider: keycloak, url: https://id.example.com/realms/shop, client: shop, may_grant: any}
   pool: {provider: cognito, pool: eu-west-1_AbCdEfGhI, audience: web, may_grant: any}
   access: {provider: cloudflare-access, team: acme, may_grant: any}

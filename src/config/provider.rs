@@ -34,6 +34,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     microsoft::ENTRA,
     aws::COGNITO,
     aws::IAM,
+    aws::ALB,
     google::GOOGLE,
     google::IAP,
     directory::KEYCLOAK,
@@ -44,7 +45,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
     portcullis::PORTCULLIS,
 ];
 /// The keys of an issuer that are parameters of providers, and mean nothing without one.
-const PARAMETERS: &[&str] = &["domain", "server", "tenant", "version", "client", "pool", "team", "enterprise"];
+const PARAMETERS: &[&str] =
+    &["domain", "server", "tenant", "version", "client", "pool", "team", "enterprise", "region"];
 
 /// The names of all providers, in the order of the table.
 #[must_use]
@@ -106,7 +108,7 @@ pub(super) fn strays(reader: &mut Reader, fields: &Fields<'_>) {
 }
 
 fn unknown(reader: &mut Reader, name: &Text) {
-    let cure = match nearest(&name.value, names().into_iter()) {
+    let cure = match nearest(&name.value, names()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("one of {}; any other provider is an issuer with its `url`", names().join(", ")),
     };
@@ -238,12 +240,12 @@ impl Filling<'_, '_> {
         *audience = Node { span, kind: Kind::Map(entries) };
     }
 
-    /// Each audience as it is written, with its place; nothing of one that is not a text.
-    fn audiences(&self) -> Vec<Text> {
+    /// Each text of a key as it is written, with its place; nothing of one that is not a text.
+    fn texts(&self, key: &str) -> Vec<Text> {
         let texts = |node: &Node| {
             if let Kind::Text { text, .. } = &node.kind { vec![Text::new(text.clone(), node.span)] } else { Vec::new() }
         };
-        match self.value("audience") {
+        match self.value(key) {
             Some(Node { kind: Kind::List(items), .. }) => items.iter().flat_map(texts).collect(),
             Some(node) => texts(node),
             None => Vec::new(),

@@ -290,7 +290,9 @@ impl Rehearsal {
         for _ in 0..3 {
             match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
-                Step::Needs(Question::Keys(issuer)) => facts.keys = Some((issuer, NoNews::Unknown)),
+                Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => {
+                    facts.keys = Some((issuer, NoNews::Unknown))
+                }
                 Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
             }
         }
@@ -321,7 +323,15 @@ impl Rehearsal {
         let mut claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
         bind(issuer, shown, certificate, &mut claims);
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
-        let header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        let mut header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
+        if let (Some(first), Some(members)) = (issuer.tokens.balancers.first(), header.as_object_mut()) {
+            // A load balancer says in the header what others say in claims.
+            members.insert("signer".into(), claims.remove("signer").unwrap_or_else(|| Value::from(&**first)));
+            members.extend(claims.remove("client").map(|client| ("client".to_owned(), client)));
+            members.extend(
+                ["iss", "exp"].iter().filter_map(|name| Some(((*name).to_owned(), claims.get(*name)?.clone()))),
+            );
+        }
         Ok(Some((issuer, key.sign(&header.to_string(), &Value::Object(claims).to_string()))))
     }
 
@@ -472,7 +482,13 @@ fn claims_of(
     let now = u64::try_from(now.as_millis().div_euclid(1_000)).unwrap_or_default();
     let lifetime = issuer.tokens.max_lifetime.map_or(LIFETIME, |most| LIFETIME.min(most.as_secs()));
     let mut claims = Map::new();
-    claims.insert("iss".into(), Value::from(&*issuer.tokens.issuer));
+    let tenants = issuer.tokens.tenants.as_ref();
+    let tenant = tenants.and_then(|tenants| {
+        let given = given.get(&*tenants.claim).and_then(Value::as_str);
+        Some((tenants, given.or_else(|| tenants.any_of.first().map(|first| &**first))?))
+    });
+    claims.insert("iss".into(), tenant.map_or(Value::from(&*issuer.tokens.issuer), |(of, it)| of.iss(it).into()));
+    claims.extend(tenant.map(|(of, it)| (of.claim.to_string(), it.into())));
     claims.insert("sub".into(), "someone".into());
     claims.insert("iat".into(), now.into());
     claims.insert("exp".into(), now.saturating_add(lifetime).into());

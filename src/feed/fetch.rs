@@ -9,8 +9,9 @@ use reqwest::{Certificate, Client, Response, StatusCode, header, redirect};
 use url::Url;
 
 use super::reach::{NameFault, Names, Reach, Resolver};
+use crate::authz::algorithm::Algorithm;
 use crate::authz::json::{Json, Object};
-use crate::authz::keys::{JwksError, KeyReport, KeySet, MAX_JWKS, Origin};
+use crate::authz::keys::{JwksError, KeyReport, KeySet, MAX_JWKS, Origin, UuidKid};
 use crate::config::{Authority, Feed, KeySource};
 
 /// How long a fetch may take as a whole.
@@ -49,7 +50,7 @@ impl Source {
     }
 
     fn url(&self) -> Result<Url, FetchError> {
-        let (KeySource::Discovery(url) | KeySource::Jwks(url)) = &self.from;
+        let (KeySource::Discovery(url) | KeySource::Jwks(url) | KeySource::Pem(url)) = &self.from;
         Url::parse(url).map_err(|_| FetchError::InsecureUrl)
     }
 
@@ -199,6 +200,8 @@ impl Fetcher {
             let own = source.url()?;
             let reach = Reach::of_own(&own, source.allow_http)?;
             let body = match &source.from {
+                // Of these each key is fetched by its kid, and no kid is known here.
+                KeySource::Pem(_) => return Err(FetchError::NoUsableKey),
                 KeySource::Jwks(_) => self.body(source, &own, reach).await?,
                 KeySource::Discovery(_) => {
                     let document = self.body(source, &discovery(&own), reach).await?;
@@ -207,6 +210,28 @@ impl Fetcher {
                 }
             };
             Ok(KeySet::from_jwks(&body, Origin::Remote)?)
+        };
+        tokio::time::timeout(self.deadline, fetch).await.unwrap_or(Err(FetchError::Timeout))
+    }
+
+    /// Fetches the PEM of each of these keys. One that is not there is left out.
+    ///
+    /// # Errors
+    /// Where one could not be asked for.
+    pub async fn fetch_each(&self, source: &Source, kids: &[UuidKid]) -> Result<KeyReport, FetchError> {
+        let fetch = async {
+            let KeySource::Pem(template) = &source.from else { return self.fetch(source).await };
+            let mut texts = Vec::with_capacity(kids.len());
+            for kid in kids {
+                let url = Url::parse(&template.replace("{kid}", kid.as_str())).map_err(|_| FetchError::InsecureUrl)?;
+                match self.body(source, &url, Reach::of_own(&url, source.allow_http)?).await {
+                    Ok(body) => texts.extend(String::from_utf8(body).ok().map(|text| (*kid, text))),
+                    Err(FetchError::HttpStatus(403 | 404)) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            let algorithms = [Algorithm::Es256].into_iter().collect();
+            Ok(KeyReport { keys: KeySet::from_named_pems(&texts, algorithms), refused: Vec::new() })
         };
         tokio::time::timeout(self.deadline, fetch).await.unwrap_or(Err(FetchError::Timeout))
     }

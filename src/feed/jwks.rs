@@ -1,6 +1,6 @@
 //! The feeds of keys: one task that keeps every issuer's key set fresh, answers the hot path's questions, and publishes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::fetch::{FetchError, Fetcher, Source};
 use super::saved::SavedKeys;
 use super::status::{FeedStatus, Statuses};
 use crate::authz::issuer::{IssuerPolicy, KeyState};
-use crate::authz::keys::KeyReport;
+use crate::authz::keys::{KeyReport, UuidKid};
 use crate::authz::policy::Policy;
 use crate::authz::snapshot::{NoNews, Question};
 use crate::clock::Time;
@@ -17,6 +17,10 @@ use crate::live::{Answer, Asked, Publisher};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
+/// How many kids may be asked for between two fetches.
+const MAX_ASKED: usize = 8;
+/// How many keys are kept that each have a place of their own.
+const MAX_KIDS: usize = 24;
 /// How many questions may wait for one issuer's fetch.
 const WAITING: usize = 1_024;
 /// The shortest time between two fetches that nobody asked for.
@@ -99,7 +103,8 @@ impl Feeds {
 
     /// Returns when each issuer has been fetched once, well or badly. The caller limits how long.
     pub async fn attempted(&self) {
-        let all = |statuses: &Arc<Statuses>| statuses.values().all(|status| status.attempted.is_some());
+        let all =
+            |statuses: &Arc<Statuses>| statuses.values().all(|status| status.attempted.is_some() || status.on_demand);
         let _ = self.status().wait_for(all).await;
     }
 }
@@ -126,6 +131,8 @@ struct Fed {
     /// When the next one is to start.
     due: Duration,
     running: Option<AbortHandle>,
+    /// The kids that were asked for since the last fetch, where each key has a place of its own.
+    kids: Vec<UuidKid>,
     waiting: Vec<Asked>,
 }
 
@@ -133,10 +140,17 @@ impl Refresher {
     async fn run(mut self, mut publications: mpsc::Receiver<Publication>, mut asked: mpsc::Receiver<Asked>) {
         loop {
             let now = self.beside.time.passed();
-            for fed in self.issuers.values_mut().filter(|fed| fed.running.is_none() && fed.due <= now) {
+            for fed in
+                self.issuers.values_mut().filter(|fed| fed.running.is_none() && fed.due <= now && fed.is_asked_for())
+            {
                 fed.begin(&self.fetcher, &mut self.fetches);
             }
-            let due = self.issuers.values().filter(|fed| fed.running.is_none()).map(|fed| fed.due).min();
+            let due = self
+                .issuers
+                .values()
+                .filter(|fed| fed.running.is_none() && fed.is_asked_for())
+                .map(|fed| fed.due)
+                .min();
             tokio::select! {
                 publication = publications.recv() => match publication {
                     Some(publication) => self.publish(publication),
@@ -183,7 +197,9 @@ impl Refresher {
     }
 
     fn question(&mut self, asked: Asked) {
-        let Question::Keys(_) = asked.question else { return answer(asked, Answer::NoNews(NoNews::Unknown)) };
+        if matches!(asked.question, Question::Unseen(_)) {
+            return answer(asked, Answer::NoNews(NoNews::Unknown));
+        }
         let wanted = asked.issuer.policy();
         let Some(fed) = self.issuers.get_mut(&wanted.name).filter(|fed| fed.policy.digest == wanted.digest) else {
             // The question came out of a snapshot that has been replaced.
@@ -191,6 +207,9 @@ impl Refresher {
         };
         if fed.is_news_to(&asked) {
             return answer(asked, Answer::News);
+        }
+        if let Question::Key(_, kid) = asked.question {
+            fed.ask_for(kid);
         }
         if fed.running.is_none() {
             let passed = self.beside.time.passed();
@@ -220,13 +239,16 @@ impl Refresher {
         // A fetch that was stopped belongs to nobody: what it brought came from a place that is no longer named.
         let Some(fed) = self.issuers.values_mut().find(is_this) else { return };
         fed.take(brought, &self.beside.time);
-        if let Some(saved) = self.beside.saved.as_ref().filter(|_| !fed.state.failed) {
+        if let Some(saved) = self.beside.saved.as_ref().filter(|_| !fed.state.failed && !fed.policy.by_kid) {
             saved.save(&fed.policy, &fed.source, &fed.state);
         }
         self.publisher.publish_keys(&fed.policy, fed.state.clone());
         for asked in std::mem::take(&mut fed.waiting) {
             let told = if fed.is_news_to(&asked) {
                 Answer::News
+            } else if matches!(asked.question, Question::Key(_, kid) if fed.kids.contains(&kid)) {
+                // It was asked for while this fetch was under way, which did not ask for it.
+                Answer::NoNews(NoNews::Unreachable)
             } else {
                 Answer::NoNews(if fed.state.failed { NoNews::Unreachable } else { NoNews::Unknown })
             };
@@ -245,7 +267,9 @@ impl Fed {
     fn new(feed: Feed, source: Source, state: KeyState, time: &Time) -> Self {
         let now = time.now();
         let (fetched, keys) = (state.fetched, state.keys.len());
-        let status = FeedStatus { source: source.shown(), fetched, keys, next: Some(now), ..FeedStatus::default() };
+        let on_demand = feed.issuer.by_kid;
+        let next = (!on_demand).then_some(now);
+        let status = FeedStatus { source: source.shown(), fetched, keys, next, on_demand, ..FeedStatus::default() };
         if let Some(fetched) = fetched {
             let (issuer, source, age) = (&*feed.issuer.name, &*status.source, now.since(fetched).as_secs());
             tracing::info!(issuer, source, keys, age, "keys of an earlier run serve until they are fetched anew");
@@ -259,6 +283,7 @@ impl Fed {
             ended: None,
             due: time.passed(),
             running: None,
+            kids: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -276,7 +301,7 @@ impl Fed {
         let cool = self.ended.map(|ended| ended.saturating_add(self.policy.cooldown));
         let sooner = self.due.min(passed.saturating_add(feed.refresh));
         self.due = cool.map_or(sooner, |cool| sooner.max(cool));
-        self.status.next = Some(time.now().plus(self.due.saturating_sub(passed)));
+        self.status.next = self.is_asked_for().then(|| time.now().plus(self.due.saturating_sub(passed)));
         self
     }
 
@@ -290,9 +315,31 @@ impl Fed {
         }
     }
 
+    /// Takes note of a kid, for the next fetch. Of more than fit, who came first is asked for.
+    fn ask_for(&mut self, kid: UuidKid) {
+        if self.kids.len() < MAX_ASKED && !self.kids.contains(&kid) {
+            self.kids.push(kid);
+        }
+    }
+
+    /// Whether there is anything to fetch.
+    fn is_asked_for(&self) -> bool {
+        !self.policy.by_kid || !self.kids.is_empty() || !self.state.keys.is_empty()
+    }
+
     fn begin(&mut self, fetcher: &Fetcher, fetches: &mut JoinSet<Result<KeyReport, FetchError>>) {
         let (fetcher, source) = (fetcher.clone(), self.source.clone());
-        self.running = Some(fetches.spawn(async move { fetcher.fetch(&source).await }));
+        if !self.policy.by_kid {
+            self.running = Some(fetches.spawn(async move { fetcher.fetch(&source).await }));
+            return;
+        }
+        let mut kids = std::mem::take(&mut self.kids);
+        // Those that were fetched last stand first, so that the oldest make room.
+        kids.extend(self.state.keys.kids().filter_map(UuidKid::parse));
+        let mut seen = HashSet::new();
+        kids.retain(|kid| seen.insert(*kid));
+        kids.truncate(MAX_KIDS);
+        self.running = Some(fetches.spawn(async move { fetcher.fetch_each(&source, &kids).await }));
     }
 
     /// Takes what a fetch brought. Good keys are never replaced by none.
@@ -302,7 +349,7 @@ impl Fed {
         self.state.attempted = Some(now);
         let outcome = brought.and_then(|report| {
             self.status.refused = report.refused.iter().map(|key| (key.at, key.why)).collect();
-            if report.keys.is_empty() { Err(FetchError::NoUsableKey) } else { Ok(report.keys) }
+            if report.keys.is_empty() && !self.policy.by_kid { Err(FetchError::NoUsableKey) } else { Ok(report.keys) }
         });
         let changed = outcome.as_ref().is_ok_and(|keys| keys.digest() != self.state.keys.digest());
         self.state.failed = outcome.is_err();
@@ -322,9 +369,12 @@ impl Fed {
         self.status.fetches = self.status.fetches.saturating_add(1);
         let ended = time.passed();
         self.ended = Some(ended);
-        let pause = pause(self.refresh, self.policy.cooldown, self.status.failures, dice());
+        let pause = match self.kids.is_empty() {
+            true => pause(self.refresh, self.policy.cooldown, self.status.failures, dice()),
+            false => self.policy.cooldown.max(FLOOR),
+        };
         self.due = ended.saturating_add(pause);
-        self.status.next = Some(now.plus(pause));
+        self.status.next = self.is_asked_for().then(|| now.plus(pause));
         self.log(changed);
     }
 
@@ -485,6 +535,66 @@ mod tests {
         let kid = provider.rotate();
         site.until("main", |status| status.keys == 2).await;
         assert!(site.kids("main").contains(&kid));
+    }
+
+    const BALANCER: &str = "from: ['header:x-b'], \
+        signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/a/b'";
+
+    fn pem(server: &Canned) -> Source {
+        let from = KeySource::Pem(format!("{}{{kid}}", server.url).into());
+        Source { issuer: "https://idp.test".into(), from, allow_http: true, ca: None }
+    }
+
+    fn kid(last: char) -> UuidKid {
+        UuidKid::parse(&format!("c2f80c8b-c05c-4068-af14-17299f7896b{last}")).unwrap()
+    }
+
+    impl Site {
+        async fn ask_for(&self, name: &str, last: char) -> Answer {
+            let id = crate::authz::issuer::IssuerId(0);
+            self.live.ask(Question::Key(id, kid(last)), self.issuer(name)).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_with_a_place_of_its_own_is_fetched_when_a_token_names_it() {
+        // K05, K08
+        let key = crate::dev::mint::SigningKey::shared(crate::authz::algorithm::Algorithm::Es256).public_pem();
+        let server = Canned::body(&key).await;
+        let site = Site::attempted(&[("main", &pem(&server), &format!("refresh: 1h, cooldown: 0s, {BALANCER}"))]).await;
+        assert_eq!((server.hits(), site.status("main").on_demand), (0, true));
+        let old = site.issuer("main");
+        assert_eq!(site.ask_for("main", 'a').await, Answer::News);
+        assert_eq!(site.kids("main"), [kid('a').as_str()]);
+        assert_eq!(site.ask_for("main", 'b').await, Answer::News);
+        assert_eq!(site.kids("main"), [kid('b').as_str(), kid('a').as_str()]);
+        assert_eq!(server.hits(), 3);
+        let id = crate::authz::issuer::IssuerId(0);
+        assert_eq!(site.live.ask(Question::Key(id, kid('a')), old).await, Answer::News);
+        assert_eq!(server.hits(), 3, "who holds an old snapshot is told of the newer one without a fetch");
+    }
+
+    #[tokio::test]
+    async fn a_kid_of_no_key_costs_one_fetch_a_cool_down_and_no_outage() {
+        // K05
+        for status in ["404 Not Found", "403 Forbidden"] {
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let server = Canned::start(answer, Duration::ZERO).await;
+            let more = format!("refresh: 1h, cooldown: 1h, {BALANCER}");
+            let site = Site::attempted(&[("main", &pem(&server), &more)]).await;
+            assert_eq!(site.ask_for("main", 'a').await, Answer::NoNews(NoNews::Unknown), "{status}");
+            assert!(!site.issuer("main").state().failed && site.issuer("main").state().keys.is_empty());
+            for last in ['a', 'b', 'c'] {
+                assert_eq!(site.ask_for("main", last).await, Answer::NoNews(NoNews::TooSoon));
+            }
+            assert_eq!(server.hits(), 1);
+        }
+        let server =
+            Canned::start("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", Duration::ZERO).await;
+        let more = format!("refresh: 1h, cooldown: 1h, {BALANCER}");
+        let site = Site::attempted(&[("main", &pem(&server), &more)]).await;
+        assert_eq!(site.ask_for("main", 'a').await, Answer::NoNews(NoNews::Unreachable));
+        assert!(site.issuer("main").state().failed);
     }
 
     #[tokio::test]

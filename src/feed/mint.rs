@@ -181,8 +181,7 @@ mod tests {
         let over = next.unwrap().plus(folder.lifetime).plus(CLOCKS);
         let is_there = |now: Timestamp| {
             tend(&folder, now).unwrap();
-            let is_there = keys(&folder).published(folder.lifetime, now).any(|key| key.kid == old);
-            is_there
+            keys(&folder).published(folder.lifetime, now).any(|key| key.kid == old)
         };
         assert!(is_there(Timestamp::from_millis(over.as_millis() - 1)));
         assert!(!is_there(over));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::authz::revocation::{Revocation, Revocations, Revoked, Shared};
 use crate::authz::time::Timestamp;
@@ -129,16 +129,11 @@ enum Due {
 impl Known {
     async fn run(mut self, mut additions: mpsc::Receiver<Addition>) {
         let mut events = self.store.subscribe();
-        let (mut lost, mut due, mut pause) = (None::<Instant>, Due::Nothing, FIRST_PAUSE);
+        // When what is known counts no more, and when the store is read: never where there is nothing to wait for.
+        let (mut lost, mut load, mut pause) = (None, None, FIRST_PAUSE);
         let began = Instant::now();
         let mut sweep = later(began, SWEEP);
         loop {
-            let attempt = async {
-                match due {
-                    Due::Load => sleep(pause).await,
-                    Due::Nothing => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 addition = additions.recv() => match addition {
                     Some(addition) => self.add(addition).await,
@@ -146,20 +141,19 @@ impl Known {
                 },
                 event = events.next() => match event {
                     Some(Event::Lost) => lost = lost.or(Some(later(Instant::now(), GRACE))),
-                    Some(event) => {
-                        if event == Event::Resync {
-                            pause = Duration::ZERO;
-                        }
-                        due = self.hear(event, due);
-                    }
+                    Some(Event::Resync) => load = Some(Instant::now()),
+                    Some(event) => if self.hear(event) == Due::Load {
+                        load = load.or(Some(Instant::now()));
+                    },
                     None => return,
                 },
-                () = attempt => {
+                () = until(load) => {
                     if self.load(began.elapsed() >= OTHERS).await {
-                        (due, lost, pause) = (Due::Nothing, None, FIRST_PAUSE);
+                        (load, lost, pause) = (None, None, FIRST_PAUSE);
                     } else {
-                        pause = pause.saturating_mul(2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                        load = Some(later(Instant::now(), pause));
                         lost = lost.or(Some(later(Instant::now(), GRACE)));
+                        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
                     }
                 }
                 () = until(lost) => {
@@ -175,14 +169,14 @@ impl Known {
     }
 
     /// What an event tells, and what is to be done about it.
-    fn hear(&mut self, event: Event, due: Due) -> Due {
+    fn hear(&mut self, event: Event) -> Due {
         match event {
             Event::Added(epoch, entry) => {
                 let next = self.epoch.map(|mine| mine.saturating_add(1));
                 let is_old = epoch.zip(self.epoch).is_some_and(|(epoch, mine)| epoch <= mine);
                 if is_old && self.entries.get(&entry.key).is_some_and(|known| known.value == entry.value) {
                     // Added by this replica, or loaded with everything else.
-                    return due;
+                    return Due::Nothing;
                 }
                 if !self.take(entry) {
                     return Due::Load;
@@ -194,11 +188,11 @@ impl Known {
                     (Some(_) | None, _) => return Due::Load,
                 }
                 self.publish(self.shared.known);
-                due
+                Due::Nothing
             }
-            Event::Epoch(epoch) if epoch == self.epoch && epoch.is_some() => due,
+            Event::Epoch(epoch) if epoch == self.epoch && epoch.is_some() => Due::Nothing,
             Event::Epoch(_) | Event::Resync => Due::Load,
-            Event::Lost => due,
+            Event::Lost => Due::Nothing,
         }
     }
 
@@ -390,7 +384,7 @@ routes: {/a: signed-in}
     impl Replica {
         fn start(store: &Store) -> Self {
             let (live, publisher, _) = Live::new();
-            let policy = compile("p.yaml", POLICY, &|_| unreachable!()).0.unwrap().policy;
+            let policy = compile("p.yaml", POLICY, &|_| Err(std::io::ErrorKind::NotFound.into())).0.unwrap().policy;
             publisher.publish_policy(policy, HashMap::new());
             Self { live, revoker: Revoker::start(store.clone(), publisher) }
         }

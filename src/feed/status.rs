@@ -27,6 +27,8 @@ pub struct FeedStatus {
     pub fetches: u64,
     /// When the next fetch starts by itself.
     pub next: Option<Timestamp>,
+    /// Whether keys are fetched only when a token asks for one.
+    pub on_demand: bool,
     /// How many usable keys there are.
     pub keys: usize,
     /// The keys of the last set that are not used: their places in it, from 0, and why.

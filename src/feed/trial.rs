@@ -96,6 +96,7 @@ pub(super) fn compiled(issuers: &[(&str, &Source, &str)]) -> Compiled {
         let (key, url) = match from {
             KeySource::Discovery(url) => ("url", url),
             KeySource::Jwks(url) => ("jwks", url),
+            KeySource::Pem(url) => ("pem", url),
         };
         let line = format!(
             "  {name}: {{{key}: \"{url}\", issuer: \"{issuer}\", allow_http: {allow_http}, audience: shop-api, default: true, may_grant: any, {more}}}\n"

@@ -84,24 +84,21 @@ fn places<'p>(route: &'p Route, issuer: &'p IssuerPolicy) -> impl Iterator<Item 
 
 pub(super) type InPolicy<'p> = (&'p Policy, Option<&'p Reached>);
 
-/// What a caller must meet; `None` where it is denied in any case.
-fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
-    let reached = reached?;
-    let route = policy.routes.get(reached.route)?;
-    let whom = whom(policy, route, who)?;
-    // A part of the policy that is not named here, or in `site` and `told`, is a change that no review shows.
+/// A part of the policy that is not named here is a change that no review shows: it is compared by [`condition`], or in
+/// `site` and `told`.
+fn all_is_compared(policy: &Policy, route: &Route) {
     let Policy {
         id: _,
         hosts: _,
         table: _,
         routes: _,
         covers: _,
-        guards,
-        forbids,
+        guards: _,
+        forbids: _,
         issuers: _,
-        grants,
+        grants: _,
         revocation: _,
-        gateways,
+        gateways: _,
         api_keys: _,
         services: _,
         relaxed: _,
@@ -115,21 +112,31 @@ fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
     let Route {
         id: _,
         key: _,
-        rule,
-        condition: when,
+        rule: _,
+        condition: _,
         text: _,
         issuers: _,
         apps: _,
         contract: _,
-        deny,
-        audience,
-        step_up,
+        deny: _,
+        audience: _,
+        step_up: _,
         from: _,
         strip: _,
         cors: _,
         sign_in: _,
         mint: _,
     } = route;
+}
+
+/// What a caller must meet; `None` where it is denied in any case.
+fn condition((policy, reached): InPolicy<'_>, who: &Who) -> Option<Condition> {
+    let reached = reached?;
+    let route = policy.routes.get(reached.route)?;
+    let whom = whom(policy, route, who)?;
+    all_is_compared(policy, route);
+    let Policy { guards, forbids, grants, gateways, .. } = policy;
+    let Route { rule, condition: when, deny, audience, step_up, .. } = route;
     let about = About { whom, gateways, grants: grants.as_ref() };
     let by = |captured: &Captured| {
         let captured = captured.clone();

@@ -126,7 +126,7 @@ fn keys(of: &Compiled, name: &str) -> String {
     of.feeds.iter().find(|feed| &*feed.issuer.name == name).map_or_else(String::new, |feed| {
         let place = match &feed.from {
             KeySource::Discovery(url) => format!("discovery at {url}"),
-            KeySource::Jwks(url) => url.to_string(),
+            KeySource::Jwks(url) | KeySource::Pem(url) => url.to_string(),
         };
         let ca = feed.ca.as_ref().map(|ca| digest(&SHA256, &ca.0));
         place + &ca.map_or_else(String::new, |ca| format!(" by a `ca` of its own ({})", hex(ca.as_ref())))
@@ -177,6 +177,14 @@ fn tokens(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, Stri
     all_is_compared(new);
     let (before, after) = (&old.tokens, &new.tokens);
     differs("`iss`", &before.issuer, &after.issuer, found);
+    let signers = |issuer: &IssuerPolicy| issuer.tokens.balancers.to_vec();
+    if signers(old).is_empty() != signers(new).is_empty() {
+        differs("whether load balancers sign", &signers(old), &signers(new), found);
+    } else {
+        set("`signer`", signers(old).into_iter().collect(), signers(new).into_iter().collect(), found);
+    }
+    let tenants = |issuer: &IssuerPolicy| issuer.tokens.tenants.iter().flat_map(|of| of.any_of.to_vec()).collect();
+    set("`tenants`", tenants(old), tenants(new), found);
     let also = |issuer: &IssuerPolicy| issuer.tokens.also.iter().cloned().collect();
     set("the other spellings of `iss`", also(old), also(new), found);
     differs("the claim of the audience", &before.audience.claim.to_string(), &after.audience.claim.to_string(), found);
@@ -244,6 +252,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         relays: _,
         // By where its keys come from.
         fed: _,
+        by_kid: _,
         // How often keys are asked for, what is remembered, and of what it is made: nobody gains or loses by these.
         cooldown: _,
         memory: _,
@@ -255,6 +264,8 @@ fn all_is_compared(issuer: &IssuerPolicy) {
     let TokenRules {
         issuer: _,
         also: _,
+        tenants: _,
+        balancers: _,
         audience,
         algorithms: _,
         types,

@@ -21,7 +21,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("feed", &["authz", "clock", "config", "live", "store"]),
     ("gateway", &["authz", "authorizer"]),
     ("server", &["authz", "authorizer", "gateway"]),
-    ("public", &["authz", "clock", "live"]),
+    ("public", &["authz", "clock", "feed", "live"]),
     ("review", &["authz", "config"]),
     ("dev", &["authz", "clock", "config"]),
 ];

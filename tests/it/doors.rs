@@ -142,7 +142,7 @@ pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut 
                 assert_eq!(facts.unseen, None, "the same question twice");
                 facts.unseen = Some((once, Sighting::First));
             }
-            Step::Needs(Question::Keys(id)) => {
+            Step::Needs(Question::Keys(id) | Question::Key(id, _)) => {
                 assert_eq!(facts.keys, None, "the same question twice");
                 facts.keys = Some((id, NoNews::TooSoon));
             }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision_id::SealingKey;
@@ -66,6 +68,8 @@ pub struct Recipe {
     pub claims_text: Option<String>,
     /// What is put in place of the signature.
     pub signature: Option<String>,
+    /// Whether its parts are padded.
+    pub padded: bool,
     /// What is appended to the finished token.
     pub tail: String,
 }
@@ -138,6 +142,11 @@ impl Site {
         let mut written = Map::new();
         let seconds = |at: Timestamp| Value::from(at.as_millis() / 1_000);
         written.insert("iss".into(), issuer.tokens.issuer.to_string().into());
+        if let Some(tenants) = &issuer.tokens.tenants {
+            let tenant = claims.get(&*tenants.claim).and_then(Value::as_str).unwrap_or(&tenants.any_of[0]);
+            written.insert("iss".into(), tenants.iss(tenant).into());
+            written.insert(tenants.claim.to_string(), tenant.into());
+        }
         written.insert("sub".into(), "u1".into());
         written.insert("iat".into(), seconds(now));
         written.insert("exp".into(), seconds(now.plus(Duration::from_secs(300))));
@@ -158,17 +167,31 @@ impl Site {
             ("typ".to_owned(), json!("JWT")),
             ("kid".to_owned(), json!(KID)),
         ]);
+        if let Some(balancer) = issuer.tokens.balancers.first() {
+            header.insert("signer".into(), balancer.to_string().into());
+            header.insert("client".into(), written.remove("client").unwrap_or_default());
+            header.insert("iss".into(), written["iss"].clone());
+            header.insert("exp".into(), written.get("exp").cloned().unwrap_or_default());
+        }
         for (name, value) in &recipe.header {
             if value.is_null() { _ = header.remove(name) } else { _ = header.insert(name.clone(), value.clone()) }
         }
         let claims = recipe.claims_text.clone().unwrap_or_else(|| Value::Object(written).to_string());
-        let mut token = signer.sign(&Value::Object(header).to_string(), &claims);
+        let header = Value::Object(header).to_string();
+        let mut token = if recipe.padded { padded(signer, &header, &claims) } else { signer.sign(&header, &claims) };
         if let Some(signature) = &recipe.signature {
             token.truncate(token.rfind('.').unwrap() + 1);
             token.push_str(signature);
         }
         token + &recipe.tail
     }
+}
+
+/// A token as AWS load balancers write it.
+fn padded(signer: &SigningKey, header: &str, claims: &str) -> String {
+    let message = format!("{}.{}", URL_SAFE.encode(header), URL_SAFE.encode(claims));
+    let signature = URL_SAFE.encode(signer.signature(message.as_bytes()));
+    format!("{message}.{signature}")
 }
 
 fn key_set(keys: &[Value]) -> KeySet {

@@ -139,7 +139,7 @@ fn listed(list: &Listed) -> Result<Value<'_>, Fault> {
         Listed::Known(members) => {
             Value::list(members.iter().map(|member| Value::text(member)).collect::<Result<_, _>>()?)
         }
-        Listed::Unknown => Err(Fault::ListUnknown),
+        Listed::Unknown | Listed::Elsewhere => Err(Fault::ListUnknown),
     }
 }
 

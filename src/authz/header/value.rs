@@ -120,7 +120,7 @@ impl Source {
         let text = |text: &str| Some(Json::Text(text.into()));
         let listed = |listed: &Listed| match listed {
             Listed::Known(members) => list(members.iter().map(|member| &**member)),
-            Listed::Unknown => list(std::iter::empty()),
+            Listed::Unknown | Listed::Elsewhere => list(std::iter::empty()),
         };
         let principal = identity.principal();
         Ok(match self {

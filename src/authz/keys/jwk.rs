@@ -44,6 +44,8 @@ faults! {
     NotAnObject = "not_an_object";
     /// Its `kid` is not a text of 1 to 256 bytes without control characters.
     KidMalformed = "kid_malformed";
+    /// Its `issuer` is not a text.
+    IssuerMalformed = "issuer_malformed";
     /// Another key of the set has the same `kid`.
     KidDuplicate = "kid_duplicate";
     /// It is a symmetric key in a set that others can read.
@@ -79,6 +81,8 @@ faults! {
 /// One member of the `keys` list: its kid where that can be read, and what became of it.
 pub(super) struct Entry {
     pub kid: Option<Box<str>>,
+    /// Its `issuer`, as Microsoft Entra ID has it in the set of all tenants.
+    pub issuer: Option<Box<str>>,
     pub outcome: Result<Usable, KeyFault>,
 }
 
@@ -94,11 +98,14 @@ pub(super) struct Usable {
 
 pub(super) fn read(text: &[u8], origin: Origin) -> Entry {
     let Ok(jwk) = Object::parse(text) else {
-        return Entry { kid: None, outcome: Err(KeyFault::NotAnObject) };
+        return Entry { kid: None, issuer: None, outcome: Err(KeyFault::NotAnObject) };
     };
     match read_kid(&jwk) {
-        Ok(kid) => Entry { kid, outcome: usable(&jwk, origin, None) },
-        Err(fault) => Entry { kid: None, outcome: Err(fault) },
+        Ok(kid) => match read_issuer(&jwk) {
+            Ok(issuer) => Entry { kid, issuer, outcome: usable(&jwk, origin, None) },
+            Err(fault) => Entry { kid, issuer: None, outcome: Err(fault) },
+        },
+        Err(fault) => Entry { kid: None, issuer: None, outcome: Err(fault) },
     }
 }
 
@@ -109,6 +116,15 @@ fn read_kid(jwk: &Object) -> Result<Option<Box<str>>, KeyFault> {
             Ok(Some(kid.clone()))
         }
         Some(_) => Err(KeyFault::KidMalformed),
+    }
+}
+
+/// A key whose issuer cannot be read is nobody's.
+fn read_issuer(jwk: &Object) -> Result<Option<Box<str>>, KeyFault> {
+    match jwk.get("issuer") {
+        None => Ok(None),
+        Some(Json::Text(issuer)) => Ok(Some(issuer.clone())),
+        Some(_) => Err(KeyFault::IssuerMalformed),
     }
 }
 

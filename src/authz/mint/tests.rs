@@ -66,7 +66,7 @@ fn site() -> Site {
 }
 
 fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_secs(NOW + seconds)
+    Timestamp::from_secs(NOW.saturating_add(seconds))
 }
 
 fn token(more: Value) -> String {
@@ -342,6 +342,18 @@ fn a_principal_stays_its_issuer_s_over_several_portcullis() {
         (&claims["principal"], &claims["original_iss"]),
         (&json!("main/u1"), &json!("https://id.test")),
         "nobody else says so"
+    );
+}
+
+#[test] // J13
+fn a_principal_of_one_of_many_tenants_is_told_as_that_tenant_s() {
+    let policy = POLICY.replace("{issuer: https://id.test, ", "{issuer: 'https://id.test/{tid}/', tenants: [t1, t2], ");
+    let site = site_with(&policy, Some(SigningKey::shared(Algorithm::EdDsa)));
+    let user = token(json!({"iss": "https://id.test/t2/", "tid": "t2"}));
+    let claims = site.claims(&asking("/b", Some(&user)));
+    assert_eq!(
+        (&claims["sub"], &claims["principal"], &claims["original_iss"]),
+        (&json!("t2:u1"), &json!("main/t2:u1"), &json!("https://id.test/t2/"))
     );
 }
 

@@ -9,6 +9,7 @@ use crate::authz::credential::{self, Source};
 use crate::authz::gateways::Gateway;
 use crate::authz::identity::{Caller, Identity, Standing};
 use crate::authz::issuer::{self, Issuer, IssuerId, Refused};
+use crate::authz::keys::UuidKid;
 use crate::authz::policy::Route;
 use crate::authz::reason::Reason;
 use crate::authz::request::Request;
@@ -83,7 +84,13 @@ impl Snapshot {
         let (issuer, identity) = match remembered {
             Some((issuer, identity)) => (issuer, identity?),
             None => {
-                let token = Unverified::read(&presented.token)?;
+                let may_be_padded = |(_, issuer): (_, &Arc<Issuer>)| {
+                    !issuer.policy().tokens.balancers.is_empty() && speaks_from(issuer)
+                };
+                let token = match self.accepted(route).any(may_be_padded) {
+                    true => Unverified::read_padded(&presented.token)?,
+                    false => Unverified::read(&presented.token)?,
+                };
                 let (id, issuer) = self
                     .accepted(route)
                     .find(|(_, issuer)| issuer.policy().tokens.signed(&token) && speaks_from(issuer))
@@ -125,6 +132,11 @@ fn verify(
     if issuer.suspended() {
         return Err(Reason::IssuerSuspended.into());
     }
+    // What is asked, where asking may help. A kid that is no UUID is in nobody's URL.
+    let question = match (issuer.policy().by_kid, token.kid().and_then(UuidKid::parse)) {
+        (false, _) => Some(Question::Keys(id)),
+        (true, kid) => kid.map(|kid| Question::Key(id, kid)),
+    };
     let refused = if issuer.is_stale(now) {
         Refused::KeysMayHelp(Reason::KeysUnavailable)
     } else {
@@ -137,11 +149,18 @@ fn verify(
         Refused::Deny(reason) => return Err(reason.into()),
         Refused::KeysMayHelp(reason) => reason,
     };
-    match facts.keys.filter(|(answered, _)| *answered == id) {
-        None if issuer.may_ask(now) => Err(Stop::Ask(Question::Keys(id))),
+    let answered = facts.keys.filter(|(answered, _)| *answered == id);
+    if let Some(question) = question.clone().filter(|_| answered.is_none() && issuer.may_ask(now)) {
+        return Err(Stop::Ask(question));
+    }
+    match answered {
         // There is a key of this name, and it did not sign this.
         _ if reason == Reason::SignatureInvalid => Err(reason.into()),
         Some((_, NoNews::Unreachable)) => Err(Reason::KeysUnavailable.into()),
+        // Whether there is a key of this kid was not found out.
+        None | Some((_, NoNews::TooSoon)) if matches!(question, Some(Question::Key(..))) => {
+            Err(Reason::KeysUnavailable.into())
+        }
         None | Some((_, NoNews::Unknown | NoNews::TooSoon)) => Err(issuer.keyless(reason).into()),
     }
 }

@@ -60,6 +60,7 @@ fn require(rule: &Expr, scene: &Scene<'_>, otherwise: Reason, watch: &mut impl W
     match rule.eval(scene, watch) {
         Truth::True => Ok(()),
         Truth::False | Truth::Unknown if is_nobody(scene) && rule.asks_for_users() => Err(Reason::CredentialMissing),
+        Truth::Unknown if is_overage(rule, scene) => Err(Reason::GroupsOverage),
         Truth::Unknown => Err(Reason::FactUnknown),
         Truth::False if otherwise == Reason::RuleUnmet && scopes_would_help(rule, scene) => Err(Reason::ScopeMissing),
         Truth::False => Err(otherwise),
@@ -81,6 +82,15 @@ pub(super) fn meet(route: &Route, scene: &condition::Scene<'_>) -> Result<(), Re
     };
     let would_signing_in_help = scene.who.caller.acting().is_none() && condition.is_about_caller();
     Err(if would_signing_in_help { Reason::CredentialMissing } else { reason })
+}
+
+/// Whether the rule asks for a list that had no room in the token.
+fn is_overage(rule: &Expr, scene: &Scene<'_>) -> bool {
+    let mut words = Words::default();
+    let _ = rule.eval(scene, &mut words);
+    let asks = |word: &Word| matches!(word, Word::Group(_) | Word::Role(_) | Word::Scope(_));
+    scene.caller.acting().is_some_and(|identity| identity.has_list_elsewhere())
+        && rule.words().any(|(at, word)| asks(word) && words.truth(at) == Truth::Unknown)
 }
 
 /// Whether the rule would hold for this caller if it had been given every scope.

@@ -34,7 +34,7 @@ impl Snapshot {
         if let Some(deny) = &route.deny {
             forbid(&deny.rule, RuleRef::RouteForbid(route.id), &scene, basis, witness)?;
         }
-        self.grant(request, gateway, (route, &captures), &nobody, Some(Strip::Everything), None)
+        self.grant(request, gateway, (route, &captures), &nobody, (Some(Strip::Everything), None))
     }
 
     /// Forbids and guards, as far as they are about the address: what they ask of the caller is asked of the request

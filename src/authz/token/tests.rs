@@ -31,6 +31,8 @@ fn rules() -> TokenRules {
     TokenRules {
         issuer: "https://idp.test".into(),
         also: Box::default(),
+        tenants: None,
+        balancers: Box::default(),
         audience: Audience { claim: ClaimPath::parse("aud").unwrap(), any_of: Box::new(["api".into()]) },
         algorithms: Algorithms::default(),
         types: TokenTypes::default(),
@@ -836,5 +838,85 @@ mod differential {
             let message = format!("{}.{}.AAAA", encode(&text), encode(&token));
             prop_assert!(Unverified::read(message.as_bytes()).is_err());
         }
+    }
+}
+
+#[test] // J13
+fn a_key_of_another_tenants_signs_for_nobody_else() {
+    let (one, two) = ("8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617", "0b6e9b0c-9e44-4a61-8f3f-5d1c2b7a9e10");
+    let around = ("https://login.test/".into(), "/v2.0".into());
+    let tenants = Some(Tenants { claim: "tid".into(), around, any_of: Box::new([one.into(), two.into()]) });
+    let rules = TokenRules { issuer: "https://login.test/{tid}/v2.0".into(), tenants, ..rules() };
+    let outcome = |issuer: Option<&str>, header: &str, iss: &str, tid: &str| {
+        let mut jwk = signer().public_jwk(Some("k"));
+        if let Some(issuer) = issuer {
+            jwk["issuer"] = issuer.into();
+        }
+        let told = claims(&[("iss", &format!("\"https://login.test/{iss}/v2.0\"")), ("tid", &format!("\"{tid}\""))]);
+        let token = Unverified::read(signer().sign(header, &told).as_bytes()).unwrap();
+        assert_eq!(rules.signed(&token), [one, two].contains(&iss));
+        let verified = token.verify(&key_set(&[jwk]), &rules, Timestamp::from_secs(NOW));
+        verified.map(|verified| verified.tenant.unwrap().to_string())
+    };
+    let nameless = r#"{"alg":"ES256","typ":"JWT"}"#;
+    for (issuer, iss, tid, good) in [
+        (None, one, one, true),
+        (Some("https://login.test/{tenantid}/v2.0"), one, one, true),
+        (Some("https://login.test/{tenantid}/v2.0"), two, two, true),
+        (Some(&*format!("https://login.test/{one}/v2.0")), one, one, true),
+        (Some(&*format!("https://login.test/{one}/v2.0")), two, two, false),
+        (Some("https://login.test/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"), one, one, false),
+        (Some("https://evil.test/{tenantid}/v2.0"), one, one, false),
+        (Some(""), one, one, false),
+    ] {
+        for header in [HEADER, nameless] {
+            let wanted = if good { Ok(tid.to_owned()) } else { Err(Reason::KeyUnknown.into()) };
+            assert_eq!(outcome(issuer, header, iss, tid), wanted, "{issuer:?} {iss}");
+        }
+    }
+    let refused = Err(Refused::Deny(Reason::IssuerRefused));
+    assert_eq!(outcome(None, HEADER, one, two), refused, "the iss of one tenant and the tid of another");
+    let other = "11111111-2222-4333-8444-555555555555";
+    assert_eq!(outcome(None, HEADER, other, other), refused);
+    let list = claims(&[("iss", &format!("\"https://login.test/{one}/v2.0\"")), ("tid", &format!("[\"{one}\"]"))]);
+    assert_eq!(verify(&signer().sign(HEADER, &list), &rules).err(), Some(Refused::Deny(Reason::IssuerRefused)));
+}
+
+#[test]
+fn a_set_whose_keys_change_hands_is_another_set() {
+    let of = |issuer: &str| {
+        let mut jwk = signer().public_jwk(Some("k"));
+        jwk["issuer"] = issuer.into();
+        key_set(&[jwk]).digest()
+    };
+    assert_ne!(of("https://a.test"), of("https://b.test"));
+    assert_ne!(of("https://a.test"), keys().digest());
+}
+
+#[test] // J19
+fn padding_is_for_the_tokens_of_load_balancers_alone() {
+    let pad = |text: &str| base64::engine::general_purpose::URL_SAFE.encode(text);
+    let header = r#"{"alg":"ES256","typ":"JWT","kid":"k","iss":"https://idp.test","client":"api","signer":"arn:lb","exp":1800000300}"#;
+    let message = format!("{}.{}", pad(header), pad(r#"{"sub":"u1"}"#));
+    let signature = base64::engine::general_purpose::URL_SAFE.encode(signer().signature(message.as_bytes()));
+    let token = format!("{message}.{signature}");
+    assert_eq!(Unverified::read(token.as_bytes()).err(), Some(Reason::TokenMalformed));
+    let outcome = |token: &str, rules: &TokenRules| {
+        let read = Unverified::read_padded(token.as_bytes())?;
+        read.verify(&keys(), rules, Timestamp::from_secs(NOW)).map(|verified| verified.subject.to_string())
+    };
+    let audience = Audience { claim: ClaimPath::parse("client").unwrap(), any_of: Box::new(["api".into()]) };
+    let balanced = TokenRules { balancers: Box::new(["arn:lb".into()]), audience: audience.clone(), ..rules() };
+    assert_eq!(outcome(&token, &balanced), Ok("u1".into()));
+    let plain = TokenRules { audience, ..rules() };
+    assert_eq!(outcome(&token, &plain), Err(Reason::TokenMalformed.into()), "it may be read, and is another issuer's");
+    let other = TokenRules { balancers: Box::new(["arn:other".into()]), ..balanced };
+    assert_eq!(outcome(&token, &other), Err(Reason::SignerRefused.into()));
+    for wrong in [format!("{token}="), token.replacen("==", "=", 1), token.replacen('=', "", 1), format!("={token}")] {
+        assert_ne!(
+            outcome(&wrong, &TokenRules { balancers: Box::new(["arn:lb".into()]), ..rules() }),
+            Ok("u1".into()),
+            "{wrong}"
+        );
     }
 }

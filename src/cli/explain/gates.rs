@@ -80,7 +80,7 @@ pub(super) fn explain(
         let mut watched = Watched::default();
         match snapshot.decide_before(request, &facts, now, &mut watched) {
             Step::Decided(decision) => break (watched, decision),
-            Step::Needs(Question::Keys(issuer)) => return Err(issuer),
+            Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => return Err(issuer),
             // Only those who serve know.
             Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
         }

@@ -98,16 +98,21 @@ impl<'a> Sight<'a> {
             None => format!("the issuer `{}` says nowhere where {what} are (`{what}:`)", identity.principal().issuer),
         };
         match word {
+            Word::Role(name) if identity.role(name) == Truth::Unknown && identity.has_list_elsewhere() => {
+                ELSEWHERE.into()
+            }
             Word::Role(name) if identity.role(name) == Truth::Unknown => {
                 unread("roles", issuer.and_then(|issuer| issuer.roles.as_ref()))
             }
             Word::Role(_) => having("roles", identity.roles().map(|role| &**role)),
             Word::Group(_) => match identity.groups() {
                 Listed::Known(groups) => having("groups", members(groups)),
+                Listed::Elsewhere => ELSEWHERE.to_owned(),
                 Listed::Unknown => unread("groups", issuer.and_then(|issuer| issuer.groups.as_ref())),
             },
             Word::Scope(_) => match identity.scopes() {
                 Listed::Known(scopes) => having("scopes", members(scopes)),
+                Listed::Elsewhere => ELSEWHERE.to_owned(),
                 Listed::Unknown => unread("scopes", issuer.map(|issuer| &issuer.scopes)),
             },
             Word::Issuer(_) => format!("the token's issuer is {}", identity.principal().issuer),
@@ -205,10 +210,14 @@ fn actors(identity: &Identity) -> String {
     }
 }
 
+/// Why a list is not in the token.
+const ELSEWHERE: &str =
+    "the token had no room for this list: it only says where the list is (`_claim_names`, `hasgroups`)";
+
 fn known(listed: &Listed) -> Option<Vec<&str>> {
     match listed {
         Listed::Known(names) => Some(members(names).collect()),
-        Listed::Unknown => None,
+        Listed::Unknown | Listed::Elsewhere => None,
     }
 }
 

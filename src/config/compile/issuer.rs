@@ -21,7 +21,7 @@ use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
 use crate::authz::rule::Expr;
-use crate::authz::token::{Audience, TokenRules, TokenTypes};
+use crate::authz::token::{Audience, Tenants, TokenRules, TokenTypes};
 use crate::config::error::{Problem, Span, Spanned};
 use crate::config::file::{self, Named};
 use crate::config::provider::Preset;
@@ -121,12 +121,15 @@ impl Compiler<'_> {
             let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
             self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
         }
+        let whom = if issuer.signers.is_empty() { "aud" } else { "client" };
         let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
         let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
         let scopes = path(&issuer.scopes, Some("scope"));
-        let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some("aud"));
+        let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some(whom));
         let tokens = TokenRules {
             issuer: Arc::from(&*issuer.issuer.value),
+            tenants: issuer.tenants.as_ref().map(tenants),
+            balancers: issuer.signers.iter().map(|signer| Arc::from(&*signer.value)).collect(),
             also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
             audience: Audience {
                 claim: claim??,
@@ -158,6 +161,7 @@ impl Compiler<'_> {
             foreign_prefixes: self.foreign_prefixes(issuer),
             relays: issuer.relays,
             fed: matches!(keys, Keys::Fed { .. }),
+            by_kid: matches!(keys, Keys::Fed { from: KeySource::Pem(_), .. }),
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
             memory: self.memory(),
@@ -220,14 +224,18 @@ impl Compiler<'_> {
             let ca = ca.clone().map_or(Some(None), |ca| ca.map(Some))?;
             Some(Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh, ca })
         };
-        let file::Keys { url, jwks, pem, secrets } = &issuer.keys;
+        let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
         if !secrets.is_empty() {
             return self.secrets(secrets, algorithms);
         }
-        if let (Some(jwks), Some(pem)) = (jwks, pem) {
+        let pem_span = pem.as_ref().map(|pem| pem.span).or(pem_url.as_ref().map(|url| url.span));
+        if let (Some(jwks), Some(span)) = (jwks, pem_span) {
             let message = "an issuer has its keys in one place: `jwks` or `pem`";
-            self.report(Problem::error("keys_twice", pem.span, message).related(jwks.span, "the other"));
+            self.report(Problem::error("keys_twice", span, message).related(jwks.span, "the other"));
             return None;
+        }
+        if let Some(url) = pem_url {
+            return fed(KeySource::Pem(url.value.clone()));
         }
         match (pem, jwks, url) {
             (Some(pem), ..) => self.pem(pem, algorithms),
@@ -242,9 +250,9 @@ impl Compiler<'_> {
 
     /// The certificates of `ca`, where keys are fetched.
     fn authority(&mut self, path: &Spanned<PathBuf>, issuer: &file::Issuer) -> Option<Authority> {
-        let file::Keys { url, jwks, pem, secrets } = &issuer.keys;
+        let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
         let in_file = matches!(jwks, Some(Spanned { value: file::Location::File(_), .. }));
-        if in_file || pem.is_some() || !secrets.is_empty() || (url.is_none() && jwks.is_none()) {
+        if in_file || pem.is_some() || !secrets.is_empty() || (url.is_none() && jwks.is_none() && pem_url.is_none()) {
             let message = "`ca` is about the servers of keys, and the keys of this issuer are not fetched";
             self.report(Problem::error("ca_unused", path.span, message).cure("remove `ca`"));
             return None;
@@ -380,6 +388,11 @@ impl Compiler<'_> {
         }
         Some(fixed(report.keys))
     }
+}
+
+fn tenants(tenants: &file::Tenants) -> Tenants {
+    let any_of = tenants.any_of.iter().map(|tenant| Arc::from(&*tenant.value)).collect();
+    Tenants { claim: tenants.claim.clone(), around: tenants.around.clone(), any_of }
 }
 
 fn fixed(keys: KeySet) -> Keys {

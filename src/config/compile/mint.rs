@@ -1,6 +1,6 @@
 //! `mint:` into what tokens are made with, and for whom each route has them made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,8 +161,8 @@ impl Compiler<'_> {
     }
 
     /// The keys of a folder: `2027-01-15T08-00-00Z.pem` signs from then on.
-    fn folder_keys(&mut self, folder: &PathBuf, span: Span, mint: &file::Mint) -> Vec<Key> {
-        self.read.push(folder.clone());
+    fn folder_keys(&mut self, folder: &Path, span: Span, mint: &file::Mint) -> Vec<Key> {
+        self.read.push(folder.to_path_buf());
         let names = folder.to_str().map(|folder| (self.around.names)(folder)).and_then(Result::ok).unwrap_or_default();
         let mut keys = Vec::new();
         for name in names.iter().filter(|name| name.ends_with(".pem")).take(MAX_KEYS) {

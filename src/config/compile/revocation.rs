@@ -69,7 +69,13 @@ impl Compiler<'_> {
     /// Whose logout tokens count: what they revoke must have a place to be kept, and they a place to come to.
     pub(super) fn logout(&mut self, issuer: &file::Issuer) -> Option<Box<LogoutPolicy>> {
         let logout = issuer.logout.as_ref()?;
-        if !self.file.revocation.as_ref().is_some_and(|revocation| revocation.store.is_some()) {
+        if !issuer.signers.is_empty() {
+            let message = "a load balancer signs no logout tokens, and its keys are not its own alone";
+            let problem = Problem::error("logout_unsupported", logout.span, message);
+            self.report(problem.cure("`logout` at the issuer behind the load balancer, as an issuer of its own"));
+            return None;
+        }
+        if self.file.revocation.as_ref().is_none_or(|revocation| revocation.store.is_none()) {
             let message = "who signs out is signed out on every replica, and nothing says where that is kept";
             let problem = Problem::error("not_durable", logout.span, message);
             self.report(problem.cure("`revocation: {store: true}`, and a `store`"));

@@ -3,6 +3,7 @@
 mod keys;
 mod proof;
 mod sources;
+mod tenants;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::config::tree::{Kind, Node};
 pub use keys::{Encoding, Keys, Location, Secret};
 pub use proof::Proof;
 pub use sources::Credential;
+pub use tenants::Tenants;
 
 pub(super) use keys::{SECRET, file_path};
 pub(super) use proof::PROOF;
@@ -37,11 +39,14 @@ pub(in crate::config) const ISSUER: Section = Section {
         "pool",
         "team",
         "enterprise",
+        "region",
         "url",
         "jwks",
         "pem",
         "secret",
         "issuer",
+        "tenants",
+        "signer",
         "audience",
         "algorithms",
         "roles",
@@ -98,6 +103,10 @@ pub struct Issuer {
     pub issuer: Text,
     /// Other spellings of the `iss` claim.
     pub also: Vec<Text>,
+    /// The load balancers that may have signed its tokens; empty where they are no load balancers'.
+    pub signers: Vec<Text>,
+    /// Whose tokens are accepted, where the `iss` is a template.
+    pub tenants: Option<Tenants>,
     /// Whom its tokens are for; `None` where the file does not say.
     pub audience: Option<Audience>,
     /// The signature algorithms that are accepted; empty where the file does not say.
@@ -198,6 +207,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
     let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
     let also = written.split_off(written.len().min(1));
     let written = written.pop();
+    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
     let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
     if !given {
         reader.missing(
@@ -212,8 +222,11 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         reader.missing(name.span, message);
     }
     let (from, origins) = sources::sources(reader, name, fields);
+    let signers = signers(reader, fields, &from);
     Some(Issuer {
         preset: None,
+        signers,
+        tenants,
         also,
         audience: audience(reader, fields),
         algorithms: algorithms(reader, fields, fields.has("secret")),
@@ -275,13 +288,13 @@ fn logout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Logout> {
 
 /// Compares the issuers of a file with each other.
 pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
-    let mut seen: HashMap<&str, Span> = HashMap::new();
+    let mut seen: HashMap<String, Span> = HashMap::new();
     for (name, issuer) in issuers {
-        for iss in std::iter::once(&issuer.issuer).chain(&issuer.also) {
-            if let Some(first) = seen.insert(&iss.value, iss.span) {
+        for (iss, span) in issuer.every_iss() {
+            if let Some(first) = seen.insert(iss, span) {
                 let message = "two issuers have the same `iss`: a token could be either's";
                 reader.report(
-                    Problem::error("issuer_twice", iss.span, message)
+                    Problem::error("issuer_twice", span, message)
                         .cure("make one issuer of them; `audience` and `algorithms` are lists")
                         .related(first, "first here"),
                 );
@@ -303,6 +316,17 @@ pub(super) fn compare(reader: &mut Reader, issuers: &[Named<Issuer>]) {
 }
 
 impl Issuer {
+    /// Each `iss` that its tokens may have, and where it is written.
+    fn every_iss(&self) -> Vec<(String, Span)> {
+        match &self.tenants {
+            Some(tenants) => tenants.any_of.iter().map(|tenant| (tenants.iss(&tenant.value), tenant.span)).collect(),
+            None => {
+                let all = std::iter::once(&self.issuer).chain(&self.also);
+                all.map(|iss| (iss.value.to_string(), iss.span)).collect()
+            }
+        }
+    }
+
     /// Whose its subjects are, where they are the whole world.
     #[must_use]
     pub fn world(&self) -> Option<&'static World> {
@@ -325,6 +349,28 @@ fn audience(reader: &mut Reader, fields: &Fields<'_>) -> Option<Audience> {
         (None, reader.texts(node, "`audience` of an issuer"))
     };
     Some(Audience { claim, any_of })
+}
+
+/// The ARNs of load balancers. Their tokens are padded, which no other token may be, and so stand in a header of their own.
+fn signers(reader: &mut Reader, fields: &Fields<'_>, from: &[Spanned<Credential>]) -> Vec<Text> {
+    let Some(node) = fields.get("signer") else { return Vec::new() };
+    let signers = reader.texts(node, "`signer` of an issuer");
+    for signer in &signers {
+        let parts: Vec<&str> = signer.value.splitn(6, ':').collect();
+        let is_arn = matches!(parts.as_slice(), ["arn", partition, "elasticloadbalancing", _, account, resource]
+            if partition.starts_with("aws") && account.len() == 12 && resource.starts_with("loadbalancer/app/"));
+        if !is_arn || signer.value.contains('*') {
+            let problem =
+                Problem::error("bad_signer", signer.span, "`signer` is the ARN of an Application Load Balancer");
+            let cure = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/name/0123456789abcdef";
+            reader.report(problem.cure(cure));
+        }
+    }
+    if let Some(other) = from.iter().find(|from| !matches!(from.value, Credential::Header(_))) {
+        let message = "what a load balancer signs stands in a header of its own";
+        reader.report(Problem::error("bad_signer", other.span, message).cure("from: [header:X-Amzn-Oidc-Data]"));
+    }
+    signers
 }
 
 /// The algorithms of an issuer: all of shared secrets where it has one, and otherwise all of public keys.

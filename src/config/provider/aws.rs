@@ -9,6 +9,41 @@ pub(super) const COGNITO: Provider = Provider { name: "cognito", parameters: &["
 /// Outbound identity federation: what STS `GetWebIdentityToken` gives to the roles of one account.
 pub(super) const IAM: Provider = Provider { name: "aws-iam", parameters: &[], world: None, fill: iam };
 
+/// What an Application Load Balancer puts on requests of users that it signed in.
+pub(super) const ALB: Provider = Provider { name: "aws-alb", parameters: &["region"], world: None, fill: alb };
+
+fn alb(filling: &mut Filling<'_, '_>) -> Option<()> {
+    filling.alone(&["url"], "`issuer`, the `iss` of the provider at which the load balancer signs people in");
+    filling.alone(&["from"], "remove it: a load balancer uses X-Amzn-Oidc-Data");
+    for (key, cure) in [
+        ("signer", "signer: the ARN of the load balancer"),
+        (
+            "issuer",
+            "issuer: what its authenticate-oidc action has for Issuer, or https://cognito-idp.….amazonaws.com/…",
+        ),
+    ] {
+        if !filling.has(key) {
+            let message = format!("`provider: aws-alb` needs `{key}`");
+            filling.fail("missing_parameter", filling.name.span, message, cure);
+        }
+    }
+    const REGION: &str = "region: eu-west-1, that of the load balancer";
+    if ["pem", "jwks"].iter().any(|key| filling.has(key)) {
+        filling.parameter("region", is_region, REGION);
+    } else {
+        let region = filling.needed("region", is_region, REGION)?;
+        let name = &region.value;
+        let url = match name.starts_with("us-gov-") {
+            true => format!("https://s3-{name}.amazonaws.com/aws-elb-public-keys-prod-{name}/{{kid}}"),
+            false => format!("https://public-keys.auth.elb.{name}.{}/{{kid}}", suffix(name)),
+        };
+        filling.say("pem", url, Some(&region));
+    }
+    filling.list("algorithms", &["ES256"]);
+    filling.list("from", &["header:X-Amzn-Oidc-Data"]);
+    Some(())
+}
+
 fn cognito(filling: &mut Filling<'_, '_>) -> Option<()> {
     filling.alone(&["url", "issuer"], "remove it: `pool` says both");
     let pool = filling.needed("pool", is_pool, "pool: eu-west-1_AbCdEfGhI, the id of the user pool")?;

@@ -72,7 +72,7 @@ fn keycloak(filling: &mut Filling<'_, '_>) -> Option<()> {
 fn cloudflare(filling: &mut Filling<'_, '_>) -> Option<()> {
     filling.alone(&["url", "issuer"], NO_URL);
     let team = filling.needed("team", is_name, "team: acme, of acme.cloudflareaccess.com")?;
-    for tag in filling.audiences() {
+    for tag in filling.texts("audience") {
         let is_tag = tag.value.len() == 64 && tag.value.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_tag {
             let cure = "the application's Audience (AUD) Tag, as the dashboard shows it";

@@ -21,7 +21,7 @@ fn google(filling: &mut Filling<'_, '_>) -> Option<()> {
 
 fn iap(filling: &mut Filling<'_, '_>) -> Option<()> {
     filling.alone(&["url", "issuer"], "remove it: there is one Identity-Aware Proxy");
-    for audience in filling.audiences() {
+    for audience in filling.texts("audience") {
         if !is_resource(&audience.value) {
             let cure = "/projects/NUMBER/global/backendServices/ID, /projects/NUMBER/apps/PROJECT, or \
                         /projects/NUMBER/locations/REGION/services/NAME";

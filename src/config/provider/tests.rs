@@ -4,6 +4,8 @@ use super::*;
 use crate::config::{Compiled, compile};
 
 const TENANT: &str = "8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617";
+const OTHER: &str = "0b6e9b0c-9e44-4a61-8f3f-5d1c2b7a9e10";
+const ARN: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef";
 const TAG: &str = "32eafc7626e974616deaf0dc3ce63d7bcbed58a2731e84d06bc3cdf1b53c4228";
 
 /// One issuer of each kind that loads, as it stands in braces.
@@ -16,10 +18,26 @@ fn good() -> Vec<(&'static str, String)> {
         own("auth0", "domain: acme.eu.auth0.com, audience: 'https://api.acme.com'"),
         own("entra", &format!("tenant: {TENANT}, audience: 6e74172b-be56-4843-9ff4-e66a39bb12e3")),
         own("entra", &format!("tenant: {TENANT}, version: v1.0, audience: 'api://shop'")),
+        own("entra", &format!("tenants: [{TENANT}, {OTHER}], audience: 6e74172b-be56-4843-9ff4-e66a39bb12e3")),
+        own("entra", &format!("tenants: [{TENANT}], version: v1.0, audience: 'api://shop'")),
         own("cognito", "pool: eu-west-1_AbCdEfGhI, audience: 4fmvht22tjrgd7d3k3tghttct7"),
         own("cognito", "pool: cn-north-1_AbC, audience: [a, b], algorithms: [ES256]"),
         own("cognito", "pool: eu-west-1_AbC, audience: {claim: client, any_of: [a]}"),
         own("aws-iam", "url: 'https://abc123-def456.tokens.sts.global.api.aws', audience: 'https://api.example.com'"),
+        own(
+            "aws-alb",
+            &format!(
+                "issuer: 'https://idp.example.com', signer: '{ARN}', audience: client, jwks: 'https://keys.example.com/a.json'"
+            ),
+        ),
+        own(
+            "aws-alb",
+            &format!("issuer: 'https://idp.example.com', signer: '{ARN}', audience: client, region: eu-west-1"),
+        ),
+        own(
+            "aws-alb",
+            &format!("issuer: 'https://idp.example.com', signer: ['{ARN}'], audience: client, region: us-gov-west-1"),
+        ),
         own("google", "audience: x.apps.googleusercontent.com, require: claim:hd=example.com"),
         own("google-iap", "audience: /projects/123/global/backendServices/456"),
         own("keycloak", "url: 'https://id.example.com/realms/shop', audience: shop-api"),
@@ -111,10 +129,15 @@ fn a_provider_fills_in_what_it_fixes() {
         "url: https://acme.eu.auth0.com/; audience: https://api.acme.com",
         "url: https://login.microsoftonline.com/8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617/v2.0; audience: \"6e74172b-be56-4843-9ff4-e66a39bb12e3\"; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:azp?\"",
         "url: https://login.microsoftonline.com/8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617; issuer: https://sts.windows.net/8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617/; audience: api://shop; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:appid?\"",
+        "jwks: https://login.microsoftonline.com/common/discovery/v2.0/keys; issuer: \"https://login.microsoftonline.com/{tid}/v2.0\"; tenants: [\"8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617\", \"0b6e9b0c-9e44-4a61-8f3f-5d1c2b7a9e10\"]; audience: \"6e74172b-be56-4843-9ff4-e66a39bb12e3\"; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:azp?\"",
+        "jwks: https://login.microsoftonline.com/common/discovery/keys; issuer: \"https://sts.windows.net/{tid}/\"; tenants: [\"8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617\"]; audience: api://shop; algorithms: [RS256]; roles: roles; groups: groups; scopes: scp; require: \"claim:appid?\"",
         "url: https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI; audience: {claim: client_id, any_of: \"4fmvht22tjrgd7d3k3tghttct7\"}; algorithms: [RS256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_AbC; audience: {claim: client_id, any_of: [a, b]}; algorithms: [ES256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbC; audience: {claim: client, any_of: [a]}; algorithms: [RS256]; groups: cognito:groups; require: claim:token_use=access",
         "url: https://abc123-def456.tokens.sts.global.api.aws; audience: https://api.example.com; algorithms: [ES384, RS256]",
+        "jwks: https://keys.example.com/a.json; issuer: https://idp.example.com; signer: arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef; audience: client; algorithms: [ES256]; from: [header:X-Amzn-Oidc-Data]",
+        "pem: \"https://public-keys.auth.elb.eu-west-1.amazonaws.com/{kid}\"; issuer: https://idp.example.com; signer: arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef; audience: client; algorithms: [ES256]; from: [header:X-Amzn-Oidc-Data]",
+        "pem: \"https://s3-us-gov-west-1.amazonaws.com/aws-elb-public-keys-prod-us-gov-west-1/{kid}\"; issuer: https://idp.example.com; signer: [arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/edge/0123456789abcdef]; audience: client; algorithms: [ES256]; from: [header:X-Amzn-Oidc-Data]",
         "url: https://accounts.google.com; issuer: [https://accounts.google.com, accounts.google.com]; audience: x.apps.googleusercontent.com; algorithms: [RS256]; require: claim:hd=example.com; id_tokens: true",
         "jwks: https://www.gstatic.com/iap/verify/public_key-jwk; issuer: https://cloud.google.com/iap; audience: /projects/123/global/backendServices/456; algorithms: [ES256]; from: [header:X-Goog-Iap-Jwt-Assertion]",
         "url: https://id.example.com/realms/shop; audience: shop-api; roles: realm_access.roles; groups: groups; require: \"claim:typ=Bearer or claim:typ=DPoP\"",
@@ -174,6 +197,12 @@ fn a_parameter_that_is_missing_or_wrong_is_told_with_its_cure() {
             "bad_parameter",
             "v2.0, or v1.0",
         ),
+        ("provider: entra, audience: a, tenants: [common]", "bad_parameter", "directory (tenant) id"),
+        (
+            "provider: entra, audience: a, tenants: [8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617], tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617",
+            "preset_fixes",
+            "one of the two",
+        ),
         ("provider: cognito, audience: a", "missing_parameter", "pool: eu-west-1_"),
         ("provider: cognito, audience: a, pool: eu-west-1", "bad_parameter", "pool: eu-west-1_"),
         ("provider: cognito, audience: a, pool: eu.evil.com/_a", "bad_parameter", "pool: eu-west-1_"),
@@ -182,6 +211,31 @@ fn a_parameter_that_is_missing_or_wrong_is_told_with_its_cure() {
             "provider: aws-iam, audience: a, url: 'https://tokens.sts.global.api.aws.evil.com'",
             "bad_parameter",
             "get-outbound",
+        ),
+        ("provider: aws-alb, audience: a, issuer: x, pem: a.pem", "missing_parameter", "the ARN of the load balancer"),
+        ("provider: aws-alb, audience: a, signer: x, pem: a.pem", "missing_parameter", "authenticate-oidc"),
+        ("provider: aws-alb, audience: a, signer: x, issuer: y", "missing_parameter", "region: eu-west-1"),
+        (
+            "provider: aws-alb, audience: a, signer: x, issuer: y, region: eu-west-1.evil.com/a",
+            "bad_parameter",
+            "region: eu-west-1",
+        ),
+        ("pem: 'https://a.org/{kid}', issuer: y, audience: a", "bad_url", "`signer`"),
+        ("pem: 'https://a.org/k', issuer: y, audience: a, signer: x, from: ['header:x']", "bad_url", "/{kid}"),
+        (
+            "provider: aws-alb, audience: a, signer: x, issuer: y, pem: a.pem",
+            "bad_signer",
+            "arn:aws:elasticloadbalancing",
+        ),
+        (
+            "provider: aws-alb, audience: a, signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/*', issuer: y, pem: a.pem",
+            "bad_signer",
+            "arn:aws:elasticloadbalancing",
+        ),
+        (
+            "jwks: 'https://a.org/k', issuer: y, audience: a, signer: 'arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/a/b'",
+            "bad_signer",
+            "header:X-Amzn-Oidc-Data",
         ),
         ("provider: google-iap, audience: shop", "bad_parameter", "/projects/NUMBER/"),
         (

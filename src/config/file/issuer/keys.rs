@@ -25,6 +25,8 @@ pub struct Keys {
     pub jwks: Option<Spanned<Location>>,
     /// A PEM file with public keys.
     pub pem: Option<Spanned<PathBuf>>,
+    /// The URL of a PEM with one key, with `{kid}` in it.
+    pub pem_url: Option<Text>,
     /// Shared secrets.
     pub secrets: Vec<Secret>,
 }
@@ -77,7 +79,18 @@ pub(super) fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys
         }
         Some(reader.url(node, "`jwks` of an issuer", http)?.map(Location::Url))
     });
-    let pem = fields.get("pem").and_then(|node| {
+    let is_url = |node: &&Node| matches!(&node.kind, Kind::Text { text, .. } if text.contains("://"));
+    let pem_url = fields.get("pem").filter(is_url).and_then(|node| {
+        let url = reader.url(node, "`pem` of an issuer", http)?;
+        if url.value.matches(['{', '}', '?']).count() != 2 || !url.value.ends_with("/{kid}") || !fields.has("signer") {
+            let message = "a `pem` at a URL is that of a load balancer's key, and ends with /{kid}";
+            let cure = "`signer`, and pem: https://public-keys.auth.elb.eu-west-1.amazonaws.com/{kid}; or a file";
+            reader.report(Problem::error("bad_url", url.span, message).cure(cure));
+            return None;
+        }
+        Some(url)
+    });
+    let pem = fields.get("pem").filter(|node| !is_url(node)).and_then(|node| {
         if matches!(&node.kind, Kind::Text { text, .. } if text.contains("-----BEGIN")) {
             let message = "`pem` of an issuer is the path of a file, not its content";
             reader.report(Problem::error("wrong_shape", node.span, message).cure("pem: /etc/portcullis/issuer.pem"));
@@ -95,7 +108,7 @@ pub(super) fn keys(reader: &mut Reader, fields: &Fields<'_>, http: bool) -> Keys
             reader.report(problem.cure("`secret` and `issuer`; or make two issuers of it"));
         }
     }
-    Keys { url, jwks, pem, secrets }
+    Keys { url, jwks, pem, pem_url, secrets }
 }
 
 /// Reads one secret or a list of them; all have a kid, or none.
