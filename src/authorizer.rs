@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::authz::decision::Decision;
 use crate::authz::decision_id::{DecisionId, SealingKey, Told};
+use crate::authz::introspection::{Introspected, OpaqueToken};
 use crate::authz::issuer::IssuerId;
 use crate::authz::proof::{Once, Sighting};
 use crate::authz::reason::Reason;
@@ -95,17 +96,21 @@ impl Authorizer {
     pub async fn check(&self, asked: Result<Raw<'_>, Malformed>, deadline: Option<Duration>) -> Answered {
         let began = Instant::now();
         let patience = deadline.map_or(PATIENCE, |deadline| deadline.min(PATIENCE)).saturating_sub(WAY_BACK);
-        let mut facts = Facts::default();
+        let (mut facts, mut unanswered) = (Facts::default(), Reason::KeysUnavailable);
         for _ in 0..ROUNDS {
             match self.attempt(&asked, &facts, began) {
                 Attempt::Answered(answered) => return answered,
                 Attempt::Needs(question, snapshot) => {
+                    unanswered = match &question {
+                        Question::Keys(_) | Question::Key(..) | Question::Unseen(_) => Reason::KeysUnavailable,
+                        Question::Introspect(..) => Reason::IntrospectionUnavailable,
+                    };
                     let left = patience.saturating_sub(began.elapsed());
                     self.learn(question, &mut facts, &snapshot, left).await;
                 }
             }
         }
-        self.answer(None, &asked, Decision::denied(Reason::KeysUnavailable), self.time.now(), began)
+        self.answer(None, &asked, Decision::denied(unanswered), self.time.now(), began)
     }
 
     /// One call of the core. A panic in it is a denial.
@@ -133,6 +138,9 @@ impl Authorizer {
             Question::Keys(id) | Question::Key(id, _) => {
                 facts.keys = self.ask_keys(question, id, snapshot, left).await.map(|no_news| (id, no_news));
             }
+            Question::Introspect(id, token) => {
+                facts.introspected = Some(self.introspect(id, token, snapshot, left).await);
+            }
             Question::Unseen(once) => facts.unseen = Some((once, self.sight(&once, left).await)),
         }
     }
@@ -152,7 +160,24 @@ impl Authorizer {
         match tokio::time::timeout(left, self.live.ask(question, Arc::clone(issuer))).await {
             Ok(Answer::News) => None,
             Ok(Answer::NoNews(no_news)) => Some(no_news),
-            Err(_) => Some(NoNews::Unreachable),
+            Ok(Answer::Introspected(_)) | Err(_) => Some(NoNews::Unreachable),
+        }
+    }
+
+    /// Asks the issuer about a token. Where that takes too long, the ask goes on for whoever comes next.
+    async fn introspect(
+        &self,
+        id: IssuerId,
+        token: Arc<OpaqueToken>,
+        snapshot: &Snapshot,
+        left: Duration,
+    ) -> Introspected {
+        let unavailable = Introspected::unavailable(&token);
+        let Some(issuer) = snapshot.issuers().get(usize::from(id.0)) else { return unavailable };
+        let answer = self.live.ask(Question::Introspect(id, token), Arc::clone(issuer));
+        match tokio::time::timeout(left, answer).await {
+            Ok(Answer::Introspected(told)) => told,
+            Ok(Answer::News | Answer::NoNews(_)) | Err(_) => unavailable,
         }
     }
 

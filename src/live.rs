@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::authz::introspection::Introspected;
 use crate::authz::issuer::{Issuer, IssuerPolicy, KeyState};
 use crate::authz::policy::Policy;
 use crate::authz::revocation::Shared;
@@ -33,12 +34,14 @@ pub struct Asked {
 }
 
 /// The answer to a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A newer snapshot was published.
     News,
     /// It was not.
     NoNews(NoNews),
+    /// This is what the issuer says of the token.
+    Introspected(Introspected),
 }
 
 impl Live {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Sources;
+use crate::authz::introspection::{Answers, Counted};
 use crate::authz::issuer::Issuer;
 use crate::clock::now;
 use crate::feed::config::ReloadStatus;
@@ -69,6 +70,8 @@ struct IssuerFacts {
     /// Seconds since the keys were fetched with success; `None` for keys from a file.
     age: Option<f64>,
     failed: bool,
+    /// What came of asking about opaque tokens, where the issuer is asked.
+    asked: Option<Counted>,
     from_disk: bool,
     suspended: bool,
 }
@@ -82,6 +85,7 @@ impl IssuerFacts {
             refused: feeds.get(&*name).map_or(0, |feed| count(feed.refused.len())),
             age: state.fetched.map(|at| now().since(at).as_secs_f64()),
             failed: issuer.policy().fed && (state.failed || state.keys.is_empty()),
+            asked: issuer.answers().map(Answers::counted),
             from_disk: state.from_disk,
             suspended: issuer.suspended(),
             name,
@@ -98,6 +102,7 @@ impl Collector for Scrape {
         self.checks(&mut encoder)?;
         self.latency(&mut encoder)?;
         self.keys(&mut encoder)?;
+        self.introspections(&mut encoder)?;
         self.revocation(&mut encoder)?;
         self.store.encode(&mut encoder)?;
         self.process(&mut encoder)
@@ -171,6 +176,24 @@ impl Scrape {
         let mut failures = encoder.encode_descriptor("key_cache_failures", help, None, MetricType::Counter)?;
         for (operation, count) in [("read", self.folder.unread), ("write", self.folder.unwritten)] {
             failures.encode_family(&[("operation", operation)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn introspections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Asks about opaque tokens";
+        let mut asks = encoder.encode_descriptor("introspections", help, None, MetricType::Counter)?;
+        let asked = || self.issuers.iter().filter_map(|issuer| Some((&*issuer.name, issuer.asked?)));
+        for (name, Counted { active, inactive, failures, .. }) in asked() {
+            for (outcome, count) in [("active", active), ("inactive", inactive), ("failed", failures)] {
+                let labels = [("issuer", name), ("outcome", outcome)];
+                asks.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        let help = "Opaque tokens whose answer was remembered";
+        let mut hits = encoder.encode_descriptor("introspection_hits", help, None, MetricType::Counter)?;
+        for (name, Counted { hits: count, .. }) in asked() {
+            hits.encode_family(&[("issuer", name)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())
     }

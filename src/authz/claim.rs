@@ -189,15 +189,41 @@ impl TokenRules {
     /// Checks the claims and the times. A token is expired from `exp` plus leeway on, that instant included.
     pub(super) fn check(&self, header: &Object, claims: &Object, now: Timestamp) -> Result<Registered, Reason> {
         let told = if self.balancers.is_empty() { claims } else { header };
-        let tenant = match told.get("iss").and_then(Json::as_text) {
-            Some(issuer) if self.names(issuer) => self.tenant(issuer, claims)?,
-            Some(_) => return Err(Reason::IssuerRefused),
-            None => return Err(Reason::ClaimsMalformed),
+        if told.get("iss").is_none() {
+            return Err(Reason::ClaimsMalformed);
+        }
+        self.check_for((told, claims), "sub", None, now)
+    }
+
+    /// Checks what an issuer told of an opaque token. It need not name itself, unless it has tenants, nor the token's
+    /// end, which then is `otherwise`; the member `subject` names the subject.
+    pub(super) fn check_told(
+        &self,
+        claims: &Object,
+        subject: &str,
+        otherwise: Timestamp,
+        now: Timestamp,
+    ) -> Result<Registered, Reason> {
+        self.check_for((claims, claims), subject, Some(otherwise).filter(|_| self.max_lifetime.is_none()), now)
+    }
+
+    fn check_for(
+        &self,
+        (told, claims): (&Object, &Object),
+        subject: &str,
+        otherwise: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Registered, Reason> {
+        let tenant = match told.get("iss").map(Json::as_text) {
+            None if self.tenants.is_none() => None,
+            Some(Some(issuer)) if self.names(issuer) => self.tenant(issuer, claims)?,
+            Some(Some(_)) => return Err(Reason::IssuerRefused),
+            None | Some(None) => return Err(Reason::ClaimsMalformed),
         };
-        let subject = text(claims, "sub", MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
+        let subject = text(claims, subject, MAX_SUBJECT)?.ok_or(Reason::ClaimsMalformed)?;
         let token_id = text(claims, "jti", MAX_TOKEN_ID)?;
         self.audience.check(told)?;
-        let expires = time(told, "exp")?.ok_or(Reason::ClaimsMalformed)?;
+        let expires = time(told, "exp")?.or(otherwise).ok_or(Reason::ClaimsMalformed)?;
         // What a load balancer says in the claims as well must not be at odds with its header.
         if claims.get("iss").is_some_and(|iss| told.get("iss") != Some(iss)) {
             return Err(Reason::IssuerRefused);

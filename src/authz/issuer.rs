@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::SHA256;
 
 use super::claim::subject_of;
 use super::credential::Source;
+use super::digest;
 use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
+use super::introspection::{self, Answers, Introspected, Introspection, OpaqueToken};
 use super::keys::KeySet;
 use super::logout::LogoutPolicy;
 use super::proof::Possession;
@@ -65,6 +67,8 @@ pub struct IssuerPolicy {
     pub cooldown: Duration,
     /// How long after the last good fetch its keys are still used.
     pub max_stale: Duration,
+    /// How it is asked about tokens that are no JWTs.
+    pub introspection: Option<Introspection>,
     /// How many bytes of verified identities are remembered.
     pub memory: u64,
     /// For how many different contracts of headers an identity may be asked.
@@ -116,6 +120,8 @@ pub struct Issuer {
     policy: Arc<IssuerPolicy>,
     state: KeyState,
     verified: Arc<Memory>,
+    /// What it answered about opaque tokens, where it is asked.
+    answers: Option<Arc<Answers>>,
     suspended: bool,
 }
 
@@ -153,14 +159,15 @@ impl Issuer {
         let items = usize::try_from(policy.memory / 16_384).unwrap_or(usize::MAX);
         let verified =
             Memory::with(items, policy.memory, Weight, foldhash::fast::RandomState::default(), Default::default());
-        Self { policy, state, verified: Arc::new(verified), suspended: false }
+        let answers = policy.introspection.as_ref().map(|_| Arc::new(Answers::new(policy.memory)));
+        Self { policy, state, verified: Arc::new(verified), answers, suspended: false }
     }
 
-    /// The same issuer, suspended or not: nothing that it signed passes while it is, remembered or new.
+    /// The same issuer, suspended or not: nothing of its passes while it is, remembered or new.
     #[must_use]
     pub fn with_suspension(&self, suspended: bool) -> Self {
         let (policy, verified) = (Arc::clone(&self.policy), Arc::clone(&self.verified));
-        Self { policy, state: self.state.clone(), verified, suspended }
+        Self { policy, state: self.state.clone(), verified, answers: self.answers.clone(), suspended }
     }
 
     /// Whether the operator has suspended it.
@@ -169,15 +176,44 @@ impl Issuer {
         self.suspended
     }
 
-    /// The same issuer after a fetch. What was verified stays remembered only where the usable keys are the same.
+    /// The same issuer after a fetch. What was verified stays remembered only where the usable keys are the same; what
+    /// it answered about opaque tokens has nothing to do with keys.
     #[must_use]
     pub fn refreshed(&self, state: KeyState) -> Self {
-        let suspended = self.suspended;
+        let (answers, suspended) = (self.answers.clone(), self.suspended);
         if state.keys.digest() == self.state.keys.digest() {
-            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified), suspended }
+            Self { policy: Arc::clone(&self.policy), state, verified: Arc::clone(&self.verified), answers, suspended }
         } else {
-            Self { suspended, ..Self::new(Arc::clone(&self.policy), state) }
+            Self { answers, suspended, ..Self::new(Arc::clone(&self.policy), state) }
         }
+    }
+
+    /// What it answered about opaque tokens, where it is asked.
+    #[must_use]
+    pub fn answers(&self) -> Option<&Answers> {
+        self.answers.as_deref()
+    }
+
+    /// An opaque token under the key of this issuer's answers.
+    #[must_use]
+    pub fn opaque(&self, token: &[u8]) -> Option<OpaqueToken> {
+        let url = &self.policy.introspection.as_ref()?.url;
+        let key = digest::of("introspection", &[&self.policy.digest, url.as_bytes(), token]);
+        OpaqueToken::new(token, key)
+    }
+
+    /// Takes what it answered about a token, or why nothing came, and remembers it.
+    #[must_use]
+    pub fn introspected(&self, token: &OpaqueToken, answer: Result<&[u8], Reason>, now: Timestamp) -> Introspected {
+        let (Some(how), Some(answers)) = (&self.policy.introspection, &self.answers) else {
+            return Introspected::unavailable(token);
+        };
+        let told = answer.and_then(|answer| {
+            let verified = introspection::read(answer, &self.policy.tokens, how, now)?;
+            self.identity(verified)
+        });
+        answers.remember(*token.key(), &told, how.cache, now);
+        Introspected { key: *token.key(), told }
     }
 
     /// What the policy says of it.
@@ -221,10 +257,24 @@ impl Issuer {
     /// The identity that this very token stood for when it was verified, if it is remembered and its times still hold.
     pub(super) fn remembered(&self, hash: &[u8; 32], now: Timestamp) -> Option<Result<Arc<Identity>, Reason>> {
         let identity = self.verified.get(hash)?;
+        Some(self.holds(&identity, now).map(|()| identity))
+    }
+
+    /// What it answered about an opaque token, while that is believed.
+    #[must_use]
+    pub fn already(&self, token: &OpaqueToken, now: Timestamp) -> Option<Introspected> {
+        self.told(token, now).map(|told| Introspected { key: *token.key(), told })
+    }
+
+    pub(super) fn told(&self, token: &OpaqueToken, now: Timestamp) -> Option<Result<Arc<Identity>, Reason>> {
+        self.answers.as_ref()?.find(token.key(), now)
+    }
+
+    /// Whether the times of an identity still hold.
+    pub(super) fn holds(&self, identity: &Identity, now: Timestamp) -> Result<(), Reason> {
         // A clock that is set back must not find what it would not have verified, so `iat` counts here too.
         let not_before = identity.not_before().max(identity.issued());
-        let holds = times_hold(not_before, identity.expires(), self.policy.tokens.leeway, now);
-        Some(holds.map(|()| identity))
+        times_hold(not_before, identity.expires(), self.policy.tokens.leeway, now)
     }
 
     /// Verifies a token, makes an identity of it and remembers that.
@@ -326,6 +376,6 @@ fn holds(rule: &Expr, caller: &Caller) -> Truth {
 #[must_use]
 pub(super) fn hash(token: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, token).as_ref());
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, token).as_ref());
     hash
 }

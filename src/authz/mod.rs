@@ -17,6 +17,7 @@ pub mod gateways;
 pub mod grant;
 pub mod header;
 pub mod identity;
+pub mod introspection;
 pub mod issuer;
 pub mod json;
 pub mod keys;

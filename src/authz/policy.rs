@@ -120,6 +120,8 @@ pub struct Route {
     pub text: Arc<str>,
     /// Whose tokens it accepts.
     pub issuers: Box<[IssuerId]>,
+    /// The one of them that is asked about opaque tokens.
+    pub introspects: Option<IssuerId>,
     /// Whose keys it takes.
     pub apps: Apps,
     /// What is told on an allow. Routes that tell the same share it.

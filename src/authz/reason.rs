@@ -117,7 +117,7 @@ reasons! {
     QueryAmbiguous = "query_ambiguous", 400, InvalidRequest;
     /// A credential in a cookie came with a request from another site.
     CrossSite = "cross_site", 403, None;
-    /// The credential is not a compact JWS.
+    /// The credential is not a compact JWS, nor an opaque token where the route accepts one.
     TokenMalformed = "token_malformed", 401, InvalidToken;
     /// The token is larger than the cap.
     TokenTooLarge = "token_too_large", 401, InvalidToken;
@@ -139,6 +139,12 @@ reasons! {
     KeyDenied = "key_denied", 401, InvalidToken;
     /// The issuer's keys could not be had.
     KeysUnavailable = "keys_unavailable", 503, None;
+    /// The issuer says that the token is not active: it has ended, was revoked, or never was.
+    TokenInactive = "token_inactive", 401, InvalidToken;
+    /// The issuer could not be asked about the token.
+    IntrospectionUnavailable = "introspection_unavailable", 503, None;
+    /// What the issuer answered about the token is not an answer of RFC 7662.
+    IntrospectionRefused = "introspection_refused", 503, None;
     /// The signature does not verify.
     SignatureInvalid = "signature_invalid", 401, InvalidToken;
     /// A required claim is missing or has the wrong type, or a claim appears twice.

@@ -1,6 +1,7 @@
 //! The gates in order, on one screen.
 
 mod identify;
+mod opaque;
 mod permit;
 mod preflight;
 mod prove;
@@ -17,6 +18,7 @@ use super::credential::strip::{Strip, Stripped};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
 use super::gateways::Gateway;
 use super::identity::{Caller, Truth};
+use super::introspection::{Introspected, OpaqueToken};
 use super::issuer::{Issuer, IssuerId};
 use super::keys::UuidKid;
 use super::mint::Keys;
@@ -55,6 +57,8 @@ pub enum Step {
 pub enum Question {
     /// Has this issuer newer keys?
     Keys(IssuerId),
+    /// What does this issuer say of this token?
+    Introspect(IssuerId, Arc<OpaqueToken>),
     /// Has this issuer a key of this kid?
     Key(IssuerId, UuidKid),
     /// Is this the first time that this happens? Asked last, of what would pass.
@@ -62,10 +66,12 @@ pub enum Question {
 }
 
 /// What the outside told about one check so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// That an issuer has no newer keys, and why.
     pub keys: Option<(IssuerId, NoNews)>,
+    /// What an issuer said of a token.
+    pub introspected: Option<Introspected>,
     /// Whether something happened before.
     pub unseen: Option<(Once, Sighting)>,
 }

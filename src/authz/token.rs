@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 
 use super::algorithm::Algorithm;
+use super::claim::Registered;
 use super::json::{Json, Object};
 use super::keys::{Found, KeySet, Verify};
 use super::reason::Reason;
@@ -193,16 +194,8 @@ impl Unverified {
             return Err(Reason::TokenTypeRefused.into());
         }
         let registered = rules.check(&members, &claims, now)?;
-        Ok(Verified {
-            claims,
-            subject: registered.subject,
-            tenant: registered.tenant,
-            token_id: registered.token_id,
-            issued: registered.issued,
-            not_before: registered.not_before,
-            expires: registered.expires,
-            kid: kid.or_else(|| keys.sole_kid(algorithm).map(Into::into)),
-        })
+        let kid = kid.or_else(|| keys.sole_kid(algorithm).map(Into::into));
+        Ok(Verified::of(claims, registered, kid))
     }
 
     /// The `typ` of the header.
@@ -241,6 +234,13 @@ impl Unverified {
             return Err(Reason::KeyUnknown.into());
         }
         Ok(claims)
+    }
+}
+
+impl Verified {
+    pub(super) fn of(claims: Object, registered: Registered, kid: Option<Box<str>>) -> Self {
+        let Registered { subject, tenant, token_id, issued, not_before, expires } = registered;
+        Self { claims, subject, tenant, token_id, issued, not_before, expires, kid }
     }
 }
 

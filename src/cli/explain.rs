@@ -30,7 +30,7 @@ use super::{PolicyFile, print};
 use crate::authz::credential::query::without;
 use crate::authz::issuer::{Issuer, IssuerId, KeyState};
 use crate::authz::keys::KeySet;
-use crate::authz::snapshot::{Facts, NoNews, Snapshot};
+use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot};
 use crate::authz::time::Timestamp;
 use crate::clock;
 use crate::config::Compiled;
@@ -38,6 +38,7 @@ use crate::config::file::{Ask, Who};
 use crate::config::{Span, Spanned};
 use crate::dev::rehearsal::{Call, Impossible, Rehearsal, throw_away};
 use crate::feed::fetch::{Fetcher, Source};
+use crate::feed::introspect::Asker;
 
 /// The exit code of what cannot be told.
 const UNTOLD: u8 = 2;
@@ -247,20 +248,23 @@ impl Explain {
             rehearsal.stage(&call, |request| explain(snapshot, request, facts, now))
         };
         let own = !self.unverified && self.claims.is_none() && self.key.is_none();
-        let told = if own {
-            by(&snapshot(compiled, None), &Facts::default())?
+        let mut explanation = if own {
+            match by(&snapshot(compiled, None), &Facts::default())? {
+                Ok(explanation) => explanation,
+                Err(question) => {
+                    let (snapshot, facts, note) = asked(compiled, &question, now)?;
+                    wanted.notes.push(note);
+                    by(&snapshot, &facts)?.map_err(|question| unanswered(compiled, &question))?
+                }
+            }
         } else {
-            by(rehearsal.snapshot(), &Facts::default())?
-        };
-        let mut explanation = match told {
-            Ok(explanation) => explanation,
-            Err(id) => {
-                let (issuer, keys, note) = fetched(compiled, id)?;
-                let state = KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() };
-                let facts = Facts { keys: Some((id, NoNews::Unknown)), ..Facts::default() };
-                let told = by(&snapshot(compiled, Some((&issuer, state))), &facts)?;
-                wanted.notes.push(note);
-                told.map_err(|_| Fault::NoKeys(issuer.to_string(), "there are none".to_owned()))?
+            let mut facts = Facts::default();
+            match by(rehearsal.snapshot(), &facts)? {
+                Ok(explanation) => explanation,
+                Err(question) => {
+                    rehearsal.learn(&question, &mut facts);
+                    by(rehearsal.snapshot(), &facts)?.map_err(|question| unanswered(compiled, &question))?
+                }
             }
         };
         if !own {
@@ -288,6 +292,47 @@ fn snapshot(compiled: &Compiled, fetched: Option<(&str, KeyState)>) -> Snapshot 
         Arc::new(Issuer::new(Arc::clone(policy), state))
     });
     Snapshot::new(1, Arc::clone(&compiled.policy), issuers.collect()).minting_with(throw_away())
+}
+
+/// Learns what the core asks for, as `serve` does: by what to decide then, and a note about it.
+fn asked(compiled: &Compiled, question: &Question, now: Timestamp) -> Result<(Snapshot, Facts, String), Fault> {
+    match question {
+        Question::Keys(id) | Question::Key(id, _) => {
+            let (issuer, keys, note) = fetched(compiled, *id)?;
+            let state = KeyState { keys, fetched: Some(now), attempted: Some(now), ..KeyState::default() };
+            let facts = Facts { keys: Some((*id, NoNews::Unknown)), ..Facts::default() };
+            Ok((snapshot(compiled, Some((&issuer, state))), facts, note))
+        }
+        // Only those who serve know: the explanation itself takes it for the first time.
+        Question::Unseen(_) => Err(unanswered(compiled, question)),
+        Question::Introspect(id, token) => {
+            let snapshot = snapshot(compiled, None);
+            let issuer = snapshot.issuers().get(usize::from(id.0)).cloned();
+            let issuer = issuer.ok_or_else(|| unanswered(compiled, question))?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|_| unanswered(compiled, question))?;
+            let name = &issuer.policy().name;
+            let answer = runtime.block_on(Asker::of(issuer.policy()).ask(issuer.policy(), token));
+            let note = match &answer {
+                Ok(_) => format!("{name} was asked about the token just now; a portcullis that runs may remember more"),
+                Err(error) => format!("{name} was asked about the token just now, in vain: {error}"),
+            };
+            let told = issuer.introspected(token, answer.as_deref().map_err(|error| error.reason()), now);
+            Ok((snapshot, Facts { introspected: Some(told), ..Facts::default() }, note))
+        }
+    }
+}
+
+/// That a question stays open.
+fn unanswered(compiled: &Compiled, question: &Question) -> Fault {
+    let name = match question {
+        Question::Keys(id) | Question::Key(id, _) | Question::Introspect(id, _) => {
+            compiled.policy.issuers.get(usize::from(id.0))
+        }
+        Question::Unseen(_) => None,
+    };
+    let name = name.map(|issuer| issuer.name.to_string());
+    Fault::NoKeys(name.unwrap_or_default(), "there are none".to_owned())
 }
 
 /// Fetches the keys of an issuer, as `serve` does: its name, its keys, and a note about it.

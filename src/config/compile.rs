@@ -7,6 +7,7 @@ mod condition;
 mod gateway;
 mod grant;
 mod hosts;
+mod introspection;
 mod issuer;
 pub mod mint;
 mod order;

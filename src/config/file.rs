@@ -29,7 +29,10 @@ pub(super) use header::fold as fold_header;
 pub use header::{Format, Literal, Source, Tell, Tells};
 pub use include::{Include, MAY, Team};
 pub(in crate::config) use issuer::ISSUER;
-pub use issuer::{Audience, Credential, Encoding, Issuer, Keys, Location, Logout, MayGrant, Secret, Tenants};
+pub use issuer::{
+    Audience, ClientProof, Credential, Encoding, Introspection, Issuer, Keys, Location, Logout, MayGrant, Secret,
+    Tenants,
+};
 pub use mint::{Mint, MintFor, MintKeys};
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
@@ -116,6 +119,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("issuers.*.audience", issuer::AUDIENCE.accepted),
     ("issuers.*.proof", issuer::PROOF.accepted),
     ("issuers.*.secret", issuer::SECRET.accepted),
+    ("issuers.*.introspection", issuer::INTROSPECTION.accepted),
+    ("issuers.*.introspection.private_key_jwt", issuer::PRIVATE_KEY_JWT.accepted),
     ("issuers.*.logout", issuer::LOGOUT.accepted),
     ("api_keys", api_keys::API_KEYS.accepted),
     ("api_keys.keys.*", api_keys::ENTRY),
@@ -628,6 +633,17 @@ issuers:
     secret: {from: env:NAMED, kid: a, encoding: base64url}
     issuer: named
     may_grant: []
+  opaque:
+    issuer: opaque
+    introspection: {url: https://opaque.example.com/introspect, client_id: edge, client_secret: env:CLIENT, auth: post, subject: username, cache: 30s, timeout: 1s}
+    may_grant: []
+  signed:
+    url: https://signed.example.com
+    introspection:
+      url: https://signed.example.com/introspect
+      client_id: edge
+      private_key_jwt: {key: file:client.pem, kid: c1, algorithm: ES256, audience: https://signed.example.com/token}
+    may_grant: []
   okta: {provider: okta, domain: acme.okta.com, server: default, may_grant: any}
   entra: {provider: entra, tenant: 8a2f1c64-3b5d-4e7f-9a10-c2d3e4f50617, version: v2.0, may_grant: any}
   many: {jwks: https://a.example.com/keys, issuer: 'https://a.example.com/{tid}', tenants: [t1], may_grant: any}
@@ -775,6 +791,12 @@ tests:
             (&SecretPlace::File("shared.key".into()), Encoding::Hex)
         );
         assert_eq!(issuer(5).keys.secrets[0].kid.as_ref().map(|kid| &*kid.value), Some("a"));
+        let opaque = issuer(6).introspection.as_ref().unwrap();
+        assert_eq!((opaque.cache.as_secs(), opaque.timeout.as_secs(), opaque.subject.member()), (30, 1, "username"));
+        assert!(matches!(&opaque.proof, ClientProof::Secret { in_form: true, .. }));
+        let signed = issuer(7).introspection.as_ref().unwrap();
+        assert_eq!((signed.cache.as_secs(), signed.timeout.as_secs(), signed.subject.member()), (60, 2, "sub"));
+        assert!(matches!(&signed.proof, ClientProof::Key { audience: Some(_), .. }));
         assert_eq!(file.tells.headers[1].format.unwrap().value, Format::Comma);
         assert_eq!(file.tells.headers[2].source.value, Source::Claim("https://acme.com/tenant".into()));
         assert_eq!(file.tells.metadata[1].source.value, Source::Claim("tier".into()));

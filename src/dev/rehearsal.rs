@@ -37,6 +37,8 @@ pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// How long a token lives whose row does not say, in seconds.
 const LIFETIME: u64 = 300;
 const KID: &str = "rehearsal";
+/// How an opaque token of a rehearsal begins. What its issuer answers about it follows.
+const OPAQUE: &str = "rehearsal~";
 /// What stands for the certificate of a caller, where no more is asked of it than which it is.
 const CERTIFICATE: &[u8] = b"the certificate of a caller in rehearsals";
 
@@ -126,7 +128,8 @@ impl Rehearsal {
         let signers: Vec<&SigningKey> =
             policy.issuers.iter().map(|issuer| SigningKey::shared(preferred(issuer.tokens.algorithms))).collect();
         let issuers = policy.issuers.iter().zip(&signers);
-        let issuers = issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(key, now)))).collect();
+        let issuers =
+            issuers.map(|(issuer, key)| Arc::new(Issuer::new(Arc::clone(issuer), state(issuer, key, now)))).collect();
         let named = compiled.tests.iter().filter_map(|row| row.key.as_ref()).map(|name| &*name.value);
         Self {
             snapshot: Snapshot::new(1, Arc::clone(policy), issuers).minting_with(throw_away()),
@@ -284,13 +287,24 @@ impl Rehearsal {
         for _ in 0..3 {
             match self.snapshot.decide(request, &facts, self.now) {
                 Step::Decided(decision) => return decision,
-                Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => {
-                    facts.keys = Some((issuer, NoNews::Unknown))
-                }
-                Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
+                Step::Needs(question) => self.learn(&question, &mut facts),
             }
         }
         Decision::denied(Reason::InternalError)
+    }
+
+    /// Answers a question of the core: there are no newer keys, and a token of this rehearsal stands for its claims.
+    pub fn learn(&self, question: &Question, facts: &mut Facts) {
+        match question {
+            Question::Keys(issuer) | Question::Key(issuer, _) => facts.keys = Some((*issuer, NoNews::Unknown)),
+            Question::Unseen(once) => facts.unseen = Some((*once, Sighting::First)),
+            Question::Introspect(id, token) => {
+                let issuer = self.snapshot.issuers().get(usize::from(id.0));
+                let claims = token.reveal().strip_prefix(OPAQUE).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+                let answer = claims.unwrap_or_else(|| br#"{"active":false}"#.to_vec());
+                facts.introspected = issuer.map(|issuer| issuer.introspected(token, Ok(&answer), self.now));
+            }
+        }
     }
 
     fn issuer(&self, name: Option<&str>) -> Result<(&Arc<IssuerPolicy>, &'static SigningKey), Impossible> {
@@ -315,6 +329,12 @@ impl Rehearsal {
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
         let mut claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
         bind(issuer, shown, &mut claims);
+        if let Some(how) = issuer.introspection.as_ref().filter(|how| how.only) {
+            claims.entry("active").or_insert(true.into());
+            claims.entry(how.subject.member()).or_insert("someone".into());
+            let told = URL_SAFE_NO_PAD.encode(Value::Object(claims).to_string());
+            return Ok(Some((issuer, format!("{OPAQUE}{told}"))));
+        }
         let typ = issuer.tokens.types.accepted.first().map_or("JWT", |typ| &**typ);
         let mut header = json!({"alg": key.algorithm().name(), "kid": KID, "typ": typ});
         if let (Some(first), Some(members)) = (issuer.tokens.balancers.first(), header.as_object_mut()) {
@@ -545,7 +565,10 @@ fn preferred(allowed: Algorithms) -> Algorithm {
 }
 
 /// Keys that were fetched this very moment, so that none are asked for.
-fn state(key: &SigningKey, now: Timestamp) -> KeyState {
+fn state(issuer: &IssuerPolicy, key: &SigningKey, now: Timestamp) -> KeyState {
+    if issuer.introspection.as_ref().is_some_and(|how| how.only) {
+        return KeyState::default();
+    }
     KeyState { keys: key.key_set(KID), fetched: Some(now), attempted: Some(now), ..KeyState::default() }
 }
 

@@ -149,22 +149,30 @@ pub struct Fetcher {
 
 /// One client for each reach, so that no connection of one serves another. Made when first needed: reading the
 /// certificates that this machine trusts takes a while, and nobody needs them who fetches nothing.
-#[derive(Default)]
-struct Clients {
+pub(super) struct Clients {
+    /// How long a connection is kept for the next request.
+    idle: Duration,
+    /// Who vouches for servers, in place of whom this machine trusts.
+    ca: Option<Arc<[u8]>>,
     any: OnceLock<Option<Client>>,
     public: OnceLock<Option<Client>>,
     loopback: OnceLock<Option<Client>>,
 }
 
 impl Clients {
-    /// `None` where this machine trusts no certificates.
-    fn of(&self, reach: Reach, names: &Names) -> Option<&Client> {
+    pub(super) fn new(idle: Duration, ca: Option<Arc<[u8]>>) -> Self {
+        Self { idle, ca, any: OnceLock::new(), public: OnceLock::new(), loopback: OnceLock::new() }
+    }
+
+    /// `None` where this machine trusts no certificates, and nobody else vouches.
+    pub(super) fn of(&self, reach: Reach, names: &Names) -> Option<&Client> {
         let made = match reach {
             Reach::Any => &self.any,
             Reach::Public => &self.public,
             Reach::Loopback => &self.loopback,
         };
-        made.get_or_init(|| client(reach, names).build().ok()).as_ref()
+        let make = || client(reach, names, self.ca.as_deref())?.pool_idle_timeout(self.idle).build().ok();
+        made.get_or_init(make).as_ref()
     }
 }
 
@@ -178,7 +186,12 @@ impl Fetcher {
     /// A fetcher that trusts the certificates that this machine trusts. Without any, its fetches fail.
     #[must_use]
     pub fn new() -> Self {
-        Self { clients: Arc::default(), deadline: DEADLINE, names: Names::default() }
+        Self { clients: Arc::new(Clients::new(IDLE, None)), deadline: DEADLINE, names: Names::default() }
+    }
+
+    /// Who tells it the addresses of names.
+    pub(super) fn names(&self) -> Names {
+        self.names.clone()
     }
 
     #[cfg(test)]
@@ -238,27 +251,22 @@ impl Fetcher {
 
     async fn body(&self, source: &Source, url: &Url, reach: Reach) -> Result<Vec<u8>, FetchError> {
         let client = match &source.ca {
-            Some(ca) => vouched(reach, &self.names, ca),
+            Some(Authority(ca)) => Clients::new(IDLE, Some(Arc::clone(ca))).of(reach, &self.names).cloned(),
             None => self.clients.of(reach, &self.names).cloned(),
         };
         let request = client.ok_or(FetchError::NoTrust)?.get(url.clone());
         let response =
             request.header(header::ACCEPT, "application/json").send().await.map_err(|error| fault(&error))?;
         match response.status() {
-            StatusCode::OK => read(response).await,
+            StatusCode::OK => read(response, MAX_JWKS).await,
             status if status.is_redirection() => Err(FetchError::Redirect),
             status => Err(FetchError::HttpStatus(status.as_u16())),
         }
     }
 }
 
-/// A client of one source alone, that trusts whom its `ca` says and nobody else.
-fn vouched(reach: Reach, names: &Names, ca: &Authority) -> Option<Client> {
-    let roots = Certificate::from_pem_bundle(&ca.0).ok().filter(|roots| !roots.is_empty())?;
-    client(reach, names).tls_certs_only(roots).build().ok()
-}
-
-fn client(reach: Reach, names: &Names) -> reqwest::ClientBuilder {
+/// A client that trusts whom `ca` says and nobody else, or where there is none whom this machine trusts.
+fn client(reach: Reach, names: &Names, ca: Option<&[u8]>) -> Option<reqwest::ClientBuilder> {
     let client = Client::builder()
         .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -266,17 +274,21 @@ fn client(reach: Reach, names: &Names) -> reqwest::ClientBuilder {
         .no_proxy()
         .https_only(reach != Reach::Loopback)
         .dns_resolver(Resolver { reach, names: names.clone() })
-        .connect_timeout(CONNECT)
-        .pool_idle_timeout(IDLE);
-    // There is no TLS on loopback, so that a machine without certificates can do at least that.
-    if reach == Reach::Loopback { client.tls_certs_only([]) } else { client }
+        .connect_timeout(CONNECT);
+    let roots = ca.map(Certificate::from_pem_bundle);
+    match roots {
+        Some(roots) => Some(client.tls_certs_only(roots.ok().filter(|roots| !roots.is_empty())?)),
+        // There is no TLS on loopback, so that a machine without certificates can do at least that.
+        None if reach == Reach::Loopback => Some(client.tls_certs_only([])),
+        None => Some(client),
+    }
 }
 
-/// The body, whatever length was announced.
-async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
+/// The body, of so many bytes at most, whatever length was announced.
+pub(super) async fn read(mut response: Response, most: usize) -> Result<Vec<u8>, FetchError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
-        if body.len().saturating_add(chunk.len()) > MAX_JWKS {
+        if body.len().saturating_add(chunk.len()) > most {
             return Err(FetchError::TooLarge);
         }
         body.extend_from_slice(&chunk);
@@ -303,7 +315,7 @@ fn jwks_uri(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
 }
 
 /// What went wrong, by what stands at the bottom of it. The texts of errors are left behind: they quote URLs.
-fn fault(error: &reqwest::Error) -> FetchError {
+pub(super) fn fault(error: &reqwest::Error) -> FetchError {
     let causes = || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
     if let Some(fault) = causes().find_map(|cause| cause.downcast_ref::<NameFault>()) {
         return match fault {

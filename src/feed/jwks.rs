@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fetch::{FetchError, Fetcher, Source};
+use super::introspect::Introspections;
 use super::saved::SavedKeys;
 use super::status::{FeedStatus, Statuses};
 use crate::authz::issuer::{IssuerPolicy, KeyState};
@@ -69,7 +70,9 @@ impl Feeds {
         let (publications, to_publish) = mpsc::channel(1);
         let (told, status) = watch::channel(Arc::default());
         let (issuers, fetches) = (HashMap::new(), JoinSet::new());
-        let refresher = Refresher { publisher, fetcher, issuers, fetches, status: told, beside: beside.clone() };
+        let (introspections, besides) = (Introspections::start(fetcher.names()), beside.clone());
+        let refresher =
+            Refresher { publisher, fetcher, issuers, fetches, status: told, introspections, beside: besides };
         tokio::spawn(refresher.run(to_publish, asked));
         Self { publications, status, beside }
     }
@@ -116,6 +119,7 @@ struct Refresher {
     issuers: HashMap<Arc<str>, Fed>,
     fetches: JoinSet<Result<KeyReport, FetchError>>,
     status: watch::Sender<Arc<Statuses>>,
+    introspections: Introspections,
     beside: Beside,
 }
 
@@ -197,8 +201,10 @@ impl Refresher {
     }
 
     fn question(&mut self, asked: Asked) {
-        if matches!(asked.question, Question::Unseen(_)) {
-            return answer(asked, Answer::NoNews(NoNews::Unknown));
+        match asked.question {
+            Question::Keys(_) | Question::Key(..) => {}
+            Question::Unseen(_) => return answer(asked, Answer::NoNews(NoNews::Unknown)),
+            Question::Introspect(..) => return self.introspections.ask(asked),
         }
         let wanted = asked.issuer.policy();
         let Some(fed) = self.issuers.get_mut(&wanted.name).filter(|fed| fed.policy.digest == wanted.digest) else {

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod fetch;
 pub mod folder;
+pub mod introspect;
 pub mod jwks;
 pub mod mint;
 mod reach;

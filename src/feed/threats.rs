@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::fetch::{FetchError, Fetcher, Source};
 use super::folder::Folder;
+use super::introspect::{AskError, Asker as Asks};
 use super::jwks::{Beside, Feeds};
 use super::reach::Names;
 use super::saved::SavedKeys;
@@ -377,6 +378,28 @@ async fn tls_is_verified_and_an_authority_of_the_operators_takes_the_place_of_al
         let fault = fetcher.fetch(&at(port, ca)).await.unwrap_err();
         assert!(matches!(fault, FetchError::Tls | FetchError::NoTrust), "{what}: {fault}");
         assert_eq!(asked.load(Ordering::SeqCst), 0, "{what}: nothing is asked of a server that is not the right one");
+    }
+}
+
+#[tokio::test] // K09
+async fn whoever_vouches_for_keys_vouches_for_answers_about_opaque_tokens_and_nobody_else_does() {
+    let (ours, others) = (Authorities::new("ours"), Authorities::new("others"));
+    for (ca, is_right) in [(ours.ca(), true), (others.ca(), false), (None, false)] {
+        let (port, asked) = secure(ours.server(&["id.test"], false), |_| keys()).await;
+        let more = if ca.is_some() { "ca: 'file:ca', " } else { "" };
+        let text = format!(
+            "issuers: {{main: {{issuer: 'https://id.test', audience: api, {more}introspection: {{url: \
+             'https://id.test:{port}/', client_id: c, client_secret: 'file:secret'}}}}}}\nroutes: {{/: signed-in}}\n"
+        );
+        let file = |name: &str| Ok(if name == "ca" { ca.as_ref().unwrap().0.to_vec() } else { b"s3cret".to_vec() });
+        let (compiled, problems) = crate::config::compile("p.yaml", &text, &file);
+        let policy = compiled.unwrap_or_else(|| panic!("{}", problems.render(false))).policy;
+        let issuer = crate::authz::issuer::Issuer::new(Arc::clone(&policy.issuers[0]), Default::default());
+        let token = issuer.opaque(b"t").unwrap();
+        let told = Asks::of(issuer.policy()).with_names(names(&[])).ask(issuer.policy(), &token).await;
+        let is_tls = matches!(told, Err(AskError::Fetch(FetchError::Tls | FetchError::NoTrust)));
+        assert_eq!((told.is_ok(), is_tls), (is_right, !is_right));
+        assert_eq!(asked.load(Ordering::SeqCst), u64::from(is_right));
     }
 }
 

@@ -116,6 +116,8 @@ fn all_is_compared(policy: &Policy, route: &Route) {
         condition: _,
         text: _,
         issuers: _,
+        // Follows from the issuers.
+        introspects: _,
         apps: _,
         contract: _,
         deny: _,

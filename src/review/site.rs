@@ -12,6 +12,7 @@ use super::{SiteChange, Verdict, api_keys, believed, route, told};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::cors::Sharing;
 use crate::authz::header::Tell;
+use crate::authz::introspection::Introspection;
 use crate::authz::issuer::{IssuerPolicy, MayGrant};
 use crate::authz::logout::LogoutPolicy;
 use crate::authz::mint::Mint;
@@ -93,6 +94,7 @@ fn issuers(old: &Compiled, new: &Compiled, changes: &mut Vec<SiteChange>) {
         };
         let mut found: Vec<(Verdict, String)> = Vec::new();
         tokens(earlier, issuer, &mut found);
+        introspection(earlier, issuer, &mut found);
         grants(earlier, issuer, &mut found);
         let (one, two) = (keys(old, &issuer.name), keys(new, &issuer.name));
         let digest = |of: &Compiled| of.fixed.get(&*issuer.name).map(|state| state.keys.digest());
@@ -230,6 +232,33 @@ fn logouts(issuer: &IssuerPolicy) -> BTreeSet<Box<str>> {
     issuer.logout.iter().flat_map(|logout| logout.clients.iter().map(|client| one(logout, client))).collect()
 }
 
+/// Whether and where it is asked about opaque tokens, which are good then.
+fn introspection(old: &IssuerPolicy, new: &IssuerPolicy, found: &mut Vec<(Verdict, String)>) {
+    match (&old.introspection, &new.introspection) {
+        (None, None) => {}
+        (None, Some(how)) => {
+            found.push((Verdict::Widened, format!("opaque tokens are introspected now, at {}", how.url)))
+        }
+        (Some(_), None) => found.push((Verdict::Narrowed, "opaque tokens are introspected no more".into())),
+        (Some(one), Some(two)) => {
+            differs("who vouches for where opaque tokens are introspected", &vouching(one), &vouching(two), found);
+            differs("where opaque tokens are introspected", &one.url, &two.url, found);
+            differs("the subject of opaque tokens", &one.subject.member(), &two.subject.member(), found);
+            limit("`cache` of `introspection`", one.cache, two.cache, found);
+            differs("the client that introspects", &one.client.id, &two.client.id, found);
+            if one.client.proof.digest() != two.client.proof.digest() {
+                found.push((Verdict::Same, "the client proves by another secret or key who it is".into()));
+            }
+        }
+    }
+}
+
+fn vouching(how: &Introspection) -> String {
+    how.ca.as_ref().map_or("whom the machine trusts".into(), |ca| {
+        format!("a `ca` of its own ({})", hex(digest(&SHA256, ca).as_ref()))
+    })
+}
+
 /// Takes an issuer apart, so that a new field of it does not compile until it is compared here.
 fn all_is_compared(issuer: &IssuerPolicy) {
     let IssuerPolicy {
@@ -248,6 +277,7 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         derived: _,
         subject_prefix: _,
         foreign_prefixes: _,
+        introspection,
         // What is told of its principals.
         relays: _,
         // By where its keys come from.
@@ -261,6 +291,9 @@ fn all_is_compared(issuer: &IssuerPolicy) {
         max_stale: _,
         logout: _,
     } = issuer;
+    if let Some(Introspection { url: _, allow_http: _, ca: _, client: _, subject: _, cache: _, timeout: _, only: _ }) =
+        introspection
+    {}
     let TokenRules {
         issuer: _,
         also: _,

@@ -357,3 +357,29 @@ fn what_is_told_otherwise_is_told_where_requests_reach_another_route() {
     assert_eq!((change.section, &*change.name, change.verdict), ("headers", "/a/** → /a/b", Verdict::Changed));
     assert!(change.text.starts_with("x-who: sub → the value "), "{}", change.text);
 }
+
+#[test]
+fn introspection_that_comes_goes_or_asks_elsewhere_is_told() {
+    let of = |introspection: &str| {
+        let text = format!(
+            "issuers: {{main: {{url: https://id.test, audience: shop, {introspection}}}}}\nroutes: {{/a: signed-in}}\n"
+        );
+        let (compiled, problems) = compile("p.yaml", &text, &|file| Ok(file.as_bytes().to_vec()));
+        compiled.unwrap_or_else(|| panic!("{}", problems.render(false)))
+    };
+    let verdict = |old: &str, new: &str| compare(&of(old), &of(new)).verdict;
+    let asked = |more: &str| {
+        format!("introspection: {{url: https://id.test/i, client_id: c, client_secret: 'file:s', {more}}}")
+    };
+    let plain = asked("cache: 60s");
+    assert_eq!(verdict("", &plain), Verdict::Widened);
+    assert_eq!(verdict(&plain, ""), Verdict::Narrowed);
+    assert_eq!(verdict(&plain, &plain), Verdict::Same);
+    assert_eq!(verdict(&plain, &asked("cache: 61s")), Verdict::Widened);
+    assert_eq!(verdict(&plain, &asked("cache: 59s")), Verdict::Narrowed);
+    assert_eq!(verdict(&plain, &asked("subject: username")), Verdict::Changed);
+    assert_eq!(verdict(&plain, &plain.replace("/i,", "/other,")), Verdict::Changed);
+    assert_eq!(verdict(&plain, &plain.replace("client_id: c", "client_id: d")), Verdict::Changed);
+    assert_eq!(verdict(&plain, &plain.replace("file:s", "file:other")), Verdict::Same);
+    assert_eq!(verdict(&plain, &asked("timeout: 1s")), Verdict::Same);
+}

@@ -22,7 +22,7 @@ use portcullis::clock;
 use portcullis::gateway::envoy;
 use prost::Message as _;
 
-use crate::site::Site;
+use crate::site::{Answers, Site};
 
 /// A question of a gateway.
 #[derive(Clone, Debug)]
@@ -111,16 +111,23 @@ impl Witness for Everything {
 
 /// Straight to the core.
 pub fn straight(site: &Site, asked: &Asked) -> Answer {
-    of_decision(&decide(&site.snapshot(), asked, clock::now(), &mut ()))
+    of_decision(&decide(&site.snapshot(), &site.answers, asked, clock::now(), &mut ()))
 }
 
 /// To the core before a witness, as `explain` asks.
 pub fn watched(site: &Site, asked: &Asked) -> Answer {
-    of_decision(&decide(&site.snapshot(), asked, clock::now(), &mut Everything::default()))
+    of_decision(&decide(&site.snapshot(), &site.answers, asked, clock::now(), &mut Everything::default()))
 }
 
-/// Decides; what the core asks for is not to be had, because it was asked for a moment ago.
-pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut impl Witness) -> Decision {
+/// Decides. Newer keys are not to be had, because they were asked for a moment ago; of opaque tokens their issuer says
+/// what stands in `answers`.
+pub fn decide(
+    snapshot: &Snapshot,
+    answers: &Answers,
+    asked: &Asked,
+    now: Timestamp,
+    witness: &mut impl Witness,
+) -> Decision {
     let raw = asked.http.as_ref().map(|http| Raw {
         asker: asked.asker,
         proof: asked.proof(),
@@ -145,6 +152,10 @@ pub fn decide(snapshot: &Snapshot, asked: &Asked, now: Timestamp, witness: &mut 
             Step::Needs(Question::Keys(id) | Question::Key(id, _)) => {
                 assert_eq!(facts.keys, None, "the same question twice");
                 facts.keys = Some((id, NoNews::TooSoon));
+            }
+            Step::Needs(Question::Introspect(id, token)) => {
+                assert_eq!(facts.introspected, None, "the same question twice");
+                facts.introspected = Some(answers.of(&snapshot.issuers()[usize::from(id.0)], &token, now));
             }
         }
     }

@@ -16,7 +16,7 @@ use proptest::sample::{Index, select};
 use serde_json::{Map, Value, json};
 
 use crate::doors::{self, Answer, Asked, Beside, Http, Lines};
-use crate::site::{Recipe, Site};
+use crate::site::{Answers, Recipe, Site};
 use crate::wire::{PROBE, captures};
 
 const BASE: &str = r#"
@@ -219,7 +219,7 @@ proptest! {
             for question in questions {
                 let asked = question.asked(site);
                 let snapshot = site.snapshot();
-                let decision = doors::decide(&snapshot, &asked, clock::now(), &mut ());
+                let decision = doors::decide(&snapshot, &Answers::default(), &asked, clock::now(), &mut ());
                 let Verdict::Allow(grant) = decision.verdict() else { continue };
                 let told = grant.set().find(|(name, _)| name == "x-user-id").map(|(_, value)| value.clone());
                 let route = snapshot.policy().route(decision.basis().route.unwrap()).unwrap();
@@ -275,7 +275,7 @@ proptest! {
             let now = clock::now();
             let at = |now: Timestamp| {
                 let snapshot = site.snapshot();
-                doors::of_decision(&doors::decide(&snapshot, &asked, now, &mut ()))
+                doors::of_decision(&doors::decide(&snapshot, &Answers::default(), &asked, now, &mut ()))
             };
             let first = at(now);
             prop_assert_eq!(&first, &at(now), "the same again");
@@ -414,7 +414,7 @@ fn a_clock_that_is_set_back_finds_no_token_that_it_would_not_have_verified() {
     let lines = lines.map(|(name, value)| (name.to_owned(), value)).into();
     let http = Http { method: "GET".into(), target: "/me".into(), host: "shop.test".into(), lines };
     let asked = Asked { asker: Asker::Unix, beside: Beside::default(), source: None, http: Some(http) };
-    let at = |now: Timestamp| doors::of_decision(&doors::decide(&site.snapshot(), &asked, now, &mut ()));
+    let at = |now: Timestamp| doors::of_decision(&doors::decide(&site.snapshot(), &site.answers, &asked, now, &mut ()));
     let now = clock::now();
     assert!(matches!(at(now), Answer::Allow { .. }));
     let earlier = Timestamp::from_millis(now.as_millis() - 120_000);

@@ -11,21 +11,24 @@ use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision_id::SealingKey;
 use portcullis::authz::identity::ClaimPath;
-use portcullis::authz::issuer::{IssuerPolicy, KeyState};
+use portcullis::authz::introspection::{Introspected, OpaqueToken};
+use portcullis::authz::issuer::{Issuer, IssuerPolicy, KeyState};
 use portcullis::authz::keys::{KeySet, Origin};
-use portcullis::authz::snapshot::Snapshot;
+use portcullis::authz::reason::Reason;
+use portcullis::authz::snapshot::{NoNews, Question, Snapshot};
 use portcullis::authz::time::Timestamp;
 use portcullis::clock;
 use portcullis::config::compile::compile;
 use portcullis::config::error::Problems;
 use portcullis::dev::mint::SigningKey;
-use portcullis::live::{Live, Publisher};
+use portcullis::live::{Answer, Asked, Live, Publisher};
 use portcullis::observe::Recorder;
 use portcullis::observe::audit::Audit;
 use portcullis::observe::metrics::Metrics;
 use portcullis::store::Store;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 
 /// The kid of every issuer's key: the same for all, so that only the issuer tells them apart.
 pub const KID: &str = "k1";
@@ -52,8 +55,30 @@ pub struct Site {
     pub live: Arc<Live>,
     pub authorizer: Authorizer,
     pub sealing: Arc<SealingKey>,
+    /// What issuers say of opaque tokens.
+    pub answers: Answers,
     publisher: Publisher,
     signers: BTreeMap<String, SigningKey>,
+}
+
+/// What issuers say of opaque tokens: by the token, a text. Of any other one nothing can be learnt.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Answers(BTreeMap<String, String>);
+
+impl Answers {
+    /// What one says of a token. Times are written as `"now+5"`.
+    pub fn of(&self, issuer: &Issuer, token: &OpaqueToken, now: Timestamp) -> Introspected {
+        let answer = self.0.get(token.reveal()).map(|answer| {
+            let quoted = answer.split('"').enumerate().map(|(at, part)| match timed(&part.into(), now).as_i64() {
+                // A time in quotes becomes a number without.
+                Some(time) => time.to_string(),
+                None if at % 2 == 1 => format!("\"{part}\""),
+                None => part.to_owned(),
+            });
+            quoted.collect::<String>().into_bytes()
+        });
+        issuer.introspected(token, answer.as_deref().ok_or(Reason::IntrospectionUnavailable), now)
+    }
 }
 
 /// A token that is to be made.
@@ -77,11 +102,36 @@ pub struct Recipe {
 impl Site {
     /// Compiles a policy, which must have no errors, and makes keys for its issuers that fetch theirs.
     pub fn open(policy: &str, keys: &BTreeMap<String, Keys>) -> Self {
-        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+        Self::open_answering(policy, keys, Answers::default()).0
+    }
+
+    /// The same with issuers that say this of opaque tokens, to whoever asks through the shell as well.
+    pub async fn answering(policy: &str, keys: &BTreeMap<String, Keys>, answers: Answers) -> Self {
+        let (site, mut questions) = Self::open_answering(policy, keys, answers.clone());
+        tokio::spawn(async move {
+            while let Some(Asked { question, issuer, reply }) = questions.recv().await {
+                let answer = match question {
+                    Question::Keys(_) | Question::Key(..) | Question::Unseen(_) => Answer::NoNews(NoNews::TooSoon),
+                    Question::Introspect(_, token) => Answer::Introspected(answers.of(&issuer, &token, clock::now())),
+                };
+                let _ = reply.send(answer);
+            }
+        });
+        site
+    }
+
+    fn open_answering(policy: &str, keys: &BTreeMap<String, Keys>, answers: Answers) -> (Self, mpsc::Receiver<Asked>) {
+        let (site, questions) =
+            Self::made(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        (Self { answers, ..site }, questions)
     }
 
     /// The same for a policy that may have errors.
     pub fn try_open(policy: &str, keys: &BTreeMap<String, Keys>) -> Result<Self, Problems> {
+        Self::made(policy, keys).map(|(site, _)| site)
+    }
+
+    fn made(policy: &str, keys: &BTreeMap<String, Keys>) -> Result<(Self, mpsc::Receiver<Asked>), Problems> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let (compiled, problems) = compile("policy.yaml", policy, &|file| std::fs::read(tests.join(file)));
         let compiled = compiled.ok_or(problems)?;
@@ -97,7 +147,7 @@ impl Site {
         for name in keys.keys() {
             assert!(signers.contains_key(name), "`keys:` names no issuer of the policy: {name}");
         }
-        let (live, publisher, _) = Live::new();
+        let (live, publisher, questions) = Live::new();
         publisher.publish_policy(compiled.policy, states);
         for (name, _) in keys.iter().filter(|(_, condition)| matches!(condition, Keys::Suspended)) {
             publisher.suspend(name, clock::now()).unwrap();
@@ -106,7 +156,7 @@ impl Site {
         let store = Store::memory();
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
         let authorizer = Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), 1), store);
-        Ok(Self { live, authorizer, sealing, publisher, signers })
+        Ok((Self { live, authorizer, sealing, answers: Answers::default(), publisher, signers }, questions))
     }
 
     /// What is published.

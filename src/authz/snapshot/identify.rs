@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::prove::Proven;
-use super::{Facts, NoNews, Question, Snapshot, Stop};
+use super::{Facts, NoNews, Question, Snapshot, Stop, opaque};
 use crate::authz::api_keys::Apps;
-use crate::authz::credential::{self, Source};
+use crate::authz::credential::{self, Presented, Source};
 use crate::authz::gateways::Gateway;
 use crate::authz::identity::{Caller, Identity, Standing};
 use crate::authz::issuer::{self, Issuer, IssuerId, Refused};
@@ -73,28 +73,10 @@ impl Snapshot {
         let keys = self.api_keys.as_ref().filter(|_| route.apps != Apps::Nobody);
         let is_token = |value: &[u8], source: &Source| !keys.is_some_and(|keys| keys.claims(value, source));
         let Some(presented) = credential::find_where(request, sources, is_token)? else { return Ok(None) };
-        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
         let hash = issuer::hash(&presented.token);
-        let remembered = self
-            .accepted(route)
-            .filter(|(_, issuer)| speaks_from(issuer) && issuer.remembers(now))
-            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
-        let (issuer, identity) = match remembered {
-            Some((issuer, identity)) => (issuer, identity?),
-            None => {
-                let may_be_padded = |(_, issuer): (_, &Arc<Issuer>)| {
-                    !issuer.policy().tokens.balancers.is_empty() && speaks_from(issuer)
-                };
-                let token = match self.accepted(route).any(may_be_padded) {
-                    true => Unverified::read_padded(&presented.token)?,
-                    false => Unverified::read(&presented.token)?,
-                };
-                let (id, issuer) = self
-                    .accepted(route)
-                    .find(|(_, issuer)| issuer.policy().tokens.signed(&token) && speaks_from(issuer))
-                    .ok_or(Reason::IssuerRefused)?;
-                (issuer, verify(id, issuer, hash, token, facts, now)?)
-            }
+        let (issuer, identity) = match self.introspecting(route, &presented)? {
+            Some((id, issuer)) => (issuer, opaque::introspected(id, issuer, &presented.token, facts, now)?),
+            None => self.verified(&presented, hash, route, facts, now)?,
         };
         if !route.audience.is_empty() {
             issuer.policy().tokens.audience.check_for(&route.audience, identity.claims())?;
@@ -108,6 +90,36 @@ impl Snapshot {
             None => identity,
         };
         Ok(Some((identity, proven)))
+    }
+
+    /// Whose signature a token bears, and who it says to be.
+    fn verified<'s>(
+        &'s self,
+        presented: &Presented<'_, '_>,
+        hash: [u8; 32],
+        route: &'s Route,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<(&'s Arc<Issuer>, Arc<Identity>), Stop> {
+        let speaks_from = |issuer: &Issuer| issuer.policy().sources.contains(presented.source);
+        let remembered = self
+            .accepted(route)
+            .filter(|(_, issuer)| speaks_from(issuer) && issuer.remembers(now))
+            .find_map(|(_, issuer)| Some((issuer, issuer.remembered(&hash, now)?)));
+        if let Some((issuer, identity)) = remembered {
+            return Ok((issuer, identity?));
+        }
+        let may_be_padded =
+            |(_, issuer): (_, &Arc<Issuer>)| !issuer.policy().tokens.balancers.is_empty() && speaks_from(issuer);
+        let token = match self.accepted(route).any(may_be_padded) {
+            true => Unverified::read_padded(&presented.token)?,
+            false => Unverified::read(&presented.token)?,
+        };
+        let (id, issuer) = self
+            .accepted(route)
+            .find(|(_, issuer)| issuer.policy().tokens.signed(&token) && speaks_from(issuer))
+            .ok_or(Reason::IssuerRefused)?;
+        Ok((issuer, verify(id, issuer, hash, token, facts, now)?))
     }
 
     pub(super) fn accepted<'s>(

@@ -16,7 +16,7 @@ use crate::authz::condition::{self, Condition, Part};
 use crate::authz::credential::query::without;
 use crate::authz::decision::{Decision, Grant, RuleRef, Verdict};
 use crate::authz::identity::{Caller, Truth};
-use crate::authz::issuer::{Issuer, IssuerId};
+use crate::authz::issuer::Issuer;
 use crate::authz::json::{Json, Object};
 use crate::authz::mint::claims_of;
 use crate::authz::policy::{Policy, Route};
@@ -68,19 +68,21 @@ fn owned(captures: &Captures<'_>) -> Vec<(String, String)> {
 /// Decides, by the very code that serves, and tells how.
 ///
 /// # Errors
-/// The issuer whose keys the decision needs, and does not have.
+/// What the decision needs to know of an issuer.
 pub(super) fn explain(
     snapshot: &Snapshot,
     request: Result<&Request<'_>, Malformed>,
     facts: &Facts,
     now: Timestamp,
-) -> Result<Explanation, IssuerId> {
-    let mut facts = *facts;
+) -> Result<Explanation, Question> {
+    let mut facts = facts.clone();
     let (watched, decision) = loop {
         let mut watched = Watched::default();
         match snapshot.decide_before(request, &facts, now, &mut watched) {
             Step::Decided(decision) => break (watched, decision),
-            Step::Needs(Question::Keys(issuer) | Question::Key(issuer, _)) => return Err(issuer),
+            Step::Needs(question @ (Question::Keys(_) | Question::Key(..) | Question::Introspect(..))) => {
+                return Err(question);
+            }
             // Only those who serve know.
             Step::Needs(Question::Unseen(once)) => facts.unseen = Some((once, Sighting::First)),
         }

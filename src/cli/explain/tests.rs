@@ -662,3 +662,23 @@ fn what_is_no_request_is_refused() {
         assert!(error.contains(expected) && !error.contains("s3cret"), "{arguments:?}: {error}");
     }
 }
+
+#[test]
+fn an_opaque_token_is_explained_by_what_its_issuer_is_said_to_answer() {
+    let text = "issuers: {main: {issuer: https://id.test, audience: api, roles: roles, introspection: {url: \
+                'http://127.0.0.1:9/i', client_id: a, client_secret: 'file:s'}, allow_http: true}}\nroutes: {/a: role:admin}\n";
+    let (compiled, problems) = compile("p.yaml", text, &|_| Ok(b"secret".to_vec()));
+    let compiled = compiled.unwrap_or_else(|| panic!("{problems}"));
+    let told = |words: &[&str]| {
+        let words = ["explain"].iter().chain(words).copied();
+        Cli::try_parse_from(words).unwrap().explain.told(&compiled).unwrap()
+    };
+    let (text, allowed) = told(&["GET", "/a", "--claims", r#"{"sub":"u1","roles":["admin"]}"#]);
+    assert!(allowed && text.contains("main/u1"), "{text}");
+    let (text, allowed) = told(&["GET", "/a", "--claims", r#"{"sub":"u1","active":false}"#]);
+    assert!(!allowed && text.contains("token_inactive"), "{text}");
+    // Nobody answers at that port: it is asked all the same, as `serve` does.
+    let (text, allowed) = told(&["GET", "/a", "-H", "authorization: Bearer planted-token"]);
+    assert!(!allowed && text.contains("introspection_unavailable"), "{text}");
+    assert!(text.contains("main was asked about the token just now, in vain") && !text.contains("planted"), "{text}");
+}

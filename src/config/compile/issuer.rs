@@ -101,7 +101,10 @@ impl Compiler<'_> {
         self.audience(name, issuer);
         self.times(name, issuer);
         let algorithms = algorithms(issuer);
-        let keys = self.keys(issuer, algorithms);
+        let ca = issuer.ca.as_ref().map(|path| self.authority(path, issuer));
+        let introspection = self.introspection(issuer, ca.iter().flatten().next());
+        // Without those who were meant to vouch, nobody does.
+        let keys = ca.map_or(Some(None), |ca| ca.map(Some)).and_then(|ca| self.keys(issuer, algorithms, ca.as_ref()));
         let require = issuer.require.as_ref().map(|rule| {
             let stand = Stand {
                 what: "`require` of an issuer",
@@ -144,6 +147,7 @@ impl Compiler<'_> {
             by_kid: matches!(keys, Keys::Fed { from: KeySource::Pem(_), .. }),
             cooldown: issuer.cooldown,
             max_stale: issuer.max_stale,
+            introspection: introspection?,
             memory: self.memory(),
             contracts: 0,
             digest: [0; 32],
@@ -188,8 +192,10 @@ impl Compiler<'_> {
 
     fn memory(&self) -> u64 {
         let bytes = self.file.token_cache.map_or(MEMORY, |bytes| bytes.value);
-        let issuers = u64::try_from(self.file.issuers.len()).unwrap_or(u64::MAX);
-        bytes.checked_div(issuers).unwrap_or(bytes)
+        // Tokens that are verified and tokens that are asked about are remembered apart.
+        let asked = self.file.issuers.iter().filter(|(_, issuer)| issuer.introspection.is_some()).count();
+        let shares = u64::try_from(self.file.issuers.len().saturating_add(asked)).unwrap_or(u64::MAX);
+        bytes.checked_div(shares).unwrap_or(bytes)
     }
 
     fn audience(&mut self, name: &Spanned<Box<str>>, issuer: &file::Issuer) {
@@ -229,13 +235,9 @@ impl Compiler<'_> {
         self.report(Problem::error("bad_claim_path", span, message).cure("names with `.` between: realm_access.roles"));
     }
 
-    fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms) -> Option<Keys> {
-        let ca = issuer.ca.as_ref().map(|path| self.authority(path, issuer));
-        let fed = |from| {
-            // Without those who were meant to vouch, nobody does.
-            let ca = ca.clone().map_or(Some(None), |ca| ca.map(Some))?;
-            Some(Keys::Fed { from, allow_http: issuer.allow_http, refresh: issuer.refresh, ca })
-        };
+    fn keys(&mut self, issuer: &file::Issuer, algorithms: Algorithms, ca: Option<&Authority>) -> Option<Keys> {
+        let (allow_http, refresh) = (issuer.allow_http, issuer.refresh);
+        let fed = |from| Some(Keys::Fed { from, allow_http, refresh, ca: ca.cloned() });
         let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
         if !secrets.is_empty() {
             return self.secrets(secrets, algorithms);
@@ -256,15 +258,17 @@ impl Compiler<'_> {
             }
             (_, Some(Spanned { value: file::Location::Url(url), .. }), _) => fed(KeySource::Jwks(url.clone())),
             (_, _, Some(url)) => fed(KeySource::Discovery(url.value.clone())),
+            (None, None, None) if issuer.introspection.is_some() => Some(Keys::Fixed(KeyState::default())),
             (None, None, None) => None,
         }
     }
 
-    /// The certificates of `ca`, where keys are fetched.
+    /// The certificates of `ca`, where keys are fetched or the issuer is asked.
     fn authority(&mut self, path: &Spanned<PathBuf>, issuer: &file::Issuer) -> Option<Authority> {
         let file::Keys { url, jwks, pem, pem_url, secrets } = &issuer.keys;
         let in_file = matches!(jwks, Some(Spanned { value: file::Location::File(_), .. }));
-        if in_file || pem.is_some() || !secrets.is_empty() || (url.is_none() && jwks.is_none() && pem_url.is_none()) {
+        let nowhere = url.is_none() && jwks.is_none() && pem_url.is_none();
+        if (in_file || pem.is_some() || !secrets.is_empty() || nowhere) && issuer.introspection.is_none() {
             let message = "`ca` is about the servers of keys, and the keys of this issuer are not fetched";
             self.report(Problem::error("ca_unused", path.span, message).cure("remove `ca`"));
             return None;
@@ -338,11 +342,28 @@ impl Compiler<'_> {
     }
 
     fn secret(&mut self, secret: &file::Secret) -> Option<Vec<u8>> {
-        let span = secret.place.span;
-        if self.problems.fillings().is_stub(span) {
-            return Some(STUB_SECRET.to_vec());
+        let missing = "the secret of this issuer is not there: no token of it could be verified";
+        let (read, is_stub) = self.secret_at(&secret.place, missing)?;
+        if is_stub {
+            return Some(read);
         }
-        let read = match &secret.place.value {
+        let decoded = decoded(&read, secret.encoding);
+        if decoded.is_none() {
+            let message = "the secret of this issuer is not written as its `encoding` says";
+            self.report(
+                Problem::error("secret_malformed", secret.place.span, message)
+                    .cure("`raw`, if its characters are the secret"),
+            );
+        }
+        decoded
+    }
+
+    /// What stands where a secret is, and whether that is a stub.
+    pub(super) fn secret_at(&mut self, place: &Spanned<file::SecretPlace>, missing: &str) -> Option<(Vec<u8>, bool)> {
+        if self.problems.fillings().is_stub(place.span) {
+            return Some((STUB_SECRET.to_vec(), true));
+        }
+        let read = match &place.value {
             file::SecretPlace::File(path) => {
                 self.read.push(path.clone());
                 (self.around.file)(path.to_str().unwrap_or_default()).ok()
@@ -351,12 +372,11 @@ impl Compiler<'_> {
             file::SecretPlace::Given(secret) => Some(secret.0.clone()),
         };
         if read.is_none() && self.around.stubs {
-            self.stubs.push(secret.place.value.to_string().into());
-            return Some(STUB_SECRET.to_vec());
+            self.stubs.push(place.value.to_string().into());
+            return Some((STUB_SECRET.to_vec(), true));
         }
-        let Some(read) = read else {
-            let message = "the secret of this issuer is not there: no token of it could be verified";
-            let cure = match &secret.place.value {
+        if read.is_none() {
+            let cure = match &place.value {
                 file::SecretPlace::File(_) => {
                     "a file that can be read; its path is relative to the folder of this file"
                 }
@@ -364,17 +384,9 @@ impl Compiler<'_> {
                     "set the variable where portcullis is started"
                 }
             };
-            self.report(Problem::error("secret_missing", span, message).cure(cure));
-            return None;
-        };
-        let decoded = decoded(&read, secret.encoding);
-        if decoded.is_none() {
-            let message = "the secret of this issuer is not written as its `encoding` says";
-            self.report(
-                Problem::error("secret_malformed", span, message).cure("`raw`, if its characters are the secret"),
-            );
+            self.report(Problem::error("secret_missing", place.span, missing).cure(cure));
         }
-        decoded
+        read.map(|read| (read, false))
     }
 
     fn jwks(&mut self, path: &Spanned<PathBuf>) -> Option<Keys> {
@@ -418,7 +430,10 @@ fn hash(policy: &IssuerPolicy, keys: &Keys) -> [u8; 32] {
         Keys::Fed { from, .. } => Some(from),
     };
     let text = format!("{policy:?} {from:?}");
-    digest(&SHA256, text.as_bytes()).as_ref().first_chunk().copied().unwrap_or_default()
+    // `Debug` does not tell this one.
+    let proof = policy.introspection.as_ref().map(|how| how.client.proof.digest()).unwrap_or_default();
+    let text = [text.as_bytes(), &proof].concat();
+    digest(&SHA256, &text).as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// A secret's bytes. What ends a line of text, or stands around it, is no part of it.

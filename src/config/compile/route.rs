@@ -1,6 +1,6 @@
 //! `routes:`, `guards:` and `deny:`, and what they must not say against each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Compiler;
@@ -43,7 +43,7 @@ impl Compiler<'_> {
         let mut shapes: HashMap<(String, String), Span> = HashMap::new();
         let mut lines = Vec::with_capacity(self.file.routes.len());
         let mut nobody: Vec<Span> = Vec::new();
-        let mounts = self.mounts();
+        let (mounts, mut told) = (self.mounts(), HashSet::new());
         for route in &self.file.routes {
             let pattern = self.pattern(&route.key);
             if let Some(pattern) = &pattern {
@@ -72,6 +72,7 @@ impl Compiler<'_> {
             if accepted.is_empty() && !is_public && route.issuers.is_none() && others {
                 nobody.push(route.rule.span());
             }
+            self.one_to_ask(&accepted, route.key.span, &mut told);
             self.accepted.extend(&accepted);
             lines.push(Line { pattern, key: route.key.span, accepted, is_public });
         }
@@ -208,6 +209,7 @@ impl Compiler<'_> {
             rule,
             condition,
             issuers: issuers.collect(),
+            introspects: self.introspects(&line.accepted),
             apps,
             step_up: route.step_up.as_ref().map(|step_up| Box::new(step_up_of(step_up))),
             from,

@@ -1,5 +1,6 @@
 //! `issuers:` who signs tokens, where their keys are, and what they may say.
 
+mod introspection;
 mod keys;
 mod proof;
 mod sources;
@@ -16,11 +17,13 @@ use crate::config::provider::{self, Preset, World, world};
 use crate::config::shape::{Fields, Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
 
+pub use introspection::{ClientProof, Introspection};
 pub use keys::{Encoding, Keys, Location, Secret};
 pub use proof::Proof;
 pub use sources::Credential;
 pub use tenants::Tenants;
 
+pub(super) use introspection::{INTROSPECTION, PRIVATE_KEY_JWT};
 pub(super) use keys::{SECRET, file_path};
 pub(super) use proof::PROOF;
 pub(super) use sources::credentials;
@@ -73,14 +76,18 @@ pub(in crate::config) const ISSUER: Section = Section {
         "deny_kids",
         "reject_issued_before",
         "logout",
+        "introspection",
     ],
-    later: &["introspection", "introspect", "client_id", "client_secret", "certificate", "api_keys"],
+    later: &["certificate", "api_keys"],
     never: &[
         ("dpop", CALLED_PROOF),
         ("mtls", CALLED_PROOF),
         ("hmac", CALLED_SECRET),
         ("shared_secret", CALLED_SECRET),
         ("secrets", CALLED_SECRET),
+        ("introspect", INTROSPECTED),
+        ("client_id", OF_INTROSPECTION),
+        ("client_secret", OF_INTROSPECTION),
     ],
 };
 pub(super) const LOGOUT: Section =
@@ -89,14 +96,19 @@ pub(super) const AUDIENCE: Section =
     Section { name: "an audience", accepted: &["claim", "any_of"], later: &[], never: &[] };
 
 const CALLED_SECRET: &str = "a shared secret is `secret: env:NAME` or `secret: file:path`";
+const INTROSPECTED: &str =
+    "only tokens that are no JWTs are introspected, where there is `introspection`; a JWT is verified by keys";
+const OF_INTROSPECTION: &str = "it stands in `introspection: {url, client_id, client_secret}`";
 const CALLED_PROOF: &str = "what callers prove of its tokens is `proof: dpop`, `mtls`, `either` or `required-if-bound`";
 const DAY: Duration = Duration::from_secs(86_400);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// An issuer of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
-    /// Where its keys are.
+    /// Where its keys are; nowhere, where it only introspects.
     pub keys: Keys,
+    /// How it is asked about tokens that are no JWTs.
+    pub introspection: Option<Introspection>,
     /// What its provider filled in.
     pub preset: Option<Preset>,
     /// The exact `iss` claim: as written, or else the URL.
@@ -204,7 +216,13 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
 fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Issuer> {
     let allow_http = flag(reader, fields, "allow_http");
     let keys = keys::keys(reader, fields, allow_http);
-    let (issuer, also, tenants) = iss(reader, name, fields, &keys);
+    let has_keys = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
+    let introspection = introspection::introspection(reader, name, fields, (allow_http, has_keys));
+    if fields.has("introspection") {
+        // What it says could not be read, and has been told: without it this would be another issuer.
+        introspection.as_ref()?;
+    }
+    let (issuer, also, tenants) = iss(reader, name, fields, (&keys, has_keys));
     let (from, origins) = sources::sources(reader, name, fields);
     let signers = signers(reader, fields, &from);
     Some(Issuer {
@@ -249,6 +267,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
             .and_then(|node| reader.time(node, "`reject_issued_before` of an issuer")),
         allow_http,
         keys,
+        introspection,
         issuer: issuer?,
     })
 }
@@ -258,18 +277,19 @@ fn iss(
     reader: &mut Reader,
     name: &Text,
     fields: &Fields<'_>,
-    keys: &Keys,
+    (keys, has_keys): (&Keys, bool),
 ) -> (Option<Text>, Vec<Text>, Option<Tenants>) {
     let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
     let also = written.split_off(written.len().min(1));
     let written = written.pop();
     let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
-    let given = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
+    let given = has_keys || fields.has("introspection");
     if !given {
-        reader.missing(
-            name.span,
-            format!("the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`", brief(&name.value)),
+        let message = format!(
+            "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
+            brief(&name.value)
         );
+        reader.missing(name.span, message);
     }
     let issuer = written.or_else(|| keys.url.clone());
     if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {

@@ -310,6 +310,7 @@ mod tests {
                 text: "".into(),
                 rule,
                 condition: None,
+                introspects: None,
                 apps: Apps::Nobody,
                 issuers: Box::new([IssuerId(0)]),
                 from: None,

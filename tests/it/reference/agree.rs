@@ -53,7 +53,7 @@ impl Engine {
         };
         let asker = question.peer.map_or(Asker::Unix, Asker::Tcp);
         let asked = Asked { asker, source: question.source, beside: Default::default(), http: Some(http) };
-        let decision = doors::decide(&self.site.snapshot(), &asked, clock::now(), &mut ());
+        let decision = doors::decide(&self.site.snapshot(), &self.site.answers, &asked, clock::now(), &mut ());
         upstream(&decision, question)
     }
 }

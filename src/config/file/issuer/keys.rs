@@ -16,7 +16,7 @@ const IN_FILE: &str = "a policy file says where a secret is, never what it is";
 /// How many secrets an issuer may have: each may be tried for each new token.
 const MAX_SECRETS: usize = 8;
 
-/// Where an issuer's keys are; at least one of them is there.
+/// Where an issuer's keys are; at least one of them is there, or its tokens are introspected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// For OIDC discovery.
