@@ -105,28 +105,26 @@ impl Compiler<'_> {
         let introspection = self.introspection(issuer, ca.iter().flatten().next());
         // Without those who were meant to vouch, nobody does.
         let keys = ca.map_or(Some(None), |ca| ca.map(Some)).and_then(|ca| self.keys(issuer, algorithms, ca.as_ref()));
-        let require = self.require(at, name, issuer);
+        let require = issuer.require.as_ref().map(|rule| {
+            let stand = Stand {
+                what: "`require` of an issuer",
+                captures: None,
+                per_request: false,
+                only: Some(&name.value),
+                permits: true,
+                accepted: &[at],
+            };
+            self.expr(rule, &stand)
+        });
+        if let Some(Some(require)) = &require {
+            self.narrowed(issuer, require);
+        }
         let whom = if issuer.signers.is_empty() { "aud" } else { "client" };
         let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
         let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
         let scopes = path(&issuer.scopes, Some("scope"));
         let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some(whom));
-        let tokens = TokenRules {
-            issuer: Arc::from(&*issuer.issuer.value),
-            tenants: issuer.tenants.as_ref().map(tenants),
-            balancers: issuer.signers.iter().map(|signer| Arc::from(&*signer.value)).collect(),
-            also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
-            audience: Audience {
-                claim: claim??,
-                any_of: issuer.audience.iter().flat_map(|a| &a.any_of).map(|name| Arc::from(&*name.value)).collect(),
-            },
-            algorithms,
-            types: types(issuer),
-            leeway: issuer.leeway,
-            max_lifetime: issuer.max_token_lifetime,
-            denied_kids: self.denied_kids(issuer),
-            issued_from: issuer.reject_issued_before,
-        };
+        let tokens = self.rules(issuer, algorithms, claim??);
         let keys = keys?;
         let mut policy = IssuerPolicy {
             name: Arc::from(&*name.value),
@@ -139,7 +137,7 @@ impl Compiler<'_> {
             scopes: scopes??,
             missing_is_empty: issuer.missing_is_empty,
             may_grant: may_grant(issuer),
-            require: require?,
+            require: require.map_or(Some(None), |require| require.map(Some))?,
             derived: derived.into(),
             logout: self.logout(issuer),
             subject_prefix: issuer.subject_prefix.as_ref().map(|prefix| prefix.value.clone()).unwrap_or_default(),
@@ -160,21 +158,29 @@ impl Compiler<'_> {
         Some(Made { policy: Arc::new(policy), keys })
     }
 
-    /// What every token of an issuer must fulfil; the outer `None` where that cannot be made.
-    #[expect(clippy::option_option, reason = "not written is one thing, not readable another")]
-    fn require(&mut self, at: usize, name: &Spanned<Box<str>>, issuer: &file::Issuer) -> Option<Option<Expr>> {
-        let require = issuer.require.as_ref().map(|rule| {
-            let stand = Stand {
-                what: "`require` of an issuer",
-                captures: None,
-                per_request: false,
-                only: Some(&name.value),
-                permits: true,
-                accepted: &[at],
-            };
-            self.expr(rule, &stand)
-        });
-        if let (Some(world), Some(rule), Some(Some(require))) = (issuer.world(), &issuer.require, &require)
+    /// What its tokens must be like; `claim` says whom they are for.
+    fn rules(&mut self, issuer: &file::Issuer, algorithms: Algorithms, claim: ClaimPath) -> TokenRules {
+        TokenRules {
+            issuer: Arc::from(&*issuer.issuer.value),
+            tenants: issuer.tenants.as_ref().map(tenants),
+            balancers: issuer.signers.iter().map(|signer| Arc::from(&*signer.value)).collect(),
+            also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
+            audience: Audience {
+                claim,
+                any_of: issuer.audience.iter().flat_map(|a| &a.any_of).map(|name| Arc::from(&*name.value)).collect(),
+            },
+            algorithms,
+            types: types(issuer),
+            leeway: issuer.leeway,
+            max_lifetime: issuer.max_token_lifetime,
+            denied_kids: self.denied_kids(issuer),
+            issued_from: issuer.reject_issued_before,
+        }
+    }
+
+    /// Where its subjects are the whole world, `require` must tell one's own apart.
+    fn narrowed(&mut self, issuer: &file::Issuer, require: &Expr) {
+        if let (Some(world), Some(rule)) = (issuer.world(), &issuer.require)
             && !world.is_narrowed_by(require)
         {
             let message =
@@ -182,7 +188,6 @@ impl Compiler<'_> {
             let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
             self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
         }
-        require.map_or(Some(None), |require| require.map(Some))
     }
 
     fn memory(&self) -> u64 {

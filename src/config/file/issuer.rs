@@ -216,20 +216,13 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
 fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Issuer> {
     let allow_http = flag(reader, fields, "allow_http");
     let keys = keys::keys(reader, fields, allow_http);
-    let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
-    let also = written.split_off(written.len().min(1));
-    let written = written.pop();
-    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
     let has_keys = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
     let introspection = introspection::introspection(reader, name, fields, (allow_http, has_keys));
-    let given = has_keys || fields.has("introspection");
-    (!given).then(|| keyless(reader, name));
     if fields.has("introspection") {
         // What it says could not be read, and has been told: without it this would be another issuer.
         introspection.as_ref()?;
     }
-    let issuer = written.or_else(|| keys.url.clone());
-    speaks_as(reader, name, fields, given && issuer.is_none());
+    let (issuer, also, tenants) = iss(reader, name, fields, (&keys, has_keys));
     let (from, origins) = sources::sources(reader, name, fields);
     let signers = signers(reader, fields, &from);
     Some(Issuer {
@@ -257,7 +250,7 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         proof: proof::proof(reader, fields),
         leeway: duration(reader, fields, "leeway", MAX_LEEWAY).unwrap_or(Duration::from_secs(60)),
         max_token_lifetime: duration(reader, fields, "max_token_lifetime", DAY.saturating_mul(366)),
-        types: texts(reader, fields, "types"),
+        types: fields.get("types").map(|node| reader.texts(node, "`types` of an issuer")).unwrap_or_default(),
         id_tokens: flag(reader, fields, "id_tokens"),
         subject_prefix: text(reader, fields, "subject_prefix"),
         refresh: duration(reader, fields, "refresh", DAY).unwrap_or(Duration::from_secs(300)),
@@ -265,7 +258,10 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         max_stale: duration(reader, fields, "max_stale", DAY.saturating_mul(30)).unwrap_or(DAY),
         relays: flag(reader, fields, "relays"),
         ca: fields.get("ca").and_then(|node| file_path(reader, node, "`ca` of an issuer")),
-        deny_kids: texts(reader, fields, "deny_kids"),
+        deny_kids: fields
+            .get("deny_kids")
+            .map(|node| reader.texts(node, "`deny_kids` of an issuer"))
+            .unwrap_or_default(),
         reject_issued_before: fields
             .get("reject_issued_before")
             .and_then(|node| reader.time(node, "`reject_issued_before` of an issuer")),
@@ -276,25 +272,32 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
     })
 }
 
-fn texts(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Vec<Text> {
-    fields.get(key).map(|node| reader.texts(node, &fields.name(key))).unwrap_or_default()
-}
-
-fn keyless(reader: &mut Reader, name: &Text) {
-    let message = format!(
-        "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
-        brief(&name.value)
-    );
-    reader.missing(name.span, message);
-}
-
-/// Reports that nothing says what the `iss` of an issuer is.
-fn speaks_as(reader: &mut Reader, name: &Text, fields: &Fields<'_>, unnamed: bool) {
-    if unnamed && !fields.has("issuer") && !fields.has("url") {
+/// The `iss` of its tokens, other spellings of it, and the tenants that stand in it.
+fn iss(
+    reader: &mut Reader,
+    name: &Text,
+    fields: &Fields<'_>,
+    (keys, has_keys): (&Keys, bool),
+) -> (Option<Text>, Vec<Text>, Option<Tenants>) {
+    let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
+    let also = written.split_off(written.len().min(1));
+    let written = written.pop();
+    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
+    let given = has_keys || fields.has("introspection");
+    if !given {
+        let message = format!(
+            "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
+            brief(&name.value)
+        );
+        reader.missing(name.span, message);
+    }
+    let issuer = written.or_else(|| keys.url.clone());
+    if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {
         let message =
             format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
         reader.missing(name.span, message);
     }
+    (issuer, also, tenants)
 }
 
 fn logout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Logout> {
