@@ -3,10 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::reason::Reason;
+
 const SCHEME: &str = "spiffe://";
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+const END: &[u8] = b"-----END CERTIFICATE-----";
 /// The longest SPIFFE ID, and the longest trust domain in one, in bytes (SPIFFE-ID §2).
 const MAX_ID: usize = 2_048;
 const MAX_TRUST_DOMAIN: usize = 255;
@@ -74,6 +81,10 @@ impl Holder {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return nobody() };
         let Ok(Some(names)) = certificate.subject_alternative_name() else { return nobody() };
         let names = &names.value.general_names;
+        // What cannot be read may be a second URI.
+        if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
+            return nobody();
+        }
         let mut uris = names.iter().filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None });
         if let (Some(uri), None) = (uris.next(), uris.next())
             && let Some(id) = SpiffeId::parse(uri.as_bytes())
@@ -84,6 +95,36 @@ impl Holder {
             names.iter().filter_map(|name| if let GeneralName::DNSName(host) = name { Some(*host) } else { None });
         Self::Dns(hosts.map(|host| host.to_ascii_lowercase().into()).collect())
     }
+}
+
+/// The workload that these URIs of one certificate name: one alone does (X509-SVID §2).
+///
+/// # Errors
+/// [`Reason::CertificateRefused`] where a SPIFFE ID is among them, and it is not alone or not written as one.
+pub(super) fn sole<'u>(mut uris: impl Iterator<Item = &'u [u8]>) -> Result<Option<SpiffeId>, Reason> {
+    let Some(first) = uris.next() else { return Ok(None) };
+    let (mut others, mut any) = (false, is_spiffe(first));
+    for uri in uris {
+        (others, any) = (true, any || is_spiffe(uri));
+    }
+    match (any, others) {
+        (false, _) => Ok(None),
+        (true, false) => SpiffeId::parse(first).map(Some).ok_or(Reason::CertificateRefused),
+        (true, true) => Err(Reason::CertificateRefused),
+    }
+}
+
+/// Whether a name is meant as a SPIFFE ID, however it is written.
+fn is_spiffe(name: &[u8]) -> bool {
+    name.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"spiffe:"))
+}
+
+/// The certificate itself of one percent-encoded PEM block, which is how gateways send it.
+pub(super) fn der(text: &[u8]) -> Option<Vec<u8>> {
+    let pem: Vec<u8> = percent_decode(text).collect();
+    let body = pem.trim_ascii().strip_prefix(BEGIN)?.strip_suffix(END)?;
+    let body: Vec<u8> = body.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    STANDARD.decode(body).ok().filter(|der| !der.is_empty())
 }
 
 #[cfg(test)]
@@ -168,5 +209,27 @@ mod tests {
         assert_eq!(Holder::of(&certificate(vec![dns("A.test"), dns("b.test")])), hosts(&["a.test", "b.test"]));
         assert_eq!(Holder::of(&certificate(vec![])), hosts(&[]));
         assert_eq!(Holder::of(b"not a certificate"), hosts(&[]));
+    }
+
+    #[test]
+    fn a_certificate_is_one_block_and_nothing_else() {
+        assert_eq!(der(b"-----BEGIN%20CERTIFICATE-----%0AAQID%0A-----END%20CERTIFICATE-----%0A"), Some(vec![1, 2, 3]));
+        assert_eq!(
+            der(b"-----BEGIN CERTIFICATE-----%0D%0AAQ%0D%0AID%2B/8%3D%0A-----END CERTIFICATE-----")
+                .map(|der| der.len()),
+            Some(5)
+        );
+        for bad in [
+            &b""[..],
+            b"AQID",
+            b"-----BEGIN CERTIFICATE----------END CERTIFICATE-----",
+            b"-----BEGIN CERTIFICATE-----AQ-----END CERTIFICATE-----",
+            b"-----BEGIN CERTIFICATE-----AQID-----END CERTIFICATE----- x",
+            b"x -----BEGIN CERTIFICATE-----AQID-----END CERTIFICATE-----",
+            b"-----BEGIN PUBLIC KEY-----AQID-----END PUBLIC KEY-----",
+            b"-----BEGIN CERTIFICATE-----AQID-----END CERTIFICATE----------BEGIN CERTIFICATE-----AQID-----END CERTIFICATE-----",
+        ] {
+            assert_eq!(der(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
     }
 }

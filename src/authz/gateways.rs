@@ -24,8 +24,8 @@ pub struct Gateway {
     pub by: Box<[By]>,
     /// Where the caller's address is found; `None` where this gateway is not believed about it.
     pub client_address: Option<ClientAddress>,
-    /// Whether it is believed about whom the caller's certificate names.
-    pub certificate: bool,
+    /// Where the caller's certificate is told; `None` where this gateway is not believed about it.
+    pub certificate: Option<CertificateFrom>,
     /// Headers that it sets itself, in lower case: they pass as they come from it, and from nobody else.
     pub headers: Box<[Bytes]>,
     /// Whether it sends only some of a request's headers, and removes the managed ones itself.
@@ -118,6 +118,15 @@ pub enum ClientAddress {
     },
 }
 
+/// Where a gateway tells of the caller's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateFrom {
+    /// `attributes.source`: the peer of the gateway's own downstream connection.
+    Connection,
+    /// `x-forwarded-client-cert`, whose last element the gateway sets itself.
+    Xfcc,
+}
+
 impl Gateways {
     /// The table in the policy's order.
     #[must_use]
@@ -196,7 +205,7 @@ mod tests {
             name: name.into(),
             by: Box::new([by]),
             client_address: None,
-            certificate: false,
+            certificate: None,
             headers: Box::default(),
             filtered_headers: false,
             limits: Limits::default(),

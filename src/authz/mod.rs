@@ -36,3 +36,5 @@ pub mod snapshot;
 pub mod stepup;
 pub mod time;
 pub mod token;
+mod workload;
+mod xfcc;

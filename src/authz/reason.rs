@@ -110,7 +110,7 @@ reasons! {
     CredentialMissing = "credential_missing", 401, Bare;
     /// Two different credentials were presented for one slot.
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
-    /// The caller's certificate names a SPIFFE ID that is not written as one.
+    /// The caller's certificate cannot be read, is not valid now, or is not one by which a workload may be named.
     CertificateRefused = "certificate_refused", 401, Bare;
     /// A parameter that carries a credential is there twice or in another spelling, or one that the policy sets or
     /// removes stands behind a `;`, which some upstreams read as `&`.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::certificate::SpiffeId;
 use super::identity::{Caller, Identity, Standing, Truth};
-use super::reason::Reason;
 use super::route::{Captures, RouteId};
 use super::rule::{Expr, Scene, Word};
 
@@ -120,23 +119,12 @@ impl Services {
     }
 
     /// The workload of this ID, and what it counts for on a route; none where no service is of this ID.
-    ///
-    /// # Errors
-    /// [`Reason::CertificateRefused`] where it is a SPIFFE ID that is not written as one.
-    pub(super) fn workload(
-        &self,
-        principal: &[u8],
-        route: RouteId,
-    ) -> Result<(Option<Arc<Identity>>, Standing), Reason> {
-        if !principal.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"spiffe:")) {
-            return Ok((None, Standing::Carries));
-        }
-        let id = SpiffeId::parse(principal).ok_or(Reason::CertificateRefused)?;
-        let above = id.as_str().rsplit_once('/').map(|(above, _)| above);
-        let found = self.exact.get(id.as_str()).or_else(|| self.below.get(above?));
-        let Some(service) = found else { return Ok((None, Standing::Carries)) };
+    #[must_use]
+    pub(super) fn workload(&self, id: &SpiffeId, route: RouteId) -> (Option<Arc<Identity>>, Standing) {
+        let below = || self.below.get(id.as_str().rsplit_once('/')?.0);
+        let Some(service) = self.exact.get(id.as_str()).or_else(below) else { return (None, Standing::Carries) };
         let standing = if service.routes.contains(&route) { Standing::Acts } else { Standing::Carries };
-        Ok((Some(Arc::new(service.identity.with_subject(id.shared()))), standing))
+        (Some(Arc::new(service.identity.with_subject(id.shared()))), standing)
     }
 }
 

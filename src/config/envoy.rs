@@ -34,6 +34,7 @@ pub const ENVOY_LINTS: &[(&str, &str)] = &[
     ("envoy_timeout", "a check may take longer than a caller should wait"),
     ("envoy_unchecked", "a connection manager has no filter that asks portcullis"),
     ("envoy_underscores", "header names with `_` pass"),
+    ("envoy_xfcc", "the policy believes `x-forwarded-client-cert`, and this Envoy does not set it, or lets callers"),
 ];
 
 /// Whether a code is of something that is found in an Envoy configuration.

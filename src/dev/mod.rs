@@ -1,5 +1,6 @@
 //! For `portcullis dev`, `portcullis test` and the tests: what a real deployment has elsewhere. All of it on loopback.
 
+pub mod certificate;
 pub mod envoy;
 pub mod folder;
 pub mod issuer;

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
+use super::certificate;
 use super::mint::SigningKey;
 use super::prover::{Occasion, Prover, hash};
 use crate::authz::algorithm::{Algorithm, Algorithms};
@@ -18,7 +19,7 @@ use crate::authz::api_keys::format::KeyHash;
 use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
 use crate::authz::decision::Decision;
-use crate::authz::gateways::{By, ClientAddress, Gateway};
+use crate::authz::gateways::{By, CertificateFrom, ClientAddress, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
 use crate::authz::mint::{Key, Keys};
@@ -39,8 +40,6 @@ const LIFETIME: u64 = 300;
 const KID: &str = "rehearsal";
 /// How an opaque token of a rehearsal begins. What its issuer answers about it follows.
 const OPAQUE: &str = "rehearsal~";
-/// What stands for the certificate of a caller, where no more is asked of it than which it is.
-const CERTIFICATE: &[u8] = b"the certificate of a caller in rehearsals";
 
 /// The algorithms to sign with, those with quickly made keys first.
 const PREFERRED: &[Algorithm] = &[
@@ -175,7 +174,7 @@ impl Rehearsal {
     /// # Errors
     /// Where no issuer can be told, or a claim has no place.
     pub fn token(&self, who: &Who) -> Result<Option<String>, Impossible> {
-        Ok(self.credential(who, (None, None))?.map(|(_, token)| token))
+        Ok(self.credential(who, (None, None), &certificate::naming(""))?.map(|(_, token)| token))
     }
 
     /// A token of exactly these claims, signed by an issuer's throw-away key.
@@ -206,7 +205,9 @@ impl Rehearsal {
         call: &Call<'_>,
         then: impl FnOnce(Result<&Request<'_>, Malformed>) -> T,
     ) -> Result<T, Impossible> {
-        let credential = self.credential(call.who, (call.dpop, call.certificate))?;
+        let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
+        let der = certificate::naming(&principal);
+        let credential = self.credential(call.who, (call.dpop, call.certificate), &der)?;
         let host = call.ask.host.as_deref().unwrap_or(&self.host);
         let mut target = call.ask.target.to_string();
         let mut lines: Vec<(&str, String)> = vec![
@@ -233,11 +234,16 @@ impl Rehearsal {
             let key = self.api_keys.get(key).ok_or_else(|| Impossible::NoSuchKey(key.into()))?;
             present(self.place(keys.sources(), call, host), key, &mut target, &mut lines);
         }
-        let certificate = credential.as_ref().filter(|(issuer, _)| bound(issuer, (call.dpop, call.certificate)).1);
-        let certificate = certificate.map(|_| pem(CERTIFICATE)).unwrap_or_default();
+        let sealed = credential.as_ref().is_some_and(|(issuer, _)| bound(issuer, (call.dpop, call.certificate)).1);
         lines.push((":path", target.clone()));
-        let gateway = self.gateway(call, call.service.is_some() || !certificate.is_empty());
-        let principal = call.service.and_then(|name| self.snapshot.policy().services.example(name)).unwrap_or_default();
+        let gateway = self.gateway(call, call.service.is_some() || sealed);
+        let from = gateway.and_then(|gateway| gateway.certificate);
+        let in_header = from == Some(CertificateFrom::Xfcc);
+        if in_header && (call.service.is_some() || sealed) {
+            lines.push(("x-forwarded-client-cert", certificate::forwarded(&der, &principal)));
+        }
+        let (told, certificate) = if in_header { ("", None) } else { (&*principal, Some(&der).filter(|_| sealed)) };
+        let certificate = certificate.map(|der| certificate::sent(der)).unwrap_or_default();
         let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
@@ -245,7 +251,7 @@ impl Rehearsal {
             asker: shown.asker,
             proof: shown.proof(),
             source,
-            principal: principal.as_bytes(),
+            principal: told.as_bytes(),
             certificate: certificate.as_bytes(),
             method: call.ask.method.as_bytes(),
             target: target.as_bytes(),
@@ -324,11 +330,12 @@ impl Rehearsal {
         &self,
         who: &Who,
         shown: (Option<bool>, Option<bool>),
+        certificate: &[u8],
     ) -> Result<Option<(&Arc<IssuerPolicy>, String)>, Impossible> {
         let Who::Token { issuer, roles, claims } = who else { return Ok(None) };
         let (issuer, key) = self.issuer(issuer.as_ref().map(|name| &*name.value))?;
         let mut claims = claims_of(issuer, roles.as_deref(), claims, self.now)?;
-        bind(issuer, shown, &mut claims);
+        bind(issuer, shown, certificate, &mut claims);
         if let Some(how) = issuer.introspection.as_ref().filter(|how| how.only) {
             claims.entry("active").or_insert(true.into());
             claims.entry(how.subject.member()).or_insert("someone".into());
@@ -369,7 +376,7 @@ impl Rehearsal {
         let gateways = &self.snapshot.policy().gateways;
         let believed = |gateway: &&Gateway| {
             let about_address = gateway.client_address.is_some() || call.from.is_none();
-            about_address && (gateway.certificate || !about_certificate)
+            about_address && (gateway.certificate.is_some() || !about_certificate)
         };
         gateways.iter().find(believed).or_else(|| gateways.iter().next())
     }
@@ -390,24 +397,23 @@ fn bound(issuer: &IssuerPolicy, (dpop, certificate): (Option<bool>, Option<bool>
 }
 
 /// Binds a token to what its caller has, unless its claims say otherwise.
-fn bind(issuer: &IssuerPolicy, shown: (Option<bool>, Option<bool>), claims: &mut Map<String, Value>) {
-    let (dpop, certificate) = bound(issuer, shown);
-    if (dpop || certificate) && !claims.contains_key("cnf") {
+fn bind(
+    issuer: &IssuerPolicy,
+    shown: (Option<bool>, Option<bool>),
+    certificate: &[u8],
+    claims: &mut Map<String, Value>,
+) {
+    let (dpop, sealed) = bound(issuer, shown);
+    if (dpop || sealed) && !claims.contains_key("cnf") {
         let mut to = Map::new();
         if dpop {
             to.insert("jkt".into(), Prover::new(issuer.proof.algorithms).thumbprint().into());
         }
-        if certificate {
-            to.insert("x5t#S256".into(), hash(CERTIFICATE).into());
+        if sealed {
+            to.insert("x5t#S256".into(), hash(certificate).into());
         }
         claims.insert("cnf".into(), Value::Object(to));
     }
-}
-
-/// A certificate as Envoy sends it.
-fn pem(der: &[u8]) -> String {
-    let body = STANDARD.encode(der).replace('+', "%2B").replace('=', "%3D");
-    format!("-----BEGIN%20CERTIFICATE-----%0A{body}%0A-----END%20CERTIFICATE-----%0A")
 }
 
 /// Says where a call comes from, as this gateway would.

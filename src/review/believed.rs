@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::site::{limit, set};
 use super::{SiteChange, Verdict};
-use crate::authz::gateways::{Gateway, Limits};
+use crate::authz::gateways::{CertificateFrom, Gateway, Limits};
 use crate::authz::policy::Policy;
 use crate::authz::revocation::RevocationPolicy;
 use crate::authz::rule::{Expr, Word};
@@ -49,7 +49,7 @@ pub(super) fn gateways(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>
 /// its limits may be lower than those of peers without an entry.
 fn edge(gateway: &Gateway, is_last: bool, otherwise: Verdict) -> Verdict {
     let Gateway { name: _, by: _, client_address: _, certificate, headers, filtered_headers: _, limits } = gateway;
-    let plain = !certificate && headers.is_empty() && *limits == Limits::default();
+    let plain = certificate.is_none() && headers.is_empty() && *limits == Limits::default();
     if is_last && plain { otherwise } else { Verdict::Changed }
 }
 
@@ -57,8 +57,8 @@ fn told(gateway: &Gateway) -> String {
     let Gateway { name: _, by, client_address, certificate, headers, filtered_headers, limits: _ } = gateway;
     let mut told = format!("by {by:?}, believed about the address: ");
     told.push_str(&client_address.as_ref().map_or("nothing".into(), |address| format!("{address:?}")));
-    if *certificate {
-        told.push_str(", and about certificates");
+    if let Some(from) = certificate {
+        told.push_str(&format!(", and about certificates by {}", certificate_by(*from)));
     }
     if !headers.is_empty() {
         let names: Vec<String> = headers.iter().map(super::told::text).collect();
@@ -68,6 +68,14 @@ fn told(gateway: &Gateway) -> String {
         told.push_str(", and may leave headers out");
     }
     told
+}
+
+/// Where a gateway tells of certificates, as the policy has it.
+fn certificate_by(from: CertificateFrom) -> &'static str {
+    match from {
+        CertificateFrom::Connection => "certificate",
+        CertificateFrom::Xfcc => "xfcc",
+    }
 }
 
 /// More belief widens.
@@ -90,10 +98,18 @@ fn beliefs(old: &Gateway, new: &Gateway) -> Vec<(Verdict, String)> {
         found.push((verdict, format!("believed about the address: {} → {}", shown(old), shown(new))));
     }
     match (old.certificate, *certificate) {
-        (false, true) => found.push((Verdict::Widened, "it is believed about certificates now".into())),
+        (one, two) if one == two => {}
+        (None, Some(from)) => {
+            found
+                .push((Verdict::Widened, format!("it is believed about certificates by {} now", certificate_by(from))));
+        }
         // Who shows one that cannot be read was refused, and is nobody's workload now.
-        (true, false) => found.push((Verdict::Changed, "it is believed about certificates no more".into())),
-        (true, true) | (false, false) => {}
+        (Some(_), None) => found.push((Verdict::Changed, "it is believed about certificates no more".into())),
+        (Some(one), Some(two)) => {
+            let (one, two) = (certificate_by(one), certificate_by(two));
+            found.push((Verdict::Changed, format!("believed about certificates by {one} → by {two}")));
+        }
+        (None, None) => {}
     }
     let names = |headers: &[bytes::Bytes]| headers.iter().map(super::told::text).collect::<BTreeSet<_>>();
     let mut set_by_it = Vec::new();

@@ -312,12 +312,15 @@ fn more_belief_in_a_gateway_widens() {
     for (more, added, removed) in [
         (", believes: [client_address]", Verdict::Widened, Verdict::Narrowed),
         (", believes: [certificate]", Verdict::Widened, Verdict::Changed),
+        (", believes: [xfcc]", Verdict::Widened, Verdict::Changed),
     ] {
         let with = of(&format!("{base}{more}"));
         assert_eq!(verdict(&of(base), &with), added, "{more}");
         assert_eq!(verdict(&with, &of(base)), removed, "{more}");
     }
     assert_eq!(verdict(&of(base), &of("by: 10.0.0.0/16")), Verdict::Changed);
+    let certificate = |word: &str| of(&format!("{base}, believes: [{word}]"));
+    assert_eq!(verdict(&certificate("certificate"), &certificate("xfcc")), Verdict::Changed);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use portcullis::authz::certificate::{Holder, SpiffeId};
 use portcullis::authz::credential::Source;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::Asker;
+use portcullis::dev::certificate;
 use portcullis::dev::prover::{Occasion, hash};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -91,6 +92,9 @@ struct Case {
     /// Whom the certificate of that peer names, as the gateway says.
     #[serde(default)]
     principal: String,
+    /// The only URI of that certificate, which the gateway then sends; empty where it has none.
+    #[serde(default)]
+    shows: Option<String>,
     #[serde(default)]
     gateway: Option<String>,
     expect: String,
@@ -186,6 +190,9 @@ fn asked(site: &Site, table: &Table, case: &Case) -> Asked {
     beside.principal.clone_from(&case.principal);
     if case.certificate {
         beside.certificate = proof::sent(proof::CERTIFICATE);
+    }
+    if let Some(uri) = &case.shows {
+        beside.certificate = certificate::sent(&certificate::naming(uri));
     }
     let source = case.from.as_deref().map(|address| address.parse().unwrap());
     if case.ask == "connection" {

@@ -42,3 +42,4 @@ mod teams;
 mod told;
 mod trust;
 mod wire;
+mod workload;

@@ -51,13 +51,13 @@ audit: none
 ";
 
 /// A certificate authority, and its certificates as PEM files.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::default();
         // A leaf of the same name would look as if it had signed itself.
         params.distinguished_name.push(DnType::CommonName, "authority");
@@ -68,7 +68,7 @@ impl Authority {
     }
 
     /// A certificate and its key, both in PEM.
-    fn sign(&self, names: Vec<SanType>, expired: bool) -> (String, String) {
+    pub fn sign(&self, names: Vec<SanType>, expired: bool) -> (String, String) {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
         if expired {
@@ -80,7 +80,7 @@ impl Authority {
     }
 }
 
-fn uri(text: &str) -> SanType {
+pub fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 

@@ -16,6 +16,7 @@ use crate::authz::request::Request;
 use crate::authz::rule::Rule;
 use crate::authz::time::Timestamp;
 use crate::authz::token::Unverified;
+use crate::authz::workload;
 
 impl Snapshot {
     /// Fills the caller's slots with what the route accepts, and gives the proof of possession if there is one. A
@@ -31,7 +32,7 @@ impl Snapshot {
         if matches!(route.rule, Rule::Public) {
             return Ok((Caller::default(), None));
         }
-        let (workload, standing) = self.workload(request, gateway, route)?;
+        let (workload, standing) = self.workload(request, gateway, route, now)?;
         let app = self.api_keys.as_ref().map(|keys| keys.app(request, route, now)).transpose()?.flatten();
         let (user, proven) = self.user(request, gateway, route, facts, now)?.unzip();
         let caller = Caller { user, workload, app, standing };
@@ -50,14 +51,15 @@ impl Snapshot {
         request: &Request<'_>,
         gateway: Option<&Gateway>,
         route: &Route,
+        now: Timestamp,
     ) -> Result<(Option<Arc<Identity>>, Standing), Reason> {
-        if self.policy.services.is_empty() {
-            Ok((None, Standing::Acts))
-        } else if gateway.is_some_and(|gateway| gateway.certificate) {
-            self.policy.services.workload(request.principal, route.id)
-        } else {
-            Ok((None, Standing::Untold))
+        let services = &self.policy.services;
+        if services.is_empty() {
+            return Ok((None, Standing::Acts));
         }
+        let Some(from) = gateway.and_then(|gateway| gateway.certificate) else { return Ok((None, Standing::Untold)) };
+        let named = workload::named(request, from, now)?;
+        Ok(named.map_or((None, Standing::Carries), |id| services.workload(&id, route.id)))
     }
 
     fn user(

@@ -116,35 +116,15 @@ impl Compiler<'_> {
             };
             self.expr(rule, &stand)
         });
-        if let (Some(world), Some(rule), Some(Some(require))) = (issuer.world(), &issuer.require, &require)
-            && !world.is_narrowed_by(require)
-        {
-            let message =
-                format!("{} can meet this `require`: it fixes none of the claims that tell yours apart", world.who);
-            let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
-            self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
+        if let Some(Some(require)) = &require {
+            self.narrowed(issuer, require);
         }
         let whom = if issuer.signers.is_empty() { "aud" } else { "client" };
         let mut path = |path: &Option<Spanned<Box<str>>>, otherwise| self.path(path.as_ref(), otherwise);
         let (roles, groups) = (path(&issuer.roles, None), path(&issuer.groups, None));
         let scopes = path(&issuer.scopes, Some("scope"));
         let claim = path(&issuer.audience.as_ref().and_then(|audience| audience.claim.clone()), Some(whom));
-        let tokens = TokenRules {
-            issuer: Arc::from(&*issuer.issuer.value),
-            tenants: issuer.tenants.as_ref().map(tenants),
-            balancers: issuer.signers.iter().map(|signer| Arc::from(&*signer.value)).collect(),
-            also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
-            audience: Audience {
-                claim: claim??,
-                any_of: issuer.audience.iter().flat_map(|a| &a.any_of).map(|name| Arc::from(&*name.value)).collect(),
-            },
-            algorithms,
-            types: types(issuer),
-            leeway: issuer.leeway,
-            max_lifetime: issuer.max_token_lifetime,
-            denied_kids: self.denied_kids(issuer),
-            issued_from: issuer.reject_issued_before,
-        };
+        let tokens = self.rules(issuer, algorithms, claim??);
         let keys = keys?;
         let mut policy = IssuerPolicy {
             name: Arc::from(&*name.value),
@@ -176,6 +156,38 @@ impl Compiler<'_> {
         // Not a part of what it is told by: a header more changes no identity.
         policy.contracts = contracts;
         Some(Made { policy: Arc::new(policy), keys })
+    }
+
+    /// What its tokens must be like; `claim` says whom they are for.
+    fn rules(&mut self, issuer: &file::Issuer, algorithms: Algorithms, claim: ClaimPath) -> TokenRules {
+        TokenRules {
+            issuer: Arc::from(&*issuer.issuer.value),
+            tenants: issuer.tenants.as_ref().map(tenants),
+            balancers: issuer.signers.iter().map(|signer| Arc::from(&*signer.value)).collect(),
+            also: issuer.also.iter().map(|iss| Arc::from(&*iss.value)).collect(),
+            audience: Audience {
+                claim,
+                any_of: issuer.audience.iter().flat_map(|a| &a.any_of).map(|name| Arc::from(&*name.value)).collect(),
+            },
+            algorithms,
+            types: types(issuer),
+            leeway: issuer.leeway,
+            max_lifetime: issuer.max_token_lifetime,
+            denied_kids: self.denied_kids(issuer),
+            issued_from: issuer.reject_issued_before,
+        }
+    }
+
+    /// Where its subjects are the whole world, `require` must tell one's own apart.
+    fn narrowed(&mut self, issuer: &file::Issuer, require: &Expr) {
+        if let (Some(world), Some(rule)) = (issuer.world(), &issuer.require)
+            && !world.is_narrowed_by(require)
+        {
+            let message =
+                format!("{} can meet this `require`: it fixes none of the claims that tell yours apart", world.who);
+            let cure = format!("{}; the claims are {}", world.example, world.claims.join(", "));
+            self.report(Problem::error("require_too_open", rule.span(), message).cure(cure));
+        }
     }
 
     fn memory(&self) -> u64 {

@@ -13,7 +13,7 @@ impl Compiler<'_> {
         let otherwise = Possession::default();
         let public: Box<[Origin]> = self.file.public_url.iter().filter_map(|url| Origin::parse(&url.value)).collect();
         let Some(proof) = &issuer.proof else { return Possession { origins: public, ..otherwise } };
-        let believed = self.file.gateways.iter().any(|(_, gateway)| gateway.believes_certificate);
+        let believed = self.file.gateways.iter().any(|(_, gateway)| gateway.believes_certificate.is_some());
         if matches!(proof.mode, Mode::Mtls | Mode::Either) && !believed && !self.partial {
             let message = "this proof needs the caller's certificate, and no gateway is believed about it";
             let problem = Problem::error("certificate_not_believed", proof.span, message);

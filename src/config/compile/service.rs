@@ -57,7 +57,8 @@ impl Compiler<'_> {
                     Problem::error("unknown_service", span, format!("there is no service `{name}`")).cure(cure),
                 );
             }
-        } else if !self.partial && !self.file.gateways.iter().any(|(_, gateway)| gateway.believes_certificate) {
+        } else if !self.partial && !self.file.gateways.iter().any(|(_, gateway)| gateway.believes_certificate.is_some())
+        {
             let message =
                 format!("`service:{name}` needs the caller's certificate, and no gateway is believed about it");
             let cure = "gateways: {mesh: {by: unix, believes: [certificate]}}";

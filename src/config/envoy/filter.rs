@@ -2,6 +2,7 @@
 
 use super::Inspection;
 use super::read::{field, is_one_of, is_true, milliseconds, number, path, place};
+use crate::authz::gateways::{CertificateFrom, Gateway};
 use crate::config::tree::Node;
 
 /// The longest time that a check should take, in milliseconds.
@@ -95,7 +96,8 @@ impl Inspection<'_> {
                 self.hole("envoy_headers_filtered", place(filter, name), message, cure);
             }
         }
-        let certificate = self.policy.is_some_and(|policy| policy.gateways.iter().any(|gateway| gateway.certificate));
+        let sends = |gateway: &Gateway| gateway.certificate == Some(CertificateFrom::Connection);
+        let certificate = self.policy.is_some_and(|policy| policy.gateways.iter().any(sends));
         if certificate && !is_true(filter, "include_peer_certificate") {
             let message = "the policy believes a gateway about the caller's certificate, and this one does not send it";
             let span = place(filter, "include_peer_certificate");

@@ -3,7 +3,7 @@
 
 use super::Inspection;
 use super::read::{field, is_one_of, is_true, items, names_type, number, path, place, text};
-use crate::authz::gateways::ClientAddress;
+use crate::authz::gateways::{CertificateFrom, ClientAddress, Gateway};
 use crate::authz::request::Relaxed;
 use crate::config::tree::Node;
 
@@ -25,6 +25,7 @@ impl Inspection<'_> {
         self.paths(manager);
         self.headers(manager);
         self.address(manager);
+        self.certificate(manager);
         if let Some(rds) = field(manager, "rds").or_else(|| field(manager, "scoped_routes")).filter(|_| !has_routes) {
             let message = "the routes come from elsewhere: whether one turns the check off cannot be seen here";
             let cure = "the admin's /config_dump has them too: portcullis check --gateway dump.json";
@@ -125,6 +126,27 @@ impl Inspection<'_> {
                            spellings of managed headers only";
             let cure = "common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}";
             self.warn("envoy_underscores", span, message, cure);
+        }
+    }
+
+    /// Whether `x-forwarded-client-cert` ends with what this Envoy itself says, where the policy believes it.
+    fn certificate(&mut self, manager: &Node) {
+        let believes = |gateway: &Gateway| gateway.certificate == Some(CertificateFrom::Xfcc);
+        if !self.policy.is_some_and(|policy| policy.gateways.iter().any(believes)) {
+            return;
+        }
+        let (details, set) = ("forward_client_cert_details", "set_current_client_cert_details");
+        let (how, span) = (field(manager, details), place(manager, details));
+        let cure = "forward_client_cert_details: SANITIZE_SET, set_current_client_cert_details: {uri: true}";
+        if is_one_of(how, &[("FORWARD_ONLY", "1"), ("ALWAYS_FORWARD_ONLY", "4")]) {
+            let message = "the policy believes `x-forwarded-client-cert`, which is what the caller sent here";
+            self.hole("envoy_xfcc", span, message, cure);
+        } else if !is_one_of(how, &[("APPEND_FORWARD", "2"), ("SANITIZE_SET", "3")]) {
+            let message = "the policy believes `x-forwarded-client-cert`, and it is removed here";
+            self.warn("envoy_xfcc", span, message, cure);
+        } else if !field(manager, set).is_some_and(|details| is_true(details, "uri")) {
+            let message = "the policy believes `x-forwarded-client-cert`, and no URI is told in it here";
+            self.warn("envoy_xfcc", place(manager, set), message, cure);
         }
     }
 

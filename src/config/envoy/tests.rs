@@ -234,6 +234,30 @@ fn a_certificate_that_the_policy_believes_is_sent() {
     assert_eq!(found(&sent, with), []);
 }
 
+#[test] // F04
+fn a_header_about_certificates_that_the_policy_believes_is_set_by_this_envoy() {
+    let with = Some("gateways: {edge: {by: unix, believes: [xfcc]}}");
+    let remote = "use_remote_address: true";
+    let codes = |more: &str| {
+        let config = changed(remote, &[remote, more].join("\n                "));
+        found(&config, with).into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+    };
+    let uri = "set_current_client_cert_details: {uri: true}";
+    assert_eq!(codes(uri), ["~envoy_xfcc"]);
+    for (how, expected) in [
+        ("SANITIZE", Some("~envoy_xfcc")),
+        ("FORWARD_ONLY", Some("envoy_xfcc")),
+        ("ALWAYS_FORWARD_ONLY", Some("envoy_xfcc")),
+        ("APPEND_FORWARD", None),
+        ("SANITIZE_SET", None),
+    ] {
+        let told = codes(&format!("forward_client_cert_details: {how}\n                {uri}"));
+        assert_eq!(told, expected.into_iter().collect::<Vec<_>>(), "{how}");
+    }
+    assert_eq!(codes("forward_client_cert_details: SANITIZE_SET"), ["~envoy_xfcc"], "no URI");
+    assert_eq!(found(SHIPPED, Some("gateways: {edge: {by: unix}}")), []);
+}
+
 #[test]
 fn what_cannot_be_seen_is_said() {
     let (before, rest) = split_before(SHIPPED, "                route_config:");

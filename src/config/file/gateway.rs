@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::header::may_set;
 use super::site::SecretPlace;
 use crate::authz::certificate::SpiffeId;
-use crate::authz::gateways::canonical;
+use crate::authz::gateways::{CertificateFrom, canonical};
 use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
@@ -38,8 +38,8 @@ pub struct Gateway {
     pub client_address: Option<Spanned<ClientAddress>>,
     /// Whether the caller's address is believed.
     pub believes_address: bool,
-    /// Whether it is believed about whom the caller's certificate names.
-    pub believes_certificate: bool,
+    /// Where it is believed to tell of the caller's certificate.
+    pub believes_certificate: Option<CertificateFrom>,
     /// The headers that it sets itself.
     pub believes_headers: Vec<Text>,
     /// Whether it leaves headers out on purpose.
@@ -109,7 +109,7 @@ pub(super) fn gateway(reader: &mut Reader, name: &Text, node: &Node) -> Option<G
 #[derive(Default)]
 struct Believed {
     address: bool,
-    certificate: bool,
+    certificate: Option<CertificateFrom>,
     headers: Vec<Text>,
 }
 
@@ -118,7 +118,16 @@ fn believed(reader: &mut Reader, node: &Node) -> Believed {
     for text in reader.texts(node, "`believes` of a gateway") {
         match (&*text.value, text.value.strip_prefix("header:")) {
             ("client_address", _) => believed.address = true,
-            ("certificate", _) => believed.certificate = true,
+            (word @ ("certificate" | "xfcc"), _) => {
+                let from = if word == "xfcc" { CertificateFrom::Xfcc } else { CertificateFrom::Connection };
+                if believed.certificate.is_some_and(|other| other != from) {
+                    let message =
+                        "a gateway tells of the caller's certificate by `certificate` or by `xfcc`, not by both";
+                    let problem = Problem::error("certificate_twice", text.span, message);
+                    reader.report(problem.cure("certificate, where it sends it; xfcc, where it has only the header"));
+                }
+                believed.certificate = Some(from);
+            }
             (_, Some(name)) => {
                 let name = Spanned::new(name.into(), text.span);
                 if lendable(reader, &name) {
@@ -126,7 +135,7 @@ fn believed(reader: &mut Reader, node: &Node) -> Believed {
                 }
             }
             (_, None) => {
-                let words = ["client_address", "certificate", "header:X-Name"];
+                let words = ["client_address", "certificate", "xfcc", "header:X-Name"];
                 reader.no_such_choice(&text, "`believes` of a gateway", &words);
             }
         }
@@ -348,6 +357,8 @@ mod tests {
     #[test]
     fn what_is_believed_of_a_gateway_is_named() {
         assert_eq!(found("by: unix, believes: [certificate, client_address, 'header:X-FG-User']"), []);
+        assert_eq!(found("by: unix, believes: [xfcc, client_address]"), []);
+        assert_eq!(found("by: unix, believes: [certificate, xfcc]"), [(2, 44, "certificate_twice")]);
         for (bad, code) in [
             ("address", "unknown_value"),
             ("'header:'", "bad_header_name"),

@@ -216,30 +216,13 @@ pub(super) fn issuer(reader: &mut Reader, name: &Text, node: &Node) -> Option<Is
 fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Issuer> {
     let allow_http = flag(reader, fields, "allow_http");
     let keys = keys::keys(reader, fields, allow_http);
-    let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
-    let also = written.split_off(written.len().min(1));
-    let written = written.pop();
-    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
     let has_keys = ["url", "jwks", "pem", "secret"].iter().any(|key| fields.has(key));
     let introspection = introspection::introspection(reader, name, fields, (allow_http, has_keys));
-    let given = has_keys || fields.has("introspection");
-    if !given {
-        let message = format!(
-            "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
-            brief(&name.value)
-        );
-        reader.missing(name.span, message);
-    }
     if fields.has("introspection") {
         // What it says could not be read, and has been told: without it this would be another issuer.
         introspection.as_ref()?;
     }
-    let issuer = written.or_else(|| keys.url.clone());
-    if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {
-        let message =
-            format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
-        reader.missing(name.span, message);
-    }
+    let (issuer, also, tenants) = iss(reader, name, fields, (&keys, has_keys));
     let (from, origins) = sources::sources(reader, name, fields);
     let signers = signers(reader, fields, &from);
     Some(Issuer {
@@ -287,6 +270,34 @@ fn explicit(reader: &mut Reader, name: &Text, fields: &Fields<'_>) -> Option<Iss
         introspection,
         issuer: issuer?,
     })
+}
+
+/// The `iss` of its tokens, other spellings of it, and the tenants that stand in it.
+fn iss(
+    reader: &mut Reader,
+    name: &Text,
+    fields: &Fields<'_>,
+    (keys, has_keys): (&Keys, bool),
+) -> (Option<Text>, Vec<Text>, Option<Tenants>) {
+    let mut written = fields.get("issuer").map(|node| reader.texts(node, "`issuer` of an issuer")).unwrap_or_default();
+    let also = written.split_off(written.len().min(1));
+    let written = written.pop();
+    let tenants = tenants::tenants(reader, fields, written.as_ref(), &also);
+    let given = has_keys || fields.has("introspection");
+    if !given {
+        let message = format!(
+            "the issuer `{}` has no keys: it needs `url`, `jwks`, `pem` or `secret`; or `introspection` for opaque tokens",
+            brief(&name.value)
+        );
+        reader.missing(name.span, message);
+    }
+    let issuer = written.or_else(|| keys.url.clone());
+    if issuer.is_none() && given && !fields.has("issuer") && !fields.has("url") {
+        let message =
+            format!("the issuer `{}` needs `issuer`, its exact `iss`, as it has no `url`", brief(&name.value));
+        reader.missing(name.span, message);
+    }
+    (issuer, also, tenants)
 }
 
 fn logout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Logout> {

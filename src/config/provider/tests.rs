@@ -91,6 +91,13 @@ fn codes(issuer: &str) -> Vec<&'static str> {
     load(issuer).err().unwrap_or_default().iter().map(|(code, ..)| *code).collect()
 }
 
+#[test] // J15
+fn nobody_signs_out_by_the_word_of_a_load_balancer() {
+    let alb = format!("issuer: 'https://idp.example.com', signer: '{ARN}', audience: client, region: eu-west-1");
+    assert_eq!(codes(&format!("provider: aws-alb, {alb}")), [""; 0]);
+    assert_eq!(codes(&format!("provider: aws-alb, {alb}, logout: client")), ["logout_unsupported"]);
+}
+
 /// What an issuer of a provider comes to, key by key.
 fn explained(issuer: &str) -> String {
     let compiled = load(issuer).unwrap_or_else(|problems| panic!("{issuer}: {problems:?}"));

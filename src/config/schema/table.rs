@@ -291,7 +291,7 @@ pub const TABLE: &[Section] = &[
         ("by", Is::Either(&[Is::Some(&BY), Is::Section("gateways.*.by")]), "How it is recognised: `unix`, a network, `spiffe://…`, `dns:…`, `token:env:NAME`; any one of a list"),
         ("dialect", Is::Word(&["envoy"]), "What it speaks"),
         ("client_address", Is::Section("gateways.*.client_address"), "Where the caller's address is found"),
-        ("believes", Is::Some(&Is::Like(r"client_address|certificate|header:.+")), "What is believed of it"),
+        ("believes", Is::Some(&Is::Like(r"client_address|certificate|xfcc|header:.+")), "What is believed of it"),
         ("filtered_headers", Is::Flag, "Whether it leaves headers out on purpose, and removes the managed ones itself"),
         ("max_headers", Is::Number(1, 10_000), "How many header lines it lets through (Envoy's `max_headers_count`)"),
         ("max_header_bytes", Is::Number(1_024, 8_388_608), "How many bytes of header lines it lets through (Envoy's `max_request_headers_kb`)"),
