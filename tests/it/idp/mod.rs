@@ -1,6 +1,7 @@
 //! Tokens that real OpenID providers gave by real grants, through the real Envoy and portcullis to an application.
 
 mod dpop;
+mod introspection;
 mod keycloak;
 mod oidc_provider;
 
