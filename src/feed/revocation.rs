@@ -162,7 +162,10 @@ impl Known {
                 }
                 () = sleep_until(sweep) => {
                     sweep = later(Instant::now(), SWEEP);
-                    self.sweep();
+                    if self.sweep() && !self.shared.known {
+                        // What could not be read may have been what expired.
+                        load = load.or(Some(Instant::now()));
+                    }
                 }
             }
         }
@@ -341,7 +344,8 @@ impl Known {
         self.told.send_modify(|status| (status.known, status.epoch, status.entries) = (known, epoch, entries));
     }
 
-    fn sweep(&mut self) {
+    /// Forgets what has expired; whether anything had.
+    fn sweep(&mut self) -> bool {
         let now = now();
         let before = self.entries.len();
         self.entries.retain(|_, entry| now < entry.expires);
@@ -349,6 +353,7 @@ impl Known {
             self.rebuild();
             self.publish(self.shared.known);
         }
+        self.entries.len() < before
     }
 }
 

@@ -38,7 +38,7 @@ impl Replica {
         let policy = format!(
             "
 issuers:
-  main: {{url: '{}', allow_http: true, audience: shop-api, logout: shop-web}}
+  main: {{url: '{}', allow_http: true, audience: shop-api, cooldown: 0s, logout: shop-web}}
 routes: {{/me: signed-in, /any: anyone}}
 listen: {{public: '127.0.0.1:0'}}
 store: {{url: '{}', username: {USER}, password: 'file:redis.password'}}

@@ -48,7 +48,7 @@ async fn hear(redis: &Redis, mut stream: Box<dyn Duplex>, subscriber: &Subscribe
     let mut reader = Reader::default();
     let mut pulse = interval_at(Instant::now(), PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut awaited, mut untold) = (0_u8, 0_u8);
+    let (mut awaited, mut untold, mut subscribed) = (0_u8, 0_u8, false);
     loop {
         tokio::select! {
             arrived = stream.read_buf(&mut reader.arrived) => {
@@ -57,6 +57,7 @@ async fn hear(redis: &Redis, mut stream: Box<dyn Duplex>, subscriber: &Subscribe
                 }
                 while let Some(reply) = reader.take(MESSAGE)? {
                     let Some(event) = event(reply.good()?)? else { awaited = 0; continue };
+                    subscribed = true;
                     if !subscriber.tell(&event) {
                         return Ok(());
                     }
@@ -69,6 +70,10 @@ async fn hear(redis: &Redis, mut stream: Box<dyn Duplex>, subscriber: &Subscribe
                     return Err(Fault::Deadline);
                 }
                 say(&mut stream, &[b"PING"]).await?;
+                if !subscribed {
+                    // Before that everything is to be loaded anyway.
+                    continue;
+                }
                 match redis.epoch().await {
                     Ok(epoch) if !subscriber.tell(&Event::Epoch(epoch)) => return Ok(()),
                     Ok(_) => untold = 0,
