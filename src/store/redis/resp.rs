@@ -70,6 +70,8 @@ impl Reader {
         }
         let mut cursor = Cursor { bytes: &self.arrived, at: 0, limit };
         match cursor.reply(DEPTH) {
+            // A line may be long and have come at once.
+            Ok(_) if cursor.at > limit => Err(Fault::Oversize),
             Ok(reply) => {
                 let at = cursor.at;
                 self.arrived.advance(at);
@@ -255,6 +257,9 @@ mod tests {
         }
         assert_eq!(read(&[b'x'; LINE], 1 << 20), Err(Fault::Garbled));
         assert_eq!(read(b"$90\r\n", 100), Ok(None));
+        let line = |length| [b"-".as_slice(), &vec![b'x'; length], b"\r\n"].concat();
+        assert_eq!(read(&line(97), 100).unwrap(), Some(Reply::Error(vec![b'x'; 97])));
+        assert_eq!(read(&line(98), 100), Err(Fault::Oversize), "a line that has arrived in full");
     }
 
     #[test]
