@@ -44,7 +44,7 @@ fn port() -> u16 {
 }
 
 /// Says once what is skipped for want of a part, on a laptop; fails where `CI` is `true`.
-fn missing(once: &Once, what: &str, cure: &str) {
+pub fn missing(once: &Once, what: &str, cure: &str) {
     assert!(std::env::var_os("CI").as_deref() != Some(OsStr::new("true")), "{what} cannot run: {cure}");
     // Not `eprintln!`, which the test runner swallows when a test passes.
     once.call_once(|| _ = writeln!(std::io::stderr(), "SKIPPED: {what}. {cure}"));
