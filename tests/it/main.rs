@@ -23,6 +23,7 @@ mod envoy_check;
 mod envoy_smoke;
 mod idp;
 mod key;
+mod kong;
 mod opaque;
 mod outage;
 mod parts;
