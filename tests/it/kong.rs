@@ -33,7 +33,7 @@ fn nginx() -> Option<(PathBuf, PathBuf)> {
         missing(
             &ONCE,
             "the tests of the Kong plugin",
-            "Install nginx-light and libnginx-mod-http-lua, or run `make kong-lua`.",
+            "Install nginx and libnginx-mod-http-lua, or run `make kong-lua`.",
         );
     }
     found.map(|program| (program, modules))
