@@ -13,6 +13,7 @@ use super::denial::Said;
 use super::{catch, caught};
 use crate::authorizer::{Answered, Authorizer};
 use crate::authz::decision::{Decision, Denial, Own, Verdict};
+use crate::authz::gateways::Dialect;
 use crate::authz::header::Told;
 use crate::authz::json::Json;
 use crate::authz::reason::Reason;
@@ -105,7 +106,10 @@ fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, 
     match (attributes, http) {
         (false, _) => Err(UNREADABLE),
         (true, false) => Err(Malformed(Reason::RequestMissing)),
-        (true, true) => Ok(Raw { asker, proof, source, principal, certificate, method, target, host, headers }),
+        (true, true) => {
+            let raw = Raw::new(Dialect::Envoy, asker, [method, target, host], headers);
+            Ok(Raw { proof, source, principal, certificate, ..raw })
+        }
     }
 }
 

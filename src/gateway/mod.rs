@@ -2,6 +2,7 @@
 
 mod denial;
 pub mod envoy;
+pub mod forward;
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
