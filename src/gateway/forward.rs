@@ -3,13 +3,12 @@
 //! What is asked about stands in headers that anybody could send: it is read of gateways with an entry only, from exactly
 //! one place, and where that does not hold exactly one value there is no other place to look.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Response, StatusCode};
-
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Response, StatusCode};
 
 use super::denial::Said;
 use super::{catch, caught};
@@ -209,8 +208,7 @@ impl Row {
             Denies::NoFailure => status < 500,
             Denies::Sparsely => status == 401,
         };
-        let is_denial = !(200..300).contains(&status);
-        let status = StatusCode::from_u16(status).ok().filter(|_| handed_on && is_denial);
+        let status = StatusCode::from_u16(status).ok().filter(|_| handed_on && (300..600).contains(&status));
         status.unwrap_or(StatusCode::FORBIDDEN)
     }
 
@@ -308,5 +306,180 @@ fn passes_for_one(name: &[u8]) -> bool {
     is_odd && {
         let folded = crate::authz::header::fold(name);
         FAMILIES.iter().any(|family| family.tells(&folded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::authz::reason::Challenge;
+
+    /// What a row makes of a call: method, target and host, source, and the names of the lines; or why it makes nothing.
+    fn read(path: &str, lines: &[(&str, &str)]) -> Result<(String, Option<IpAddr>, Vec<String>), Reason> {
+        let mut call = Request::builder().uri(path);
+        for (name, value) in lines {
+            call = call.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        let row = ROWS.iter().find(|row| row.answers(&head)).expect("a dialect answers this path");
+        let raw = row.read(Asker::Unix, &head).map_err(|Malformed(reason)| reason)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let question = [raw.method, raw.target, raw.host].map(text).join(" ");
+        Ok((question, raw.source, raw.headers.iter().map(|line| text(line.name)).collect()))
+    }
+
+    const NGINX: [(&str, &str); 4] = [
+        ("x-original-method", "GET"),
+        ("x-original-uri", "/a?x=1"),
+        ("x-original-host", "shop.test"),
+        ("x-original-address", "192.0.2.1"),
+    ];
+    const TRAEFIK: [(&str, &str); 3] =
+        [("x-forwarded-method", "GET"), ("x-forwarded-uri", "/a?x=1"), ("x-forwarded-host", "shop.test")];
+
+    fn family(path: &str) -> &'static [(&'static str, &'static str)] {
+        if path.ends_with("nginx") || path.ends_with("haproxy") { &NGINX } else { &TRAEFIK }
+    }
+
+    const IN_HEADERS: [&str; 4] = ["/forward/nginx", "/forward/haproxy", "/forward/traefik", "/forward/caddy"];
+
+    #[test]
+    fn a_question_is_read_from_its_own_headers_and_the_rest_is_the_callers() {
+        for path in IN_HEADERS {
+            let own = [("host", "portcullis:9002"), ("connection", "close"), ("content-length", "0")];
+            let theirs = [("accept", "a"), ("authorization", "Bearer t"), ("x-portcullis-token", "secret")];
+            let (question, source, lines) = read(path, &[&own, family(path), &theirs].concat()).unwrap();
+            assert_eq!(question, "GET /a?x=1 shop.test", "{path}");
+            assert_eq!(source.is_some(), family(path).len() == 4, "{path}");
+            assert_eq!(lines, ["accept", "authorization"], "{path}");
+        }
+        let (question, _, lines) = read("/forward/envoy/a?x=1", &[("host", "shop.test"), ("accept", "a")]).unwrap();
+        assert_eq!(question, "GET /a?x=1 shop.test");
+        assert_eq!(lines, ["accept"]);
+    }
+
+    #[test] // F02
+    fn a_header_that_tells_the_question_is_there_once_or_there_is_none() {
+        for path in IN_HEADERS {
+            for at in 0..3 {
+                let mut lines = family(path).to_vec();
+                let (name, value) = lines.remove(at);
+                let with = |more: &[(&'static str, &'static str)]| read(path, &[&lines, more].concat()).unwrap_err();
+                assert_eq!(with(&[]), Reason::ForwardedMissing, "{path}: no {name}");
+                assert_eq!(with(&[(name, "")]), Reason::ForwardedMissing, "{path}: {name} is empty");
+                assert_eq!(with(&[(name, value), (name, value)]), Reason::ForwardedAmbiguous, "{path}: {name} twice");
+                assert_eq!(with(&[("host", "shop.test")]), Reason::ForwardedMissing, "{path}: not our own {name}");
+                // Nobody takes another family's.
+                let other = ["/forward/nginx", "/forward/traefik"].map(family).concat();
+                let other: Vec<_> = other.into_iter().filter(|line| !family(path).contains(line)).collect();
+                assert!(read(path, &[&lines, &other[..]].concat()).is_err(), "{path}: {name} of another family");
+            }
+        }
+        let twice = [&NGINX[..], &[("x-original-address", "192.0.2.2")]].concat();
+        assert_eq!(read("/forward/nginx", &twice).unwrap_err(), Reason::ForwardedAmbiguous);
+        let list = [&NGINX[..3], &[("x-original-address", "192.0.2.1, 192.0.2.2")]].concat();
+        assert_eq!(read("/forward/nginx", &list).unwrap_err(), Reason::ForwardedAmbiguous);
+        for nowhere in ["unix:", "", "localhost"] {
+            let lines = [&NGINX[..3], &[("x-original-address", nowhere)]].concat();
+            assert_eq!(read("/forward/nginx", &lines).unwrap().1, None, "{nowhere}");
+        }
+    }
+
+    #[test] // F02
+    fn method_or_path_of_another_family_or_spelling_beside_leaves_two_readings() {
+        for path in IN_HEADERS {
+            for name in ["method", "uri"] {
+                let others = if family(path).len() == 4 { "x-forwarded-" } else { "x-original-" };
+                let name = format!("{others}{name}");
+                let lines = [family(path), &[(&*name, "/b")]].concat();
+                assert_eq!(read(path, &lines).unwrap_err(), Reason::ForwardedAmbiguous, "{path}: {name}");
+            }
+            for name in
+                ["x_original_uri", "x-original_uri", "x_forwarded_uri", "x.forwarded.host", "x_forwarded-method"]
+            {
+                let lines = [family(path), &[(name, "/b")]].concat();
+                assert_eq!(read(path, &lines).unwrap_err(), Reason::ForwardedAmbiguous, "{path}: {name}");
+            }
+            for list in ["/a, /b", "/a,/b", "/a?x=1, /b"] {
+                let mut lines = family(path).to_vec();
+                lines[1].1 = list;
+                assert_eq!(read(path, &lines).unwrap_err(), Reason::ForwardedAmbiguous, "{path}: {list}");
+            }
+            let mut lines = family(path).to_vec();
+            lines[1].1 = "/a,b?x=1,/c";
+            assert!(read(path, &lines).is_ok(), "a comma alone is no list");
+        }
+    }
+
+    #[test] // F02
+    fn a_connection_header_that_names_others_is_refused() {
+        for path in IN_HEADERS {
+            for fine in ["close", "keep-alive", "Upgrade", "keep-alive, upgrade", "TE, close", ""] {
+                assert!(read(path, &[family(path), &[("connection", fine)]].concat()).is_ok(), "{fine}");
+            }
+            for name in ["x-user-id", "close, x-original-uri", "x-forwarded-uri,close", "authorization"] {
+                let found = read(path, &[family(path), &[("connection", name)]].concat());
+                assert_eq!(found.unwrap_err(), Reason::ForwardedAmbiguous, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_is_one_dialects_whole_or_nobodys() {
+        let answers = |uri: &str| {
+            let (head, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+            ROWS.iter().find(|row| row.answers(&head)).map(|row| row.dialect)
+        };
+        assert_eq!(answers("/forward/envoy/a"), Some(Dialect::EnvoyHttp));
+        assert_eq!(answers("/forward/envoy/nginx"), Some(Dialect::EnvoyHttp));
+        assert_eq!(answers("/forward/envoy"), Some(Dialect::EnvoyHttp));
+        for nobodys in [
+            "/forward/",
+            "/forward/envoyx",
+            "/forward/nginx/",
+            "/forward/nginx/a",
+            "/forward/nginx?x=1",
+            "/forward/Nginx",
+            "/forward/%6eginx",
+            "/forward//nginx",
+            "/nginx",
+        ] {
+            assert_eq!(answers(nobodys), None, "{nobodys}");
+        }
+        assert!(read("http://shop.test/forward/nginx", &NGINX).is_err(), "a call to a proxy");
+        assert!(read("/forward/envoy/a", &[]).is_err(), "no host");
+        assert!(read("/forward/envoy/a", &[("host", "a"), ("host", "b")]).is_err(), "two hosts");
+    }
+
+    #[test] // F10
+    fn every_denial_is_one_as_its_gateway_reads_it() {
+        for row in &ROWS {
+            for reason in Reason::ALL.iter().copied() {
+                let answered = Answered { decision: Decision::denied(reason), id: None };
+                let answer = row.encode(&answered).unwrap();
+                let status = answer.status().as_u16();
+                match row.denies {
+                    Denies::Whole => assert_eq!(status, reason.status(), "{reason:?}"),
+                    Denies::NoFailure if reason.status() < 500 => assert_eq!(status, reason.status(), "{reason:?}"),
+                    Denies::Sparsely if reason.status() == 401 => assert_eq!(status, 401, "{reason:?}"),
+                    Denies::NoFailure | Denies::Sparsely => assert_eq!(status, 403, "{reason:?}"),
+                }
+                let value = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                let told = value("x-portcullis-status");
+                let expected = (!matches!(row.denies, Denies::Whole)).then(|| reason.status().to_string());
+                assert_eq!(told, expected, "{reason:?}");
+                assert_eq!(value("cache-control").as_deref(), Some("no-store"));
+                assert_eq!(value("x-content-type-options").as_deref(), Some("nosniff"));
+                assert_eq!(value("www-authenticate").is_some(), reason.challenge() != Challenge::None);
+                let body: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+                assert_eq!(body["status"], reason.status());
+                assert_eq!(row.failed().status().as_u16(), row.status(503).as_u16());
+            }
+            for never in [100, 200, 204, 206, 299, 0, 99, 1_000] {
+                assert_eq!(row.status(never), 403, "{never}");
+            }
+        }
     }
 }

@@ -323,8 +323,8 @@ fn more_belief_in_a_gateway_widens() {
     assert_eq!(verdict(&of(base), &of("by: 10.0.0.0/8, dialect: nginx")), Verdict::Widened);
     assert_eq!(verdict(&of("by: unix, dialect: nginx"), &of("by: unix, dialect: caddy")), Verdict::Widened);
     assert_eq!(verdict(&of("by: unix, dialect: nginx"), &of("by: unix")), Verdict::Changed);
-    let and = |more: &str| format!("{}  more: {{by: unix, {more}, max_headers: 50}}\n", of(base));
-    assert_eq!(verdict(&of(base), &and("dialect: traefik")), Verdict::Widened);
+    let two = of(&format!("{base}}}, more: {{by: unix, dialect: traefik, max_headers: 50"));
+    assert_eq!(verdict(&of(base), &two), Verdict::Widened);
     let certificate = |word: &str| of(&format!("{base}, believes: [{word}]"));
     assert_eq!(verdict(&certificate("certificate"), &certificate("xfcc")), Verdict::Changed);
 }
