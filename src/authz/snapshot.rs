@@ -9,6 +9,7 @@ mod prove;
 mod step_up;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -146,6 +147,12 @@ impl Snapshot {
     #[must_use]
     pub fn revoked(&self) -> Option<&Arc<Shared>> {
         self.revoked.as_ref()
+    }
+
+    /// How long what is revoked while we run is remembered; `None` where this policy does not ask what replicas share.
+    #[must_use]
+    pub fn remembers_revoked(&self) -> Option<Duration> {
+        self.policy.revocation.as_ref().filter(|revocation| revocation.shared).map(|revocation| revocation.keep)
     }
 
     /// Its version: grows with each publication while the process lives.
