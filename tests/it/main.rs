@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod browsers;
+mod caching;
 mod cases;
 mod chain;
 mod chaos;

@@ -74,6 +74,12 @@ impl Carriers {
         &self.queries
     }
 
+    /// The headers out of which a part may be cut, on a route that strips credentials or not.
+    pub(in crate::authz) fn cut(&self, strips: bool) -> impl Iterator<Item = &'static str> {
+        let cookies = (strips && !self.cookies.is_empty()).then_some("cookie");
+        cookies.into_iter().chain((!self.subprotocols.is_empty()).then_some(SUBPROTOCOL))
+    }
+
     /// Whether there are any that no upstream sees, whatever the route says.
     pub(in crate::authz) fn any_exposed(&self) -> bool {
         !self.queries.is_empty() || !self.subprotocols.is_empty()
