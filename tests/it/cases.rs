@@ -20,6 +20,11 @@ use crate::site::{Answers, Keys, Recipe, Site, timed};
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
+    (Reason::ForwardedMissing, "a case comes to doors that no header tells the question: forward.rs"),
+    (Reason::ForwardedAmbiguous, "the same"),
+    (Reason::GatewayUnknown, "the same"),
+    (Reason::HeaderAlias, "a case comes to doors that can carry everything: parity.rs"),
+    (Reason::GatewayCannot, "the same"),
     (Reason::Overloaded, "a case comes alone: tls.rs"),
     (Reason::ProofReplayed, "a case comes once: proof.rs"),
     (Reason::ReplayUnknown, "a case has a store that answers: proof.rs"),
@@ -385,9 +390,11 @@ fn compare_allow(case: &Case, answer: &Answer) -> Result<(), String> {
 async fn every_case_has_its_answer_through_every_door() {
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut count = 0;
+    let (mut count, mut said) = (0, 0);
     for (file, table) in tables() {
         let site = Site::answering(&table.policy, &table.keys, table.answers.clone()).await;
+        let speaking = table.policy.replace("{by: ", "{dialect: json, by: ");
+        let json = Site::answering(&speaking, &table.keys, table.answers.clone()).await;
         let mut names = BTreeSet::new();
         for case in &table.cases {
             assert!(names.insert(&case.name), "{file}: {} twice", case.name);
@@ -401,7 +408,17 @@ async fn every_case_has_its_answer_through_every_door() {
                 ("envoy, raw", &case.expect, doors::through_envoy(&site, &asked(), Lines::Raw).await),
                 ("envoy, joined", joined, doors::through_envoy(&site, &asked(), Lines::Joined).await),
             ];
-            for (door, expect, answer) in &doors {
+            let by_json = match self::asked(&json, &table, case) {
+                // The pseudo-headers, which only Envoy counts, are lines too where a limit is near.
+                asked if case.filler == 0 && doors::json::can_say(&asked) => {
+                    Some(("json", &case.expect, doors::json::through(&json, &asked).await))
+                }
+                _ => None,
+            };
+            said += usize::from(by_json.is_some());
+            // Another site has other keys to mint with, and other nonces.
+            let same = by_json.iter().filter(|_| case.dpop.is_none() && !table.policy.contains("mint:"));
+            for (door, expect, answer) in doors.iter().chain(&by_json) {
                 if let Err(why) = compare(case, expect, answer) {
                     wrong.push(format!("{file}: {} ({door}): {why}", case.name));
                 }
@@ -409,13 +426,14 @@ async fn every_case_has_its_answer_through_every_door() {
                     seen.insert(*reason);
                 }
             }
-            if case.joined.is_none() && doors.iter().any(|(_, _, answer)| *answer != doors[0].2) {
+            if case.joined.is_none() && doors.iter().chain(same).any(|(_, _, answer)| *answer != doors[0].2) {
                 wrong.push(format!("{file}: {}: the doors differ: {doors:?}", case.name));
             }
         }
     }
     assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
     assert!(count >= 200, "the table has {count} cases");
+    assert!(said * 10 > count * 9, "JSON can say {said} of {count} cases");
     for reason in Reason::ALL {
         let out_of_reach = OUT_OF_REACH.iter().any(|(out, _)| out == reason);
         assert_ne!(seen.contains(reason), out_of_reach, "{}: has a case, or is out of reach", reason.code());
