@@ -24,6 +24,11 @@ pub const DOCUMENT: &str = include_str!("json/openapi.json");
 /// The largest check, in bytes.
 pub const MAX_CHECK: usize = 1024 * 1024;
 
+/// The members of a check.
+pub const MEMBERS: &[&str] = &["method", "path", "host", "headers", "source", "timeout_ms"];
+/// The members of its `source`.
+pub const SOURCE: &[&str] = &["address", "principal", "certificate"];
+
 const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
 
 /// What is answered to a check.

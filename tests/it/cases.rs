@@ -386,6 +386,30 @@ fn compare_allow(case: &Case, answer: &Answer) -> Result<(), String> {
     Ok(())
 }
 
+/// A policy whose gateways speak JSON, but for those that cannot; and whether somebody is one of these.
+fn speaking_json(policy: &str) -> (String, impl Fn(Asker) -> bool) {
+    let cannot =
+        |line: &str| ["xfcc]", "filtered_headers", "x-envoy-external-address"].iter().any(|it| line.contains(it));
+    let mut others: Vec<String> = Vec::new();
+    let mut speaking = String::new();
+    for line in policy.lines() {
+        let changed = match line.split_once("{by: ") {
+            Some((_, by)) if cannot(line) => {
+                // All of these are known by a network of 16 bits or less.
+                others.push(by.split('.').take(2).collect::<Vec<_>>().join("."));
+                line.to_owned()
+            }
+            _ => line.replace("{by: ", "{dialect: json, by: "),
+        };
+        speaking.extend([&changed, "\n"]);
+    }
+    let is_other = move |asker: Asker| match asker {
+        Asker::Unix => false,
+        Asker::Tcp(address) => others.iter().any(|other| address.to_string().starts_with(&format!("{other}."))),
+    };
+    (speaking, is_other)
+}
+
 #[tokio::test]
 async fn every_case_has_its_answer_through_every_door() {
     let mut wrong = Vec::new();
@@ -393,7 +417,7 @@ async fn every_case_has_its_answer_through_every_door() {
     let (mut count, mut said) = (0, 0);
     for (file, table) in tables() {
         let site = Site::answering(&table.policy, &table.keys, table.answers.clone()).await;
-        let speaking = table.policy.replace("{by: ", "{dialect: json, by: ");
+        let (speaking, not_so) = speaking_json(&table.policy);
         let json = Site::answering(&speaking, &table.keys, table.answers.clone()).await;
         let mut names = BTreeSet::new();
         for case in &table.cases {
@@ -410,7 +434,7 @@ async fn every_case_has_its_answer_through_every_door() {
             ];
             let by_json = match self::asked(&json, &table, case) {
                 // The pseudo-headers, which only Envoy counts, are lines too where a limit is near.
-                asked if case.filler == 0 && doors::json::can_say(&asked) => {
+                asked if case.filler == 0 && doors::json::can_say(&asked) && !not_so(asked.asker) => {
                     Some(("json", &case.expect, doors::json::through(&json, &asked).await))
                 }
                 _ => None,

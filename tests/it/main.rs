@@ -25,6 +25,7 @@ mod envoy_smoke;
 mod idp;
 mod key;
 mod opaque;
+mod openapi;
 mod outage;
 mod parts;
 mod proof;

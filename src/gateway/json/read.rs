@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::{MEMBERS, SOURCE};
 use crate::authz::gateways::Dialect;
 use crate::authz::json::{Json, Object};
 use crate::authz::reason::Reason;
@@ -35,7 +36,7 @@ impl<'t> Check<'t> {
     /// # Errors
     /// [`Reason::CheckUnreadable`]; [`Reason::HeaderMalformed`] where HTTP has no such header line.
     pub fn read(text: &'t Object) -> Result<Self, Malformed> {
-        only(text, &["method", "path", "host", "headers", "source", "timeout_ms"])?;
+        only(text, MEMBERS)?;
         let needed = |name| text.get(name).ok_or(UNREADABLE);
         let mut check = Self {
             method: string(needed("method")?)?,
@@ -52,7 +53,7 @@ impl<'t> Check<'t> {
         }
         if let Some(source) = text.get("source") {
             let source = object(source)?;
-            only(source, &["address", "principal", "certificate"])?;
+            only(source, SOURCE)?;
             let text = |name| source.get(name).map(string).transpose();
             check.source = text("address")?.map(|text| text.parse().map_err(|_| UNREADABLE)).transpose()?;
             check.principal = text("principal")?.unwrap_or_default();
