@@ -24,7 +24,7 @@ gateways: {edge: {by: 127.0.0.0/8, dialect: json, believes: [client_address], cl
 routes:
   /public: {allow: public, cache: 10s}
   /orders/**: role:admin
-  /near: {allow: anyone, deny: "not network:203.0.113.0/24"}
+  /near: {allow: anyone, deny: 'not network:203.0.113.0/24'}
   /**: {allow: role:premium, cache: 5s}
 listen: {http: '127.0.0.1:0'}
 audit: none
