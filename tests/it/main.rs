@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod browsers;
+mod caching;
 mod cases;
 mod chain;
 mod chaos;
@@ -27,6 +28,7 @@ mod key;
 mod kubernetes;
 mod kong;
 mod opaque;
+mod openapi;
 mod outage;
 mod parts;
 mod proof;
