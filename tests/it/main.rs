@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod browsers;
+mod caching;
 mod cases;
 mod chain;
 mod chaos;
@@ -26,6 +27,7 @@ mod idp;
 mod key;
 mod kong;
 mod opaque;
+mod openapi;
 mod outage;
 mod parts;
 mod proof;
