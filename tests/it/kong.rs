@@ -6,6 +6,7 @@ mod hostile;
 mod identity;
 mod memory;
 mod oracle;
+mod real;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -11,10 +11,10 @@ use crate::support::ask;
 
 const POLICY: &str = "
 listen: {http: 127.0.0.1:0}
-issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles, claims: {tenant: tenant}}}
+issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles}}
 gateways:
   kong: {by: 127.0.0.1/32, dialect: json, believes: [client_address], max_headers: 1000}
-headers: {X-User-ID: sub, X-User-Roles: roles, X-Tenant: claims.tenant}
+headers: {X-User-ID: sub, X-User-Roles: roles, X-Tenant: claim:tenant}
 routes:
   GET /health: public
   /secret-data: role:premium
@@ -51,7 +51,10 @@ async fn each_verdict_reaches_the_caller_as_it_is() {
     let other = portcullis.bearer(&json!({"sub": "u2", "roles": [], "tenant": "acme"}));
     let allowed = kong.ask(get("/secret-data?q=%2f", &premium)).await;
     assert_eq!((allowed.status, allowed.json().unwrap()["path"].as_str()), (200, Some("/secret-data?q=%2f")));
-    assert_eq!((seen(&allowed, "x-user-id"), seen(&allowed, "x-user-roles")), (vec!["u1".to_owned()], vec![r#"["premium"]"#.to_owned()]));
+    assert_eq!(
+        (seen(&allowed, "x-user-id"), seen(&allowed, "x-user-roles")),
+        (vec!["u1".to_owned()], vec![r#"["premium"]"#.to_owned()])
+    );
     assert_eq!(kong.ask(get("/served", &premium)).await.header("x-served-for"), Some("u1"));
     for (status, raw) in [
         (200, get("/health", "")),
@@ -67,7 +70,6 @@ async fn each_verdict_reaches_the_caller_as_it_is() {
         (403, request("POST", "/health", "Content-Length: 0\r\n")),
         (400, get("/secret-data%2f..", "")),
         (400, get("/a/../secret-data", &premium)),
-        (400, get("/health", "X-User-ID: a\r\nX-Name: caf\u{e9}\r\n").replace('\u{e9}', "\u{e9}\u{7f}").as_str().into()),
         (401, upgrade("/chat", "")),
         (403, upgrade("/chat", &other)),
         (200, upgrade("/chat", &premium)),
@@ -81,6 +83,10 @@ async fn each_verdict_reaches_the_caller_as_it_is() {
             assert_eq!(answer.json().unwrap()["status"], status, "{raw}");
         }
     }
+    // Text that is not UTF-8 is no JSON.
+    let odd = b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Name: caf\xe9\r\n\r\n";
+    assert_eq!(kong.ask(odd).await.status, 400);
+    assert_eq!(kong.ask(get("/health", "X-Name: caf\u{e9}\r\n")).await.status, 200);
     let browser = kong.ask(get("/secret-data?q=1", "Accept: text/html\r\n")).await;
     let back = "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2Fsecret-data%3Fq%3D1";
     assert_eq!((browser.status, browser.header("location")), (302, Some(back)));
@@ -119,7 +125,13 @@ async fn what_the_policy_lets_be_cached_outlives_portcullis_and_nothing_else_doe
     }
     drop(portcullis);
     assert_eq!(seen(&kong.ask(get("/kept", &premium)).await, "x-user-id"), ["u1"]);
-    for raw in [get("/kept", &other), get("/kept", ""), get("/kept?a", &premium), get("/secret-data", &premium), get("/health", "")] {
+    for raw in [
+        get("/kept", &other),
+        get("/kept", ""),
+        get("/kept?a", &premium),
+        get("/secret-data", &premium),
+        get("/health", ""),
+    ] {
         assert_eq!(kong.ask(&raw).await.status, 503, "{raw}");
     }
     let forged = kong.ask(get("/kept", &format!("{premium}x_user_id: root\r\n"))).await;
@@ -138,7 +150,8 @@ async fn a_restart_under_load_lets_nobody_pass_who_may_not_and_all_again_after()
     );
     let dir = crate::support::TempDir::new();
     let socket = dir.path().join("portcullis.sock");
-    let policy = POLICY.replace("127.0.0.1:0", &format!("unix:{}", socket.display())).replace("by: 127.0.0.1/32", "by: unix");
+    let policy =
+        POLICY.replace("127.0.0.1:0", &format!("unix:{}", socket.display())).replace("by: 127.0.0.1/32", "by: unix");
     let portcullis = Portcullis::with(issuer, &policy).await;
     let Some(kong) = Kong::asking(&format!("unix:{}", socket.display()), &[]).await else { return };
     let (address, ended) = (kong.address, Arc::new(AtomicBool::new(false)));
@@ -154,7 +167,8 @@ async fn a_restart_under_load_lets_nobody_pass_who_may_not_and_all_again_after()
             })
         })
         .collect();
-    let Portcullis { issuer, .. } = portcullis;
+    let Portcullis { issuer, running, .. } = portcullis;
+    drop(running);
     assert_eq!(kong.ask(get("/secret-data", &premium)).await.status, 503);
     let again = Portcullis::with(issuer, &policy).await;
     assert_eq!(kong.ask(get("/secret-data", &premium)).await.status, 200);
