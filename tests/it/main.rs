@@ -26,6 +26,7 @@ mod gateways;
 mod idp;
 mod key;
 mod kong;
+mod kubernetes;
 mod opaque;
 mod openapi;
 mod outage;
