@@ -32,7 +32,7 @@ fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
 
 /// A port of 127.0.0.1 that stays its program's while that is stopped and started again: the system gives ports of this range to
 /// nobody who leaves the choice to it.
-fn port() -> u16 {
+pub fn port() -> u16 {
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 18_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
