@@ -39,7 +39,8 @@ async fn no_spelling_of_a_forged_identity_reaches_an_application() {
             }
         }
         // Names of a family: no file can list them all.
-        let family = door.ask(get("/health", "X-Goog-Authenticated-User-Email: root\r\nX-Remote-Thing: root\r\n")).await;
+        let family =
+            door.ask(get("/health", "X-Goog-Authenticated-User-Email: root\r\nX-Remote-Thing: root\r\n")).await;
         assert!(matches!(family.status, 200 | 400), "{gateway:?}: {}", family.status);
         assert!(!family.text().contains("root"), "{gateway:?}: {}", family.text());
     }
@@ -51,9 +52,8 @@ async fn no_caller_has_the_identity_dropped_on_the_way() {
     let premium = house.premium();
     for door in &house.doors {
         for connection in ["close, x-user-id, x-user-roles", "close, authorization", "x-original-uri, close"] {
-            let raw = format!(
-                "GET /secret-data HTTP/1.1\r\nHost: shop.test\r\nConnection: {connection}\r\n{premium}\r\n"
-            );
+            let raw =
+                format!("GET /secret-data HTTP/1.1\r\nHost: shop.test\r\nConnection: {connection}\r\n{premium}\r\n");
             let answer = door.ask(raw).await;
             if answer.status == 200 {
                 assert_eq!(seen(&answer, "x-user-id"), ["u1"], "{:?}: {connection}", door.gateway);
