@@ -14,6 +14,7 @@ use portcullis::dev::upstream::Upstream;
 use portcullis::dev::wire::Answer;
 use serde_json::json;
 
+use crate::docs;
 use crate::edge::{self, Portcullis, replaced};
 use crate::parts::caddy::{self, Caddy, caddy_program};
 use crate::parts::haproxy::{self, Haproxy, haproxy_program};
@@ -28,7 +29,7 @@ listen: {http: "LISTEN"}
 issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles}}
 gateways:
   envoy: {by: 127.0.0.0/8, believes: [client_address], client_address: {from: connection}}
-  envoy-http: {by: 127.0.0.0/8, dialect: envoy-http, believes: [client_address], client_address: {from: xff, hops: 1}}
+  envoy-http: {by: 127.0.0.0/8, dialect: envoy-http, believes: [client_address], client_address: {from: x-envoy-external-address}}
   nginx: {by: 127.0.0.0/8, dialect: nginx, believes: [client_address], client_address: {from: connection}}
   caddy: {by: 127.0.0.0/8, dialect: caddy, believes: [client_address], client_address: {from: xff, hops: 1}}
   haproxy: {by: 127.0.0.0/8, dialect: haproxy, believes: [client_address], client_address: {from: connection}}
@@ -37,7 +38,7 @@ headers: {X-User-ID: sub, X-User-Roles: roles, X-Tenant: tenant}
 routes:
   /health: public
   /here: network:127.0.0.0/8
-  /office: network:192.0.2.0/24
+  /office: network:198.51.100.0/24
   PUT /profile/{id}: owner:id or role:admin
   /secret-data: role:premium
   /t/{tenant}/**: claim:tenant={tenant}
@@ -74,18 +75,22 @@ impl Gateway {
 
     /// Starts it; `None` where there is no such program on a laptop.
     async fn start(self, portcullis: SocketAddr, upstream: SocketAddr) -> Option<Door> {
-        let template = self.template();
+        self.start_with(&self.template(), portcullis, upstream).await
+    }
+
+    /// The same with a variant of the file.
+    async fn start_with(self, template: &str, portcullis: SocketAddr, upstream: SocketAddr) -> Option<Door> {
         let running = match self {
             Self::EnvoyGrpc => {
-                Running::Envoy(start_envoy_with(&envoy_program()?, &template, portcullis, upstream).await)
+                Running::Envoy(start_envoy_with(&envoy_program()?, template, portcullis, upstream).await)
             }
             Self::EnvoyHttp => {
-                let template = replaced(&template, "port_value: 9002", "port_value: 9000");
+                let template = replaced(template, "port_value: 9002", "port_value: 9000");
                 Running::Envoy(start_envoy_with(&envoy_program()?, &template, portcullis, upstream).await)
             }
-            Self::Nginx => Running::Nginx(Nginx::start(&nginx_program()?, &template, portcullis, upstream)),
-            Self::Caddy => Running::Caddy(Caddy::start(&caddy_program()?, &template, portcullis, upstream)),
-            Self::Haproxy => Running::Haproxy(Haproxy::start(&haproxy_program()?, &template, portcullis, upstream)),
+            Self::Nginx => Running::Nginx(Nginx::start(&nginx_program()?, template, portcullis, upstream)),
+            Self::Caddy => Running::Caddy(Caddy::start(&caddy_program()?, template, portcullis, upstream)),
+            Self::Haproxy => Running::Haproxy(Haproxy::start(&haproxy_program()?, template, portcullis, upstream)),
         };
         Some(Door { gateway: self, running })
     }
@@ -160,4 +165,25 @@ fn seen(answer: &Answer, name: &str) -> Vec<String> {
 /// The path with query that the application saw.
 fn path(answer: &Answer) -> String {
     answer.json().unwrap()["path"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_the_page_shows_of_a_file_is_the_file_or_is_tested_here() {
+    let page = docs::read("docs/gateways.md");
+    let tested: String = passing::RESPONSE_LINES.iter().map(|(_, _, line)| *line).collect();
+    let mut shown = 0;
+    for (language, files) in [
+        ("nginx", &["deploy/nginx/portcullis.conf"][..]),
+        ("caddyfile", &["deploy/caddy/Caddyfile"]),
+        ("haproxy", &["deploy/haproxy/haproxy.cfg"]),
+        ("yaml", &["deploy/traefik/dynamic.yaml", "deploy/envoy/http-service.yaml"]),
+    ] {
+        let files: String = files.iter().map(|file| docs::read(file)).collect();
+        for (line, text) in docs::blocks(&page, language) {
+            let policy = text.starts_with("listen: ");
+            shown += 1;
+            assert!(policy || files.contains(&text) || tested.contains(&text), "docs/gateways.md:{line}");
+        }
+    }
+    assert_eq!(shown, 9);
 }

@@ -90,16 +90,16 @@ async fn what_traefik_asks_is_answered_so_that_it_does_what_is_meant() {
     assert!(!allowed.iter().any(|(_, value)| value == "root" || value == "/health" || value == "PUT"), "{allowed:?}");
     let public = chain.ask(&portcullis, "GET /health", &forged).await.unwrap();
     assert!(["x-user-id", "x-tenant", "remote-user"].iter().all(|name| values(&public, name).is_empty()), "{public:?}");
-    assert!(chain.ask(&portcullis, "GET /here", &[]).await.is_ok());
-
     let other = bearer(json!({"sub": "u2", "roles": []}));
     let other = ("Authorization", &*other);
+    assert!(chain.ask(&portcullis, "GET /here", &[other]).await.is_ok());
+
     for (status, request, lines) in [
         (401, "GET /secret-data", &[][..]),
         (403, "GET /secret-data", &[other]),
         (403, "PUT /profile/u1", &[other]),
         (403, "GET /t/acme/x", &[other]),
-        (403, "GET /office", &[("X-Forwarded-For", "192.0.2.1")]),
+        (403, "GET /office", &[("X-Forwarded-For", "198.51.100.1"), other]),
         (400, "GET /health/../secret-data", &[premium]),
         (400, "GET /health", &[("X_User_ID", "root")]),
         (400, "GET /health", &[("X.User.ID", "root")]),

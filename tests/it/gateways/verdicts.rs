@@ -26,7 +26,11 @@ async fn each_verdict_reaches_the_caller_as_it_is_through_each_gateway() {
         let public = door.ask(get("/health", "")).await;
         assert_eq!((public.status, seen(&public, "x-user-id")), (200, Vec::new()), "{gateway:?}");
         assert_eq!(door.ask(request("PUT", "/profile/u1", &u1)).await.status, 200, "{gateway:?}");
-        assert_eq!(door.ask(get("/here", "X-Forwarded-For: 192.0.2.1\r\n")).await.status, 200, "{gateway:?}");
+        assert_eq!(
+            door.ask(get("/here", &format!("X-Forwarded-For: 198.51.100.1\r\n{other}"))).await.status,
+            200,
+            "{gateway:?}"
+        );
         assert_eq!(house.upstream.seen() - before, 5, "{gateway:?}");
 
         for (status, raw) in [
@@ -37,7 +41,7 @@ async fn each_verdict_reaches_the_caller_as_it_is_through_each_gateway() {
             (403, request("DELETE", "/profile/u1", &u1)),
             (403, request("PUT", "/profile/u2", &u1)),
             (403, get("/t/other/orders", &acme)),
-            (403, get("/office", "X-Forwarded-For: 192.0.2.1\r\n")),
+            (403, get("/office", &format!("X-Forwarded-For: 198.51.100.1\r\n{other}"))),
             (400, get("/secret-data;x=1", "")),
             (401, upgrade("/chat", "")),
             (403, upgrade("/chat", &other)),
