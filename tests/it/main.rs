@@ -24,6 +24,7 @@ mod envoy_smoke;
 mod gateways;
 mod idp;
 mod key;
+mod kong;
 mod opaque;
 mod outage;
 mod parts;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use tethered::Tethered;
 
 /// The first of these programs on `$PATH`; one that a variable names comes first, whether it exists or not.
-fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
+pub fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
     let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = || {
@@ -73,7 +73,7 @@ fn readdressed(template: &str, addresses: &[(&str, String)]) -> String {
 }
 
 /// Says once what is skipped for want of a part, on a laptop; fails where `CI` is `true`.
-fn missing(once: &Once, what: &str, cure: &str) {
+pub fn missing(once: &Once, what: &str, cure: &str) {
     assert!(std::env::var_os("CI").as_deref() != Some(OsStr::new("true")), "{what} cannot run: {cure}");
     // Not `eprintln!`, which the test runner swallows when a test passes.
     once.call_once(|| _ = writeln!(std::io::stderr(), "SKIPPED: {what}. {cure}"));
