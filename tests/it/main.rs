@@ -26,6 +26,7 @@ mod key;
 mod opaque;
 mod outage;
 mod parts;
+mod probe;
 mod proof;
 mod properties;
 mod reference;
