@@ -56,7 +56,7 @@ enum Command {
     #[command(subcommand)]
     Key(key::Key),
     /// Attack a running gateway from outside, and say what got through and which setting to change
-    Probe(probe::Probe),
+    Probe(Box<probe::Probe>),
     /// Run an upstream that answers with exactly what reached it, for `probe`
     Echo(echo::Echo),
     /// Print the JSON Schema of the policy file, for editors

@@ -22,6 +22,7 @@ pub const ATTACKS: &[(&str, &str)] = &[
     ("forged_header", "a managed header reached the upstream as the caller sent it"),
     ("forged_trailer", "a managed header reached the upstream in a trailer"),
     ("forged_whitespace", "a managed header reached the upstream with blanks round its name"),
+    ("forwarded_alias", "an alias of a header that the gateway sets reached the upstream from outside"),
     ("forwarded_for", "the caller chooses the address that the upstream is told"),
     ("forwarded_proto", "the caller chooses the scheme that the upstream is told"),
     ("framing", "the upstream got a request whose length can be read in two ways"),
@@ -36,17 +37,21 @@ pub const ATTACKS: &[(&str, &str)] = &[
     ("override_decision", "a header of the caller's changed which path or method was judged, or reached"),
     ("override_passed", "the upstream gets these headers as the caller sends them, and must not believe them"),
     ("path_absolute_form", "an absolute target reached a protected path"),
+    ("path_backslash", "a backslash reached a protected path"),
     ("path_case", "another case reached a protected path"),
     ("path_dot_segment", "dot segments reached a protected path"),
     ("path_double_encoding", "a path that is encoded twice reached a protected path"),
     ("path_empty_segment", "doubled slashes reached a protected path"),
     ("path_encoding", "an encoded path reached a protected path"),
+    ("path_escaped_slash", "an escaped slash reached a protected path"),
     ("path_fragment", "a fragment, query or asterisk reached a protected path"),
     ("path_null", "a NUL reached a protected path"),
-    ("path_backslash", "a backslash reached a protected path"),
-    ("path_escaped_slash", "an escaped slash reached a protected path"),
     ("path_semicolon", "a path parameter reached a protected path"),
     ("path_trailing", "something at the end reached a protected path"),
+    (
+        "path_unread",
+        "the gateway leaves paths as they are, so that portcullis alone refuses what can be read in two ways",
+    ),
     ("portcullis_direct", "portcullis itself answers questions from here"),
     ("preflight", "a request for permission to ask passed where the policy allows none"),
     ("preflight_incomplete", "OPTIONS reached a protected path without being a preflight"),
@@ -91,6 +96,10 @@ pub(super) enum Rule {
     Scheme(&'static str),
     /// Where Envoy is the gateway, the upstream does not get this header as it was sent.
     Envoys(&'static str),
+    /// The upstream gets no alias of this header.
+    Alias(&'static str),
+    /// Worth a word where Envoy leaves it to portcullis to refuse this.
+    Normal,
     /// Worth a word where the upstream gets this header as it was sent.
     Passed(&'static str),
     /// Worth a word where it reaches the upstream.

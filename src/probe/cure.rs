@@ -87,7 +87,7 @@ enum Kind {
 
 fn kind(code: &str) -> Kind {
     match code {
-        "forged_alias" | "forged_whitespace" | "forged_fold" => Kind::Spelt,
+        "forged_alias" | "forged_whitespace" | "forged_fold" | "forwarded_alias" => Kind::Spelt,
         "forged_header" | "forged_always" | "forged_trailer" | "identity_forged" | "hop_by_hop_forged" => Kind::Set,
         "hop_by_hop_identity" => Kind::Nominated,
         "hop_by_hop_question" | "override_decision" => Kind::Question,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::attack::{Attack, Rule};
+use super::attack::{Attack, Rule, sentence};
 use super::cure::Gateway;
 use super::door::Outcome;
 use super::echo::{MARK_FOR, NONCE};
@@ -117,12 +117,17 @@ impl Ground {
             Outcome::Unreachable(why) => return Judged::Unjudged(format!("no connection: {why}")),
             Outcome::Closed | Outcome::Garbled | Outcome::Silent => None,
         };
-        if let Some(seen) = answer.and_then(|answer| Seen::of(answer, &attack.nonce)) {
-            return self.reached(attack, &seen);
+        let seen = answer.and_then(|answer| Seen::of(answer, &attack.nonce));
+        if let Some(seen) = seen.as_ref().filter(|seen| seen.whole) {
+            return self.reached(attack, seen);
         }
         if let Some((method, path)) = self.arrived.get(&attack.nonce) {
             let (method, path) = (method.clone(), path.clone());
             return self.reached(attack, &Seen { method, path, ..Seen::default() });
+        }
+        if let Some(seen) = seen {
+            let (method, path) = (attack.request.method.clone(), attack.request.target.clone());
+            return self.reached(attack, &Seen { method, path, ..seen });
         }
         self.answered(attack, outcome, answer)
     }
@@ -153,12 +158,11 @@ impl Ground {
             Rule::Framed => through(two_lengths(seen)),
             Rule::OneHost => through(two_hosts(seen)),
             Rule::Address => {
-                let last = seen.elements("x-forwarded-for").last();
-                through(
-                    (last == Some(ADDRESS)).then(|| {
-                        format!("the last address in `X-Forwarded-For` at the upstream is the forged {ADDRESS}")
-                    }),
-                )
+                let last = seen.elements("x-forwarded-for").last().map(|last| ("X-Forwarded-For", last));
+                let alone = ["X-Real-IP", "X-Envoy-External-Address"];
+                let alone = alone.iter().flat_map(|name| seen.values(name).map(move |value| (*name, value)));
+                let told = last.into_iter().chain(alone).find(|(_, value)| *value == ADDRESS);
+                through(told.map(|(name, _)| format!("the upstream is told the forged {ADDRESS}, in `{name}`")))
             }
             Rule::Scheme(scheme) => {
                 let told = seen.elements("x-forwarded-proto").any(|value| value == *scheme);
@@ -166,14 +170,15 @@ impl Ground {
             }
             Rule::Envoys(name) => {
                 let told = seen.values(name).any(|value| value.contains(&self.forged));
-                let envoy = matches!(self.gateway, Some(Gateway::Envoy | Gateway::Istio));
-                through((told && envoy).then(|| format!("the upstream got `{name}` as it was sent")))
+                through((told && self.is_envoy()).then(|| format!("the upstream got `{name}` as it was sent")))
             }
+            Rule::Alias(name) => self.alias(seen, name),
+            Rule::Normal => Judged::Held,
             Rule::Passed(name) => {
                 let told = seen.values(name).any(|value| value.contains(&self.forged));
-                if told { Judged::Note(format!("`{name}`")) } else { Judged::Held }
+                if told { Judged::Note(sentence(attack.code).to_owned()) } else { Judged::Held }
             }
-            Rule::Told => Judged::Note(format!("it reached the upstream as {}", seen.line())),
+            Rule::Told => Judged::Note(sentence(attack.code).to_owned()),
             Rule::Stripped => {
                 let told = self.token.as_ref().is_some_and(|token| seen.headers.iter().any(|(_, v)| v.contains(token)));
                 through(told.then(|| "the upstream got the credential".to_owned()))
@@ -202,6 +207,10 @@ impl Ground {
             Rule::Preflight if passed && self.shares == Some(false) => {
                 Judged::Note(format!("the gateway answers preflights itself, with {status}: portcullis is not asked"))
             }
+            Rule::Normal if status == 400 && self.is_envoy() && answer.is_some_and(is_ours) => {
+                Judged::Note(sentence(attack.code).to_owned())
+            }
+            Rule::Normal => Judged::Held,
             _ if self.echo => Judged::Held,
             _ if (400..500).contains(&status) || (300..400).contains(&status) => Judged::Held,
             _ if *outcome == Outcome::Closed => Judged::Held,
@@ -210,8 +219,24 @@ impl Ground {
         }
     }
 
+    const fn is_envoy(&self) -> bool {
+        matches!(self.gateway, Some(Gateway::Envoy | Gateway::Istio))
+    }
+
     fn is_page(&self, answer: Option<&Answer>) -> bool {
         self.page.as_ref().is_some_and(|page| !page.is_empty() && answer.is_some_and(|answer| answer.body == *page))
+    }
+
+    /// Gateways that have a setting against such names are to use it; with the others the application must not believe them.
+    fn alias(&self, seen: &Seen, name: &str) -> Judged {
+        let is_alias = |other: &str| fold(other) == name && !other.eq_ignore_ascii_case(name);
+        let found = seen.headers.iter().find(|(other, value)| is_alias(other) && value.contains(&self.forged));
+        let Some((other, _)) = found else { return Judged::Held };
+        let told = format!("the upstream got `{other}`, which CGI, WSGI and PHP read as `{name}`");
+        match self.gateway {
+            Some(Gateway::Traefik | Gateway::Caddy | Gateway::Haproxy) | None => Judged::Note(told),
+            Some(Gateway::Envoy | Gateway::Istio | Gateway::Nginx | Gateway::Kong) => Judged::Through(told),
+        }
     }
 
     fn preflight(&self, seen: &Seen) -> Judged {
@@ -222,7 +247,7 @@ impl Ground {
         match self.shares {
             Some(true) => Judged::Held,
             Some(false) => Judged::Through(passed),
-            None => Judged::Note(passed),
+            None => Judged::Note(format!("a preflight passes: {passed}")),
         }
     }
 
@@ -266,6 +291,11 @@ impl Ground {
         let lost = self.identity.iter().find(|name| !has(name))?;
         Some(format!("the upstream did not get `{lost}`, which it gets otherwise"))
     }
+}
+
+/// Whether a denial is portcullis' own (RFC 9457), and not the gateway's.
+fn is_ours(answer: &Answer) -> bool {
+    answer.header("content-type").is_some_and(|kind| kind.starts_with("application/problem+json"))
 }
 
 fn two_lengths(seen: &Seen) -> Option<String> {
@@ -368,4 +398,152 @@ fn resolved(path: &str) -> String {
         }
     }
     kept.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attack::Request;
+    use super::*;
+    use serde_json::json;
+
+    const NONCE_IS: &str = "00000000000000aa";
+
+    fn ground(echo: bool) -> Ground {
+        Ground {
+            echo,
+            managed: vec!["x-user-id".into()],
+            kept: vec!["remote-user".into()],
+            protected: "/secret".into(),
+            forged: "forged-1".into(),
+            identity: vec!["x-user-id".into()],
+            ..Ground::default()
+        }
+    }
+
+    fn attack(rule: Rule, method: &str) -> Attack {
+        let request = Request::new(method, "/", "x");
+        Attack { code: "forged_header", variant: String::new(), request, rule, nonce: NONCE_IS.into() }
+    }
+
+    /// An answer of the echo to a request with these headers.
+    fn echoed(path: &str, headers: &[(&str, &str)]) -> Outcome {
+        let mut lines = vec![json!(["Probe-Nonce", NONCE_IS])];
+        lines.extend(headers.iter().map(|(name, value)| json!([name, value])));
+        let said = json!({"portcullis_echo": "e", "method": "GET", "path": path, "headers": lines, "trailers": []});
+        Outcome::Answered(Answer { status: 200, headers: Vec::new(), body: said.to_string().into_bytes() })
+    }
+
+    fn status(status: u16) -> Outcome {
+        Outcome::Answered(Answer { status, headers: Vec::new(), body: b"page".to_vec() })
+    }
+
+    fn through(judged: &Judged) -> bool {
+        matches!(judged, Judged::Through(_))
+    }
+
+    #[test]
+    fn a_forged_value_counts_under_every_name_that_folds_onto_a_managed_one_and_under_no_other() {
+        for (headers, expected) in [
+            (vec![("X-User-ID", "forged-1")], true),
+            (vec![("x_user.id", "a, forged-1")], true),
+            (vec![("x-user-id ", "forged-1")], true),
+            (vec![("X-User-ID", ""), ("", " forged-1")], true),
+            (vec![("x-harmless", "a"), ("", " X-User-ID: forged-1")], true),
+            (vec![("x-harmless", "a\rX-User-ID: forged-1")], true),
+            (vec![("X-Original-URL", "forged-1")], true),
+            (vec![("X-Consumer-Username", "forged-1")], true),
+            (vec![("Remote-User", "forged-1")], false),
+            (vec![("remote_user", "forged-1")], true),
+            (vec![("x-harmless", "X-User-ID: forged-1")], false),
+            (vec![("X-User-ID", "u1"), ("x-user", "forged-1")], false),
+        ] {
+            let judged = ground(true).judge(&attack(Rule::Forged, "GET"), &echoed("/", &headers));
+            assert_eq!(through(&judged), expected, "{headers:?}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn an_identity_that_is_lost_or_empty_is_a_finding() {
+        for (headers, expected) in
+            [(vec![("x-user-id", "u1")], false), (vec![("x-user-id", "")], true), (vec![("x-other", "u1")], true)]
+        {
+            let judged = ground(true).judge(&attack(Rule::Kept, "GET"), &echoed("/", &headers));
+            assert_eq!(through(&judged), expected, "{headers:?}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn without_an_echo_only_what_can_be_told_is_judged() {
+        let (barred, apart, forged) =
+            (attack(Rule::Barred, "GET"), attack(Rule::Apart, "GET"), attack(Rule::Forged, "GET"));
+        let seeing = Ground { page: Some(b"page".to_vec()), ..ground(false) };
+        assert!(through(&ground(false).judge(&barred, &status(200))));
+        assert!(through(&seeing.judge(&apart, &status(200))));
+        assert_eq!(ground(false).judge(&forged, &status(403)), Judged::Held);
+        for (ground, attack, outcome) in [
+            (ground(false), &apart, status(200)),
+            (ground(false), &forged, status(200)),
+            (ground(false), &forged, Outcome::Silent),
+            (ground(true), &barred, status(429)),
+            (ground(true), &barred, Outcome::Unreachable("refused".into())),
+        ] {
+            let judged = ground.judge(attack, &outcome);
+            assert!(matches!(judged, Judged::Unjudged(_)), "{:?} {outcome:?}: {judged:?}", attack.rule);
+        }
+    }
+
+    #[test]
+    fn what_reached_the_upstream_is_a_finding_though_the_answer_was_another() {
+        let mut ground = ground(true);
+        ground.arrived.insert(NONCE_IS.into(), ("GET".into(), "/a/../secret".into()));
+        assert!(through(&ground.judge(&attack(Rule::Barred, "GET"), &status(502))));
+        assert!(through(&ground.judge(&attack(Rule::Apart, "GET"), &Outcome::Closed)));
+        assert!(matches!(ground.judge(&attack(Rule::Forged, "GET"), &status(502)), Judged::Unjudged(_)));
+    }
+
+    #[test]
+    fn an_answer_of_another_request_or_of_no_echo_is_not_taken_for_the_echo() {
+        let Outcome::Answered(answer) = echoed("/", &[]) else { unreachable!() };
+        assert!(Seen::of(&answer, NONCE_IS).is_some());
+        assert!(Seen::of(&answer, "00000000000000bb").is_none());
+        let copied = json!({"headers": [["Probe-Nonce", NONCE_IS]]}).to_string().into_bytes();
+        assert!(Seen::of(&Answer { body: copied, ..answer }, NONCE_IS).is_none());
+    }
+
+    #[test]
+    fn lengths_hosts_and_addresses_are_judged_by_what_the_upstream_got() {
+        let ground = ground(true);
+        for (rule, headers, expected) in [
+            (Rule::Framed, vec![("Content-Length", "5")], false),
+            (Rule::Framed, vec![("Transfer-Encoding", "chunked")], false),
+            (Rule::Framed, vec![("Content-Length", "5"), ("Transfer-Encoding", "chunked")], true),
+            (Rule::Framed, vec![("Content-Length", "5"), ("Content-Length", "0")], true),
+            (Rule::Framed, vec![("Content-Length", "+5")], true),
+            (Rule::Framed, vec![("Transfer-Encoding", "xchunked")], true),
+            (Rule::Framed, vec![("Content-Length", "5"), ("Transfer-Encoding ", "chunked")], true),
+            (Rule::OneHost, vec![("Host", "a")], false),
+            (Rule::OneHost, vec![("Host", "a"), ("Host", "b")], true),
+            (Rule::OneHost, vec![("Host", "a,b")], true),
+            (Rule::Address, vec![("X-Forwarded-For", "203.0.113.66, 192.0.2.1")], false),
+            (Rule::Address, vec![("X-Forwarded-For", "203.0.113.66")], true),
+            (Rule::Address, vec![("X-Forwarded-For", "203.0.113.66, 192.0.2.1"), ("X-Real-IP", "203.0.113.66")], true),
+            (Rule::Scheme("https"), vec![("X-Forwarded-Proto", "http")], false),
+            (Rule::Scheme("https"), vec![("X-Forwarded-Proto", "https,http")], true),
+            (Rule::OneCredential, vec![("Authorization", "Bearer a")], false),
+            (Rule::OneCredential, vec![("Authorization", "Bearer a"), ("Authorization", "Bearer b")], true),
+        ] {
+            let judged = ground.judge(&attack(rule.clone(), "GET"), &echoed("/", &headers));
+            assert_eq!(through(&judged), expected, "{rule:?} {headers:?}: {judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_read_in_all_the_ways_that_servers_read_it() {
+        for path in ["/secret", "/SECRET", "/a/../secret", "/a%2f..%2fsecret", "/a/%252e%252e/secret", "//h/secret"] {
+            assert!(reads_as(path, "/secret"), "{path}");
+        }
+        for path in ["/secrets", "/a/secret", "/health?/secret", "/", "/secret/a", "*"] {
+            assert!(!reads_as(path, "/secret"), "{path}");
+        }
+    }
 }

@@ -139,8 +139,10 @@ impl Report {
 impl Finding {
     fn tell(&self, text: &mut String, mark: &str) {
         let first = self.request.lines().next().unwrap_or_default();
-        line_of(text, &format!("{mark}  {}: {} ({})", self.code, self.sentence, self.named()));
-        if mark != "note" {
+        let is_note = mark == "note";
+        let what = if is_note { &self.happened } else { self.sentence };
+        line_of(text, &format!("{mark}  {}: {what} ({})", self.code, self.named()));
+        if !is_note {
             line_of(text, &format!("    {}; the request begins `{}`", self.happened, first.escape_default()));
         }
         for (gateway, cure) in &self.cures {

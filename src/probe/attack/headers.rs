@@ -172,6 +172,11 @@ impl Attacks<'_> {
         let scheme = if site.tls { "http" } else { "https" };
         let request = get.clone().with(format!("X-Forwarded-Proto: {scheme}"));
         self.push("forwarded_proto", "`X-Forwarded-Proto`", Rule::Scheme(scheme), request);
+        for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip"] {
+            let alias = name.replace('-', "_");
+            let request = get.clone().with(format!("{alias}: {}", site.forged));
+            self.push("forwarded_alias", format!("`{alias}`"), Rule::Alias(name), request);
+        }
         for name in ENVOYS {
             let request = get.clone().with(format!("{name}: {}", site.forged));
             self.push("envoy_headers", format!("`{name}`"), Rule::Envoys(name), request);

@@ -11,6 +11,9 @@ impl Attacks<'_> {
             let variant = format!("`{}`", target.escape_default());
             self.push(code, variant, Rule::Apart, site.get(&target));
         }
+        for target in site.public.iter().flat_map(|path| [format!("/x/..{path}"), format!("/{path}")]) {
+            self.push("path_unread", format!("`{target}`"), Rule::Normal, site.get(&target));
+        }
         self.push("path_fragment", "`OPTIONS *`", Rule::Apart, Request::new("OPTIONS", "*", &site.host));
     }
 }
