@@ -52,12 +52,33 @@ pub struct Report {
     /// How many could not be told.
     pub untold: usize,
     #[serde(skip)]
-    secret: Option<String>,
+    hidden: Hidden,
+}
+
+/// A token in all the parts that a request may show.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Hidden(Vec<String>);
+
+impl Hidden {
+    fn new(token: &str) -> Self {
+        let parts = std::iter::once(token).chain(token.split('.')).filter(|part| part.len() > 8);
+        Self(parts.flat_map(|part| [part.to_owned(), part.chars().rev().collect()]).collect())
+    }
+
+    fn hide(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, part| text.replace(part, "(token)"))
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
+    }
 }
 
 impl Report {
     pub(super) fn of(url: &str, secret: Option<&str>) -> Self {
-        Self { url: url.to_owned(), secret: secret.map(str::to_owned), ..Self::default() }
+        Self { url: url.to_owned(), hidden: secret.map(Hidden::new).unwrap_or_default(), ..Self::default() }
     }
 
     pub(super) fn held_one(&mut self) {
@@ -77,11 +98,7 @@ impl Report {
             known.variants.push(variant.to_owned());
             return;
         }
-        let hidden = |text: &str| match &self.secret {
-            Some(secret) => text.replace(secret, "(token)"),
-            None => text.to_owned(),
-        };
-        let mut shown: String = hidden(request).chars().take(MAX_SHOWN).collect();
+        let mut shown: String = self.hidden.hide(request).chars().take(MAX_SHOWN).collect();
         if shown.len() < request.len() && shown.chars().count() == MAX_SHOWN {
             shown.push('…');
         }
@@ -89,7 +106,7 @@ impl Report {
             code,
             sentence: sentence(code),
             variants: vec![variant.to_owned()],
-            happened: hidden(&happened),
+            happened: self.hidden.hide(&happened),
             request: shown,
             cures: Vec::new(),
         });
@@ -161,4 +178,37 @@ impl Finding {
 fn line_of(text: &mut String, line: &str) {
     // Writing to a text does not fail. What a peer said must not write on the terminal.
     let _ = writeln!(text, "{}", line.replace(|c: char| c.is_control(), "?"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_the_token_is_shown_whichever_way_it_was_sent() {
+        let token = "aaaaaaaaaaaa.bbbbbbbbbbbb.ccccccccdddd";
+        let mut report = Report::of("http://x/", Some(token));
+        for (code, request) in [("bad_token", "bbbbbbbbbbbb."), ("method", "ddddcccccccc"), ("trace", token)] {
+            report.add(code, "v", request, Judged::Through(format!("it was `{token}`")));
+        }
+        let said = format!("{report:?}{}{}", report.text(), serde_json::json!(report));
+        for part in token.split('.').chain(["ddddcccccccc"]) {
+            assert!(!said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn variants_of_one_code_are_one_finding_and_what_a_peer_said_cannot_write_on_the_terminal() {
+        let mut report = Report::of("http://x/", None);
+        for at in 0..8 {
+            report.add("framing", &format!("v{at}"), "GET / HTTP/1.1", Judged::Through("\u{1b}[2J".into()));
+        }
+        report.add("trace", "TRACE", "", Judged::Unjudged("a limit".into()));
+        let report = report.finished(Some(Gateway::Caddy));
+        assert_eq!((report.findings.len(), report.through, report.untold), (1, 8, 1));
+        let text = report.text();
+        assert!(text.contains("v0, v1, v2, v3, v4, v5, and 2 more") && text.contains("    Caddy: "), "{text}");
+        assert!(text.contains("not judged  trace: a limit") && !text.contains('\u{1b}'), "{text}");
+        assert!(text.ends_with("something got through: 0 held, 8 got through, 1 not judged\n"), "{text}");
+    }
 }

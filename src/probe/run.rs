@@ -293,10 +293,12 @@ impl<'p> Probing<'p> {
         let deadline = options.deadline.min(Duration::from_secs(5));
         let mut attempts = Vec::new();
         if let Some(url) = &options.upstream {
-            attempts.push(reach::upstream(&Door::new(url, &options.trust, deadline)?, &self.site.host).await);
+            let door = Door::new(url, &options.trust, deadline)?;
+            attempts.push(reach::upstream(&door, &authority(url)).await);
         }
         if let Some(url) = &options.portcullis {
-            attempts.extend(reach::portcullis(&Door::new(url, &options.trust, deadline)?, &self.site.host).await);
+            let door = Door::new(url, &options.trust, deadline)?;
+            attempts.extend(reach::portcullis(&door, &authority(url)).await);
         }
         for (code, variant, request, judged) in attempts {
             self.report.add(code, &variant, &request, judged);
