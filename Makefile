@@ -15,7 +15,7 @@ FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup envoy chromium redis oidc-provider keycloak build run test lint docs audit fuzz bench cargo
+.PHONY: help setup envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -26,10 +26,10 @@ help:
 	@echo 'make audit   licences, sources and advisories of the dependencies'
 	@echo 'make fuzz    $(FUZZ_SECONDS) s of each fuzz target'
 	@echo 'make bench   the load test: portcullis beside a server that only says yes'
-	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak; with CI=true also Redis and Chromium, as root by apt-get'
+	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
-setup: envoy chromium redis oidc-provider keycloak
+setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak
 
 # An Envoy of one's own needs no virtual environment.
 envoy:
@@ -42,11 +42,26 @@ chromium:
 redis:
 	@program='redis-server valkey-server' package=redis-server named="$$REDIS_SERVER"; $(INSTALL)
 
+# Gateways. Debian starts some of its own: they are not the tests', which take other ports.
+nginx:
+	@program=nginx package=nginx named="$$NGINX"; $(INSTALL)
+
+haproxy:
+	@program=haproxy package=haproxy named="$$HAPROXY"; $(INSTALL)
+
+caddy:
+	@program=caddy package=caddy named="$$CADDY"; $(INSTALL)
+
+# What the Kong plugin runs in where there is no Kong: nginx with Lua. Where luacheck is, all of it is.
+kong-lua:
+	@program=luacheck named="$$NGINX" \
+		package='nginx libnginx-mod-http-lua lua-cjson lua-nginx-string lua-check'; $(INSTALL)
+
 INSTALL = [ "$$CI" = true ] && [ -z "$$named" ] || exit 0; \
 	for name in $$program; do if command -v "$$name" >/dev/null; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing $$package"; apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$package" >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null || \
 		echo "$$package could not be installed." >&2; \
 	else echo "There is no $$package, and no root to install it." >&2; fi
 
@@ -108,6 +123,7 @@ test: cargo
 	cargo test --locked
 
 lint: cargo
+	@if command -v luacheck >/dev/null; then luacheck -q deploy/kong tests/it/kong; fi
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 

@@ -35,7 +35,7 @@ use crate::observe::audit::{Audit, Writer};
 use crate::observe::metrics::Metrics;
 use crate::public::{self, logout::Logout};
 use crate::server::tls::{Tls, TlsFault, TlsFiles};
-use crate::server::{Cores, Endpoint, Health, Listener, Unopened};
+use crate::server::{Cores, Endpoint, Health, Listener, Protocol, Unopened};
 use crate::store::Store;
 use crate::store::redis::TrustFault;
 
@@ -110,6 +110,8 @@ pub enum Failure {
 pub struct Running {
     /// The TCP addresses where gateways ask.
     pub grpc: Vec<SocketAddr>,
+    /// The TCP addresses where they ask by HTTP.
+    pub http: Vec<SocketAddr>,
     /// Everywhere that gateways ask, for people.
     pub endpoints: Vec<String>,
     /// The address of health and metrics.
@@ -137,7 +139,8 @@ pub struct Running {
 pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) -> Result<Running, Failure> {
     compiled.warnings.as_slice().iter().for_each(|warning| tracing::warn!("{warning}"));
     let settings = &compiled.settings.clone();
-    let listeners = open(&endpoints(&compiled, overrides)).await?;
+    let listeners = open(&endpoints(&compiled, overrides), Protocol::Grpc).await?;
+    let by_http = open(&written(&compiled, &settings.listen.http), Protocol::Http).await?;
     let (admin, public) = beside(settings, overrides).await?;
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let (sealing, store) = (Arc::new(sealing_key(settings)?), shared::store(&compiled)?);
@@ -155,7 +158,7 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let cores = start_cores(overrides.cores, &service, &live, (&audit, &metrics), &sealing, &store)?;
     serving(&health, ServingStatus::Serving).await;
 
-    let tls: Vec<_> = listeners.iter().filter_map(Listener::tls).map(Arc::clone).collect();
+    let tls: Vec<_> = listeners.iter().chain(&by_http).filter_map(Listener::tls).map(Arc::clone).collect();
     let (renewed, renewals) = watch::channel(true);
     let public = public.map(|listener| (listener, public_paths(&live, revoker.as_ref())));
     let sources = admin::Sources {
@@ -173,14 +176,16 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         draining: drains,
     };
     let running_admin = admin.local_addr()?;
-    let (grpc, endpoints) = addresses(&listeners);
+    let ((grpc, mut endpoints), (http, of_http)) = (addresses(&listeners), addresses(&by_http));
+    endpoints.extend(of_http.into_iter().map(|endpoint| format!("{endpoint} (HTTP)")));
     let running_public = public.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     let mut tasks = serve_beside(public, (admin, sources), ends);
     tasks.spawn(renew(tls, reloads.status(), renewed));
     let mut accepting = JoinSet::new();
-    listeners.into_iter().for_each(|listener| _ = accepting.spawn(cores.accept(listener)));
+    listeners.into_iter().chain(by_http).for_each(|listener| _ = accepting.spawn(cores.accept(listener)));
     Ok(Running {
         grpc,
+        http,
         endpoints,
         admin: running_admin,
         public: running_public,
@@ -309,8 +314,14 @@ fn endpoints(compiled: &Compiled, overrides: &Overrides) -> Vec<(Endpoint, Strin
     if !overrides.listen.is_empty() {
         return overrides.listen.iter().map(|endpoint| (endpoint.clone(), String::new())).collect();
     }
+    let written = written(compiled, &compiled.settings.listen.grpc);
+    if written.is_empty() { vec![(Endpoint::Tcp(GRPC), String::new())] } else { written }
+}
+
+/// Endpoints of the policy file, and where it says so.
+fn written(compiled: &Compiled, endpoints: &[Spanned<file::Endpoint>]) -> Vec<(Endpoint, String)> {
     let file = compiled.files.first().map(|file| file.display().to_string()).unwrap_or_default();
-    let written = compiled.settings.listen.grpc.iter().map(|written| {
+    let written = endpoints.iter().map(|written| {
         let endpoint = match &written.value {
             file::Endpoint::Tcp(address) => Endpoint::Tcp(*address),
             file::Endpoint::Tls(address, tls) => Endpoint::Tls(*address, files_of(tls)),
@@ -318,8 +329,7 @@ fn endpoints(compiled: &Compiled, overrides: &Overrides) -> Vec<(Endpoint, Strin
         };
         (endpoint, format!("{file}:{}:{}", written.span.line, written.span.column))
     });
-    let written: Vec<_> = written.collect();
-    if written.is_empty() { vec![(Endpoint::Tcp(GRPC), String::new())] } else { written }
+    written.collect()
 }
 
 fn files_of(tls: &file::Tls) -> TlsFiles {
@@ -348,10 +358,10 @@ async fn beside(settings: &Settings, overrides: &Overrides) -> Result<(TcpListen
     Ok((admin, public))
 }
 
-async fn open(endpoints: &[(Endpoint, String)]) -> Result<Vec<Listener>, Failure> {
+async fn open(endpoints: &[(Endpoint, String)], speaks: Protocol) -> Result<Vec<Listener>, Failure> {
     let mut listeners = Vec::new();
     for (endpoint, place) in endpoints {
-        listeners.push(Listener::open(endpoint).await.map_err(|why| match (why, endpoint) {
+        listeners.push(Listener::open(endpoint, speaks).await.map_err(|why| match (why, endpoint) {
             (Unopened::Io(source), _) => Failure::Listen { endpoint: endpoint.to_string(), source },
             (Unopened::Tls(source), Endpoint::Tls(address, _)) => {
                 Failure::Tls { place: place.clone(), address: *address, source }

@@ -10,6 +10,7 @@ use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision::Verdict;
 use portcullis::authz::decision_id::SealingKey;
+use portcullis::authz::gateways::Dialect;
 use portcullis::authz::request::{Asker, Header, Proof, Raw};
 use portcullis::authz::snapshot::{Facts, Snapshot, Step};
 use portcullis::clock::now;
@@ -102,15 +103,13 @@ pub fn raw(check: &CheckRequest) -> Raw<'_> {
     let request = check.attributes.as_ref().and_then(|all| all.request.as_ref());
     let http = request.and_then(|request| request.http.as_ref()).expect("an HTTP request");
     Raw {
-        asker: ASKER,
-        proof: Proof::default(),
         source: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        principal: b"",
-        certificate: b"",
-        method: &http.method,
-        target: &http.path,
-        host: &http.host,
-        headers: http.headers.iter().map(|line| Header { name: &line.key, value: &line.value }).collect(),
+        ..Raw::new(
+            Dialect::Envoy,
+            ASKER,
+            [&http.method, &http.path, &http.host],
+            http.headers.iter().map(|line| Header { name: &line.key, value: &line.value }).collect(),
+        )
     }
 }
 

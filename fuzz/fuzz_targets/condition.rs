@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use portcullis::authz::condition::{Condition, Place, Scene};
 use portcullis::authz::identity::Caller;
+use portcullis::authz::gateways::Dialect;
 use portcullis::authz::request::{Asker, Header, Proof, Raw, Relaxed, Request};
 use portcullis::authz::route::Captures;
 use portcullis::authz::rule;
@@ -23,7 +24,7 @@ fuzz_target!(|input: &str| {
     let headers = vec![Header { name: b"x-a", value: query.as_bytes() }];
     let (method, host) = (&b"GET"[..], &b"h"[..]);
     let (proof, principal) = (Proof::default(), &b""[..]);
-    let raw = Raw { asker: Asker::Unix, proof, source: None, principal, certificate: b"", method, target: target.as_bytes(), host, headers };
+    let raw = Raw { proof, principal, ..Raw::new(Dialect::Envoy, Asker::Unix, [method, target.as_bytes(), host], headers) };
     let Ok(request) = Request::read(&raw, Relaxed::default()) else { return };
     let names = ["id".into()];
     let captures = Captures::new(&names, [query]);

@@ -2,10 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::authz::request::{Asker, Header, Proof, Raw, Relaxed, Request};
+use portcullis::authz::gateways::Dialect;
+use portcullis::authz::request::{Asker, Header, Raw, Relaxed, Request};
 
 fn raw<'r>(target: &'r [u8], host: &'r [u8], headers: Vec<Header<'r>>) -> Raw<'r> {
-    Raw { asker: Asker::Unix, proof: Proof::default(), source: None, principal: b"", certificate: b"", method: b"GET", target, host, headers }
+    Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target, host], headers)
 }
 
 fuzz_target!(|parts: (&[u8], &[u8], &[u8], &[u8])| {

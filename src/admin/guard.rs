@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::Sources;
+use crate::authz::accept::is_media_type;
 
 /// Why a request is not answered: its status, the stable code, and what would be right.
 struct Refusal(StatusCode, &'static str, &'static str);
@@ -75,10 +76,7 @@ fn refusal(sources: &Sources, headers: &HeaderMap) -> Option<Refusal> {
     if !bearer(headers).is_some_and(|given| is_same(given, &token.0)) {
         return Some(UNAUTHORIZED);
     }
-    let is_json = |kind: &HeaderValue| {
-        let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
-    };
+    let is_json = |kind: &HeaderValue| is_media_type(kind.as_bytes(), "application/json");
     let written = headers.get(header::CONTENT_TYPE);
     (!written.is_none_or(is_json)).then_some(NOT_JSON)
 }

@@ -1,7 +1,6 @@
 //! What is revoked while portcullis runs, told to every replica through the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,7 +16,6 @@ use crate::authz::policy::Policy;
 use crate::authz::revocation::{MAX_IDENTIFIER, Revocation, Revoked};
 use crate::authz::time::Timestamp;
 use crate::feed::revocation::Unrevoked;
-use crate::live::Live;
 
 /// How many revocations are listed; who has more sees how many they are.
 const LISTED: usize = 10_000;
@@ -63,11 +61,11 @@ pub(super) async fn list(State(sources): State<Arc<Sources>>) -> Response {
 
 /// `POST /revocations`
 pub(super) async fn add(State(sources): State<Arc<Sources>>, body: Bytes) -> Response {
-    let Some((revoker, keep)) = sources.revoker.as_ref().zip(keep(&sources.live)) else {
+    let snapshot = sources.live.snapshot();
+    let keep = snapshot.as_ref().and_then(|snapshot| snapshot.remembers_revoked());
+    let (Some(revoker), Some(snapshot), Some(keep)) = (&sources.revoker, snapshot, keep) else {
         return refuse(StatusCode::CONFLICT, NOT_DURABLE);
     };
-    let snapshot = sources.live.snapshot();
-    let Some(snapshot) = snapshot else { return refuse(StatusCode::CONFLICT, NOT_DURABLE) };
     let asked = serde_json::from_slice(&body).map_err(|_| UNREAD).and_then(|asked| read(asked, snapshot.policy()));
     let revocation = match asked {
         Ok(revocation) => revocation,
@@ -84,12 +82,6 @@ pub(super) async fn add(State(sources): State<Arc<Sources>>, body: Bytes) -> Res
             refuse(StatusCode::SERVICE_UNAVAILABLE, ("store_unavailable", "it may not be revoked: ask again"))
         }
     }
-}
-
-/// How long a revocation is remembered, where the policy in force asks the store.
-fn keep(live: &Live) -> Option<Duration> {
-    let snapshot = live.snapshot()?;
-    snapshot.policy().revocation.as_ref().filter(|revocation| revocation.shared).map(|revocation| revocation.keep)
 }
 
 fn refuse(status: StatusCode, (code, cure): Fault) -> Response {

@@ -43,6 +43,13 @@ pub(super) fn preferred<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Form {
     best.0
 }
 
+/// Whether a `Content-Type` names this media type, whatever its parameters (RFC 9110 §8.3.1).
+#[must_use]
+pub fn is_media_type(content_type: &[u8], name: &str) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+}
+
 /// A media range and its weight in thousandths. Other parameters are not looked at.
 fn range(text: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = text.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);

@@ -185,21 +185,12 @@ pub(super) fn is_dpop(request: &Request<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
+    use crate::authz::gateways::Dialect;
+    use crate::authz::request::{Asker, Header, Raw, Relaxed};
 
     fn found(headers: &[(&str, &str)]) -> Result<Option<String>, Reason> {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"h",
-            headers,
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/", b"h"], headers);
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let sources = [Source::Cookie("session".into()), Source::Bearer, Source::Header("x-token".into())];
         let found = find(&request, sources.iter())?;
@@ -262,17 +253,7 @@ mod tests {
 
     fn upgraded(lines: &[(&str, &str)]) -> Result<Option<String>, Reason> {
         let headers = lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"h",
-            headers,
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/", b"h"], headers);
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let sources = [Source::Subprotocol("bearer.".into()), Source::Subprotocol("base64url.bearer.k8s.io.".into())];
         let found = find(&request, sources.iter())?;
@@ -303,17 +284,7 @@ mod tests {
         let (header, cookie) = (Source::Header("x-token".into()), Source::Cookie("session".into()));
         let headers = [("x-token", "t"), ("cookie", "session=t")];
         let headers = headers.map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).into();
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"h",
-            headers,
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/", b"h"], headers);
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         for sources in [[&header, &cookie], [&cookie, &header]] {
             assert_eq!(find(&request, sources.into_iter()).unwrap().unwrap().source, &header);

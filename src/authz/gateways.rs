@@ -15,11 +15,82 @@ use super::request::{Asker, Proof, Request};
 #[derive(Clone, Debug, Default)]
 pub struct Gateways(Box<[Gateway]>);
 
+/// What a gateway speaks when it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Envoy's ext_authz by gRPC.
+    Envoy,
+    /// Envoy's ext_authz by HTTP: `http_service`.
+    EnvoyHttp,
+    /// nginx's `auth_request`.
+    Nginx,
+    /// Traefik's ForwardAuth.
+    Traefik,
+    /// Caddy's `forward_auth`.
+    Caddy,
+    /// HAProxy, by the Lua action of ours.
+    Haproxy,
+    /// Our own JSON.
+    Json,
+}
+
+impl Dialect {
+    /// Every dialect there is.
+    pub const ALL: [Self; 7] =
+        [Self::Envoy, Self::EnvoyHttp, Self::Nginx, Self::Traefik, Self::Caddy, Self::Haproxy, Self::Json];
+
+    /// The word for it, as the policy writes it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::EnvoyHttp => "envoy-http",
+            Self::Nginx => "nginx",
+            Self::Traefik => "traefik",
+            Self::Caddy => "caddy",
+            Self::Haproxy => "haproxy",
+            Self::Json => "json",
+        }
+    }
+
+    /// Whether the question is told in headers of HTTP, which anybody can send: it is read from gateways only that have
+    /// an entry for this dialect.
+    #[must_use]
+    pub const fn told_in_headers(self) -> bool {
+        !matches!(self, Self::Envoy | Self::Json)
+    }
+
+    /// Whether the gateway can remove any header by its name. Others only write over those that their snippet lists.
+    #[must_use]
+    pub const fn can_remove(self) -> bool {
+        !matches!(self, Self::Nginx | Self::Traefik | Self::Caddy)
+    }
+
+    /// Whether the gateway can change the query of the request.
+    #[must_use]
+    pub const fn can_edit_query(self) -> bool {
+        !self.told_in_headers()
+    }
+
+    /// Whether the gateway itself can be told something beside the headers.
+    #[must_use]
+    pub const fn can_hear(self) -> bool {
+        !self.told_in_headers()
+    }
+
+    /// Whether the gateway cannot leave out any header of the request.
+    pub(super) const fn sends_all(self) -> bool {
+        !matches!(self, Self::Envoy | Self::EnvoyHttp)
+    }
+}
+
 /// One gateway, or a group of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// Its name in the policy.
     pub name: Arc<str>,
+    /// What it speaks: the entry counts for such questions only.
+    pub dialect: Dialect,
     /// How its connections are known: by any of these.
     pub by: Box<[By]>,
     /// Where the caller's address is found; `None` where this gateway is not believed about it.
@@ -139,10 +210,16 @@ impl Gateways {
         self.0.iter()
     }
 
-    /// The first entry that knows who asks.
+    /// The first entry for the dialect of the question that knows who asks.
     #[must_use]
     pub fn of(&self, request: &Request<'_>) -> Option<&Gateway> {
-        self.0.iter().find(|gateway| gateway.by.iter().any(|by| by.knows(request.asker, &request.proof)))
+        self.known(request.dialect, request.asker, &request.proof)
+    }
+
+    /// The same before the question is read.
+    pub(super) fn known(&self, dialect: Dialect, asker: Asker, proof: &Proof<'_>) -> Option<&Gateway> {
+        let knows = |gateway: &&Gateway| gateway.by.iter().any(|by| by.knows(dialect, asker, proof));
+        self.0.iter().filter(|gateway| gateway.dialect == dialect).find(knows)
     }
 }
 
@@ -163,7 +240,7 @@ impl Gateway {
 }
 
 impl By {
-    fn knows(&self, asker: Asker, proof: &Proof<'_>) -> bool {
+    fn knows(&self, dialect: Dialect, asker: Asker, proof: &Proof<'_>) -> bool {
         match (self, asker) {
             (Self::Unix, Asker::Unix) => true,
             (Self::Network(network), Asker::Tcp(address)) => network.contains(&address.to_canonical()),
@@ -171,9 +248,9 @@ impl By {
             (Self::Spiffe(id), _) => matches!(proof.holder, Some(Holder::Spiffe(holder)) if holder == id),
             (Self::Dns(name), _) => matches!(proof.holder, Some(Holder::Dns(names)) if names.contains(name)),
             (Self::Token(token), _) => {
-                proof.token().is_some_and(|shown| verify_slices_are_equal(&token.0, shown).is_ok())
+                proof.token(dialect).is_some_and(|shown| verify_slices_are_equal(&token.0, shown).is_ok())
             }
-            (Self::All(all), _) => !all.is_empty() && all.iter().all(|by| by.knows(asker, proof)),
+            (Self::All(all), _) => !all.is_empty() && all.iter().all(|by| by.knows(dialect, asker, proof)),
         }
     }
 }
@@ -203,6 +280,7 @@ mod tests {
     fn gateway(name: &str, by: By) -> Gateway {
         Gateway {
             name: name.into(),
+            dialect: Dialect::Envoy,
             by: Box::new([by]),
             client_address: None,
             certificate: None,
@@ -223,17 +301,7 @@ mod tests {
     fn ask<T>(asker: Asker, proof: Proof<'_>, headers: &[(&str, &str)], then: impl FnOnce(&Request<'_>) -> T) -> T {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
         let source = Some("192.0.2.9".parse().unwrap());
-        let raw = Raw {
-            asker,
-            proof,
-            source,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"h",
-            headers,
-        };
+        let raw = Raw { proof, source, ..Raw::new(Dialect::Envoy, asker, [b"GET", b"/", b"h"], headers) };
         then(&Request::read(&raw, Relaxed::default()).unwrap())
     }
 
@@ -383,6 +451,32 @@ mod tests {
         assert!(!format!("{by:?}{proof:?}").contains("0123"));
         assert!(Token::new(&SECRET.as_bytes()[1..]).is_none());
         assert!(Token::new(format!("{SECRET} ").as_bytes()).is_none());
+    }
+
+    #[test] // F01
+    fn an_entry_counts_for_its_own_dialect_only() {
+        for entry in Dialect::ALL {
+            let gateways = Gateways::new(vec![Gateway { dialect: entry, ..gateway("edge", By::Unix) }]);
+            for asked in Dialect::ALL {
+                let known = gateways.known(asked, Asker::Unix, &Proof::default()).is_some();
+                assert_eq!(known, asked == entry, "{asked:?} asked of an entry for {entry:?}");
+            }
+        }
+    }
+
+    #[test] // F01
+    fn a_callers_own_bearer_token_stands_beside_that_of_the_gateway() {
+        let by = By::Token(Token::new(SECRET.as_bytes()).unwrap());
+        let bearer = format!("Bearer {SECRET}");
+        let shown = |dialect, lines: &[(&'static str, &str)]| {
+            let metadata = metadata(lines);
+            by.knows(dialect, Asker::Unix, &Proof { holder: None, metadata: Some(&metadata) })
+        };
+        let both = [("x-portcullis-token", SECRET), ("authorization", "Bearer of.the.caller")];
+        for dialect in Dialect::ALL {
+            assert_eq!(shown(dialect, &both), dialect.told_in_headers(), "{dialect:?}");
+            assert_eq!(shown(dialect, &[("authorization", &bearer)]), !dialect.told_in_headers(), "{dialect:?}");
+        }
     }
 
     #[test]

@@ -116,6 +116,17 @@ impl Names {
         &self.managed
     }
 
+    /// All that a gateway is told on every allow, set or not, in lower case: its file lists them where it lists headers.
+    pub fn emitted(&self) -> impl Iterator<Item = &Bytes> {
+        self.managed.iter().chain(&self.always).chain(&self.lent).chain(&self.minted)
+    }
+
+    /// Whether a name, in lower case, is one of them.
+    pub(super) fn is_emitted(&self, name: &Bytes) -> bool {
+        let sorted = self.managed.binary_search(name).is_ok() || self.always.binary_search(name).is_ok();
+        sorted || self.lent.contains(name) || self.minted.as_ref() == Some(name)
+    }
+
     /// Those that callers may send though they are of the always-list, in lower case and in no order.
     pub fn kept(&self) -> impl Iterator<Item = &[u8]> {
         self.kept.iter().map(|name| &**name)
@@ -385,9 +396,10 @@ pub(super) fn worth_folding(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::gateways::Dialect;
     use crate::authz::identity::{ClaimPath, Listed, Parts, Principal};
     use crate::authz::json::Object;
-    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
+    use crate::authz::request::{Asker, Header, Raw, Relaxed};
     use crate::authz::time::Timestamp;
 
     const MAX_LINES: usize = 100;
@@ -493,17 +505,7 @@ mod tests {
             let contract = of(vec![tell(managed, Source::Subject, Format::Json)], &[]);
             for sent in ["x-user-id", "x_user_id", "x.user.id", "x-original-url"] {
                 let headers = vec![Header { name: sent.as_bytes(), value: b"forged" }];
-                let raw = Raw {
-                    asker: Asker::Unix,
-                    proof: Proof::default(),
-                    source: None,
-                    principal: b"",
-                    certificate: b"",
-                    method: b"GET",
-                    target: b"/",
-                    host: b"h",
-                    headers,
-                };
+                let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/", b"h"], headers);
                 let request = Request::read(&raw, Relaxed::default()).unwrap();
                 let grant =
                     contract.grant(&request, None, &Caller::default(), ("/", &Captures::default()), None).unwrap();
@@ -607,17 +609,7 @@ mod tests {
     }
 
     fn asked<'r>(target: &'r [u8]) -> Raw<'r> {
-        Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target,
-            host: b"h",
-            headers: Vec::new(),
-        }
+        Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target, b"h"], Vec::new())
     }
 
     #[test] // N10

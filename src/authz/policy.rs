@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::api_keys::{ApiKeys, Apps};
 use super::condition::Condition;
 use super::cors::{Cors, Sharing};
@@ -56,6 +58,9 @@ pub struct Policy {
     pub relaxed: Relaxed,
     /// Where credentials of the issuers may stand.
     pub carriers: Carriers,
+    /// Headers, in lower case, that some upstream gets otherwise than they came, beside the managed ones: a gateway that
+    /// cannot remove any writes over them on every allow.
+    pub echoed: Box<[Bytes]>,
     /// Where people sign in.
     pub sign_in: Option<SignIn>,
     /// The tokens that upstreams get.

@@ -95,6 +95,13 @@ reasons! {
     HeaderAmbiguous = "header_ambiguous", 400, None;
     /// The gateway did not send all of the request's headers.
     HeadersFiltered = "headers_filtered", 503, None;
+    /// A header by which the gateway tells method, host or path is missing or empty.
+    ForwardedMissing = "forwarded_missing", 400, None;
+    /// A header by which the gateway tells method, host or path is there twice or holds a list, or one by which another
+    /// kind of gateway tells them is there beside it.
+    ForwardedAmbiguous = "forwarded_ambiguous", 400, None;
+    /// Who asks is no gateway of `gateways:` that speaks so.
+    GatewayUnknown = "gateway_unknown", 403, None;
 
     // Gate 2, route.
     /// No route of the policy serves this host.
@@ -230,6 +237,10 @@ reasons! {
 
     /// The upstream is to get a token of ours, and there is no key to sign it with.
     MintUnavailable = "mint_unavailable", 503, None;
+    /// The request has a header that would pass for one that the policy sets, and the gateway cannot remove it.
+    HeaderAlias = "header_alias", 400, None;
+    /// The gateway cannot carry what the upstream, or it itself, is to be told: a change of the query, or metadata.
+    GatewayCannot = "gateway_cannot", 503, None;
     /// With the headers that the upstream is to be told, the request would be larger than gateways let through.
     HeadersTooLarge = "headers_too_large", 431, None;
 

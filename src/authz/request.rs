@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use super::certificate::Holder;
+use super::gateways::Dialect;
 use super::header::worth_folding;
 use super::reason::Reason;
 
@@ -38,16 +39,18 @@ pub struct Proof<'r> {
 }
 
 impl<'r> Proof<'r> {
-    /// The token that the peer sends as `x-portcullis-token`, or as `authorization: Bearer`; none, where it sends two.
+    /// The token that the peer sends as `x-portcullis-token`, or as `authorization: Bearer` where that is not its
+    /// caller's; none, where it sends two.
     #[must_use]
-    pub fn token(&self) -> Option<&'r [u8]> {
+    pub fn token(&self, dialect: Dialect) -> Option<&'r [u8]> {
         let metadata = self.metadata?;
         let bearer = |value: &'r HeaderValue| {
             let (scheme, token) = value.as_bytes().split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
         };
         let own = metadata.get_all("x-portcullis-token").iter().map(HeaderValue::as_bytes);
-        let mut tokens = own.chain(metadata.get_all(AUTHORIZATION).iter().filter_map(bearer));
+        let bearers = metadata.get_all(AUTHORIZATION).iter().filter(|_| !dialect.told_in_headers());
+        let mut tokens = own.chain(bearers.filter_map(bearer));
         let token = tokens.next()?;
         tokens.next().is_none().then_some(token)
     }
@@ -72,6 +75,10 @@ pub struct Header<'r> {
 /// A request as a gateway describes it, nothing normalised yet.
 #[derive(Clone, Debug)]
 pub struct Raw<'r> {
+    /// What the gateway speaks.
+    pub dialect: Dialect,
+    /// Why the question cannot be read, where the gateway's own part of it cannot be. The rest then counts for nothing.
+    pub unread: Option<Malformed>,
     /// Who asks.
     pub asker: Asker,
     /// What else it proves about itself.
@@ -90,6 +97,32 @@ pub struct Raw<'r> {
     pub host: &'r [u8],
     /// All header lines, pseudo-headers included.
     pub headers: Vec<Header<'r>>,
+}
+
+impl<'r> Raw<'r> {
+    /// A request of which nothing is told beside: method, target and host, and all header lines.
+    #[must_use]
+    pub fn new(
+        dialect: Dialect,
+        asker: Asker,
+        [method, target, host]: [&'r [u8]; 3],
+        headers: Vec<Header<'r>>,
+    ) -> Self {
+        let proof = Proof::default();
+        Self {
+            dialect,
+            unread: None,
+            asker,
+            proof,
+            source: None,
+            principal: b"",
+            certificate: b"",
+            method,
+            target,
+            host,
+            headers,
+        }
+    }
 }
 
 /// Single points of path strictness that the policy's `paths:` may relax.
@@ -112,6 +145,8 @@ pub struct Relaxed {
 /// A request that can be read one way only.
 #[derive(Clone, Debug)]
 pub struct Request<'r> {
+    /// What the gateway speaks.
+    pub dialect: Dialect,
     /// Who asks.
     pub asker: Asker,
     /// What else it proves about itself.
@@ -152,7 +187,8 @@ pub struct Preflight<'r> {
 /// The header lines that decisions read, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen<'r> {
-    /// `:method`: there unless the gateway filtered the headers.
+    /// Whether nothing says that the gateway filtered the headers: unless it did, Envoy sends `:method` by gRPC, and
+    /// `x-forwarded-proto` by HTTP.
     pub complete: bool,
     /// Whether some name may be an alias of a managed one: it holds a character beyond lower-case letters, digits and
     /// `-`, or belongs to a family of managed headers.
@@ -167,7 +203,7 @@ pub struct Seen<'r> {
     pub accept: Option<&'r [u8]>,
     /// `content-type`
     pub content_type: Option<&'r [u8]>,
-    /// `upgrade`
+    /// `upgrade`, or what comes with it in a handshake of WebSocket.
     pub upgrade: bool,
     /// `x-requested-with`
     pub requested_with: bool,
@@ -182,8 +218,10 @@ pub struct Seen<'r> {
 impl<'r> Request<'r> {
     /// Reads a request, or says why it cannot be read one way only.
     pub fn read(raw: &'r Raw<'r>, relaxed: Relaxed) -> Result<Self, Malformed> {
-        let Raw { asker, proof, source, principal, certificate, method, target, host, ref headers } = *raw;
-        let seen = Seen::in_headers(headers, method, target, host)?;
+        let Raw { dialect, unread, asker, proof, source, principal, certificate, method, target, host, ref headers } =
+            *raw;
+        unread.map_or(Ok(()), Err)?;
+        let seen = Seen::in_headers(headers, dialect, method, target, host)?;
         let method = read_method(method)?;
         if method == "CONNECT" || target.is_empty() {
             return Err(Malformed(Reason::PathMissing));
@@ -196,7 +234,22 @@ impl<'r> Request<'r> {
         let path = read_path(sent, relaxed)?;
         let query = query.map(read_query).transpose()?;
         let (host, port) = read_host(host)?;
-        Ok(Self { asker, proof, source, principal, certificate, method, host, port, sent, path, query, headers, seen })
+        Ok(Self {
+            dialect,
+            asker,
+            proof,
+            source,
+            principal,
+            certificate,
+            method,
+            host,
+            port,
+            sent,
+            path,
+            query,
+            headers,
+            seen,
+        })
     }
 
     /// All values of a header, by its name in lower case.
@@ -256,8 +309,14 @@ impl<'r> Request<'r> {
 }
 
 impl<'r> Seen<'r> {
-    fn in_headers(headers: &[Header<'r>], method: &[u8], target: &[u8], host: &[u8]) -> Result<Self, Malformed> {
-        let mut seen = Self::default();
+    fn in_headers(
+        headers: &[Header<'r>],
+        dialect: Dialect,
+        method: &[u8],
+        target: &[u8],
+        host: &[u8],
+    ) -> Result<Self, Malformed> {
+        let mut seen = Self { complete: dialect.sends_all(), ..Self::default() };
         for &Header { name, value } in headers {
             let once = |slot: &mut Option<&'r [u8]>| match slot {
                 Some(earlier) if *earlier != value => Err(Malformed(Reason::HeaderAmbiguous)),
@@ -268,9 +327,10 @@ impl<'r> Seen<'r> {
             };
             match name {
                 b":method" => {
-                    seen.complete = true;
+                    seen.complete |= dialect == Dialect::Envoy;
                     agree(value, method)?;
                 }
+                b"x-forwarded-proto" => seen.complete |= dialect == Dialect::EnvoyHttp,
                 b":path" => agree(value, target)?,
                 b":authority" | b"host" if value != host => return Err(Malformed(Reason::HostAmbiguous)),
                 b"authorization" => match seen.authorization {
@@ -284,8 +344,9 @@ impl<'r> Seen<'r> {
                 b"x-request-id" => once(&mut seen.request_id)?,
                 b"x-envoy-external-address" => once(&mut seen.external_address)?,
                 b"accept" => seen.accept = Some(value),
-                // An extended CONNECT (RFC 8441) that a gateway shows as it came.
-                b"upgrade" | b":protocol" => seen.upgrade = true,
+                // An extended CONNECT (RFC 8441) that a gateway shows as it came; and what is left of a handshake
+                // (RFC 6455 §4.1) where the gateway keeps `upgrade` to itself.
+                b"upgrade" | b":protocol" | b"sec-websocket-key" | b"sec-websocket-version" => seen.upgrade = true,
                 b"x-requested-with" => seen.requested_with = true,
                 [b':', ..] => {}
                 _ if is_plain_name(name) => seen.odd_names |= worth_folding(name),
@@ -515,17 +576,12 @@ mod tests {
         host: &'static str,
         headers: &[(&'static str, &'static str)],
     ) -> Raw<'static> {
-        Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: method.as_bytes(),
-            target: target.as_bytes(),
-            host: host.as_bytes(),
-            headers: headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
-        }
+        Raw::new(
+            Dialect::Envoy,
+            Asker::Unix,
+            [method.as_bytes(), target.as_bytes(), host.as_bytes()],
+            headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+        )
     }
 
     fn read(raw: Raw<'static>) -> Result<Request<'static>, Reason> {

@@ -102,20 +102,11 @@ fn host(origin: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Proof, Raw, Relaxed};
+    use crate::authz::gateways::Dialect;
+    use crate::authz::request::{Asker, Raw, Relaxed};
 
     fn location(target: &str, host: &str) -> String {
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: target.as_bytes(),
-            host: host.as_bytes(),
-            headers: vec![],
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target.as_bytes(), host.as_bytes()], vec![]);
         let returns = ["https://admin.example.com:8443", "http://[::1]:3000"];
         let template = "https://login.example.com/?return_to={url}&x=1";
         let sign_in = SignIn::new(template, "https://shop.example.com/", returns.into_iter());

@@ -1,5 +1,6 @@
 //! The gates in order, on one screen.
 
+mod carry;
 mod identify;
 mod opaque;
 mod permit;
@@ -8,6 +9,7 @@ mod prove;
 mod step_up;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -147,6 +149,12 @@ impl Snapshot {
         self.revoked.as_ref()
     }
 
+    /// How long what is revoked while we run is remembered; `None` where this policy does not ask what replicas share.
+    #[must_use]
+    pub fn remembers_revoked(&self) -> Option<Duration> {
+        self.policy.revocation.as_ref().filter(|revocation| revocation.shared).map(|revocation| revocation.keep)
+    }
+
     /// Its version: grows with each publication while the process lives.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -165,8 +173,12 @@ impl Snapshot {
         &self.issuers
     }
 
-    /// Reads a request as this policy's `paths:` allow.
+    /// Reads a request as this policy's `paths:` allow; not one word of it where anybody could have said it.
     pub fn read<'r>(&self, raw: &'r Raw<'r>) -> Result<Request<'r>, Malformed> {
+        let known = || self.policy.gateways.known(raw.dialect, raw.asker, &raw.proof).is_some();
+        if raw.dialect.told_in_headers() && !known() {
+            return Err(Malformed(Reason::GatewayUnknown));
+        }
         Request::read(raw, self.policy.relaxed)
     }
 
@@ -205,8 +217,7 @@ impl Snapshot {
     ) -> Result<Grant, Stop> {
         // 1. read
         let request = request.map_err(|Malformed(reason)| reason)?;
-        let gateway = self.policy.gateways.of(request);
-        is_complete(request, gateway)?;
+        let gateway = self.gateway(request)?;
         // 2. route
         if let Some(asked) = self.preflight(request) {
             return Ok(self.pass_preflight(request, &asked, gateway, basis, witness)?);
@@ -271,7 +282,7 @@ impl Snapshot {
                 grant.own.get_or_insert_default().stripped = stripped;
             }
         }
-        Ok(grant)
+        if request.dialect.told_in_headers() { self.carried(request, route, grant) } else { Ok(grant) }
     }
 
     /// A token of ours for the upstream, where the route has one made.
@@ -316,12 +327,6 @@ impl Snapshot {
             _ => denial,
         }
     }
-}
-
-/// A check without `:method` was filtered by the gateway, so that aliases of managed headers may hide from us.
-fn is_complete(request: &Request<'_>, gateway: Option<&Gateway>) -> Result<(), Reason> {
-    let told = request.seen.complete || gateway.is_some_and(|gateway| gateway.filtered_headers);
-    if told { Ok(()) } else { Err(Reason::HeadersFiltered) }
 }
 
 /// The scopes that a rule names, separated by spaces (RFC 6750 §3). One that a challenge cannot hold as it is (RFC 6749

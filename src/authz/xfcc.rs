@@ -116,7 +116,8 @@ fn hash(text: &[u8]) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
+    use crate::authz::gateways::Dialect;
+    use crate::authz::request::{Asker, Header, Raw, Relaxed};
 
     const HASH: &str = "468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688";
 
@@ -124,17 +125,7 @@ mod tests {
     fn uris(lines: &[&str]) -> Option<Result<Vec<String>, Malformed>> {
         let line = |value: &&'static str| Header { name: b"x-forwarded-client-cert", value: value.as_bytes() };
         let lines: Vec<&'static str> = lines.iter().map(|text| &*(*text).to_owned().leak()).collect();
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"h",
-            headers: lines.iter().map(line).collect(),
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/", b"h"], lines.iter().map(line).collect());
         let text = |uri: &&[u8]| String::from_utf8(uri.to_vec()).unwrap();
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         last(&request).map(|element| element.map(|element| element.uris.iter().map(text).collect()))

@@ -278,6 +278,8 @@ impl<'f> Compiler<'f> {
         let (table, routes) = route::table(routes?)?;
         let (covers, guards) = route::covers(guards)?;
         let api_keys = self.compiled_keys(derived.as_deref().unwrap_or_default(), different);
+        let carriers = issuer::carriers(&made, api_keys.as_deref());
+        let echoed = carriers.headers_changed(routes.iter().any(|route| route.strip));
         let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut compiled = Compiled {
             policy: Arc::new(Policy {
@@ -295,7 +297,8 @@ impl<'f> Compiler<'f> {
                 gateways: Gateways::new(gateways),
                 services,
                 relaxed: self.relaxed(),
-                carriers: issuer::carriers(&made, api_keys.as_deref()),
+                echoed,
+                carriers,
                 api_keys,
                 sign_in,
                 mint: mint?.map(Box::new),

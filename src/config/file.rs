@@ -150,6 +150,8 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("listen", site::LISTEN.accepted),
     ("listen.grpc.*", site::GRPC.accepted),
     ("listen.grpc.*.tls", site::TLS.accepted),
+    ("listen.http.*", site::GRPC.accepted),
+    ("listen.http.*.tls", site::TLS.accepted),
     ("admin", admin::ADMIN.accepted),
     ("cache", site::CACHE.accepted),
     ("store", store::STORE.accepted),
@@ -722,6 +724,7 @@ listen:
     - 127.0.0.1:9000
     - unix:/run/portcullis.sock
     - {address: '[::]:9443', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: optional}}
+  http: {address: '[::]:9444', tls: {certificate: file:a.pem, key: file:a.key, client_ca: file:ca.pem, client: required}}
   admin: '[::1]:9001'
   public: 0.0.0.0:9003
 audit: file:/var/log/audit.jsonl

@@ -91,7 +91,8 @@ impl Origin {
         if let Some(mint) = &mut compiled.mint_folder {
             mint.path = folder.join(&mint.path);
         }
-        for endpoint in &mut compiled.settings.listen.grpc {
+        let listen = &mut compiled.settings.listen;
+        for endpoint in listen.grpc.iter_mut().chain(&mut listen.http) {
             let Endpoint::Tls(_, tls) = &mut endpoint.value else { continue };
             for file in [Some(&mut tls.certificate), Some(&mut tls.key), tls.client_ca.as_mut()].into_iter().flatten() {
                 *file = folder.join(&*file);

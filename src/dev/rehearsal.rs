@@ -19,7 +19,7 @@ use crate::authz::api_keys::format::KeyHash;
 use crate::authz::certificate::Holder;
 use crate::authz::credential::Source;
 use crate::authz::decision::Decision;
-use crate::authz::gateways::{By, CertificateFrom, ClientAddress, Gateway};
+use crate::authz::gateways::{By, CertificateFrom, ClientAddress, Dialect, Gateway};
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{Issuer, IssuerId, IssuerPolicy, KeyState};
 use crate::authz::mint::{Key, Keys};
@@ -246,17 +246,21 @@ impl Rehearsal {
         let certificate = certificate.map(|der| certificate::sent(der)).unwrap_or_default();
         let (shown, source) = (Shown::by(gateway), address(gateway, call.from, &mut lines));
         lines.extend(call.headers.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let dialect = gateway.map_or(Dialect::Envoy, |gateway| gateway.dialect);
+        // By which Envoy shows that it left no header out.
+        lines.extend((dialect == Dialect::EnvoyHttp).then(|| ("x-forwarded-proto", "https".to_owned())));
         let headers = lines.iter().map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() });
         let raw = Raw {
-            asker: shown.asker,
             proof: shown.proof(),
             source,
             principal: told.as_bytes(),
             certificate: certificate.as_bytes(),
-            method: call.ask.method.as_bytes(),
-            target: target.as_bytes(),
-            host: host.as_bytes(),
-            headers: headers.collect(),
+            ..Raw::new(
+                dialect,
+                shown.asker,
+                [call.ask.method.as_bytes(), target.as_bytes(), host.as_bytes()],
+                headers.collect(),
+            )
         };
         let request = self.snapshot.read(&raw);
         Ok(then(request.as_ref().map_err(|malformed| *malformed)))
@@ -265,17 +269,7 @@ impl Rehearsal {
     /// The first of these places in which the route that a call reaches looks for credentials.
     fn place<'i>(&self, mut places: impl Iterator<Item = &'i Source>, call: &Call<'_>, host: &str) -> &'i Source {
         let (method, target) = (call.ask.method.as_bytes(), call.ask.target.as_bytes());
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method,
-            target,
-            host: host.as_bytes(),
-            headers: Vec::new(),
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [method, target, host.as_bytes()], Vec::new());
         let policy = self.snapshot.policy();
         let route = self.snapshot.read(&raw).ok().and_then(|request| {
             match policy.table.find(&request.host, request.method, &request.path) {
@@ -378,7 +372,10 @@ impl Rehearsal {
             let about_address = gateway.client_address.is_some() || call.from.is_none();
             about_address && (gateway.certificate.is_some() || !about_certificate)
         };
-        gateways.iter().find(believed).or_else(|| gateways.iter().next())
+        // Through one that can carry everything, where there is one.
+        let mut all: Vec<&Gateway> = gateways.iter().collect();
+        all.sort_by_key(|gateway| gateway.dialect.told_in_headers());
+        all.iter().copied().find(believed).or_else(|| all.first().copied())
     }
 }
 

@@ -118,14 +118,6 @@ struct Known {
     told: watch::Sender<RevocationStatus>,
 }
 
-/// What has to be done before it is known again what is revoked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Nothing,
-    /// Read the store.
-    Load,
-}
-
 impl Known {
     async fn run(mut self, mut additions: mpsc::Receiver<Addition>) {
         let mut events = self.store.subscribe();
@@ -142,7 +134,7 @@ impl Known {
                 event = events.next() => match event {
                     Some(Event::Lost) => lost = lost.or(Some(later(Instant::now(), GRACE))),
                     Some(Event::Resync) => load = Some(Instant::now()),
-                    Some(event) => if self.hear(event) == Due::Load {
+                    Some(event) => if !self.hear(event) {
                         load = load.or(Some(Instant::now()));
                     },
                     None => return,
@@ -171,31 +163,31 @@ impl Known {
         }
     }
 
-    /// What an event tells, and what is to be done about it.
-    fn hear(&mut self, event: Event) -> Due {
+    /// Takes in what an event tells. Whether all is known then; otherwise the store is to be read.
+    fn hear(&mut self, event: Event) -> bool {
         match event {
             Event::Added(epoch, entry) => {
                 let next = self.epoch.map(|mine| mine.saturating_add(1));
                 let is_old = epoch.zip(self.epoch).is_some_and(|(epoch, mine)| epoch <= mine);
                 if is_old && self.entries.get(&entry.key).is_some_and(|known| known.value == entry.value) {
                     // Added by this replica, or loaded with everything else.
-                    return Due::Nothing;
+                    return true;
                 }
                 if !self.take(entry) {
-                    return Due::Load;
+                    return false;
                 }
                 match (epoch, self.epoch) {
                     (Some(epoch), Some(_)) if Some(epoch) == next => self.epoch = Some(epoch),
                     // Known already, since everything was loaded after it was added.
                     (Some(epoch), Some(mine)) if epoch <= mine => {}
-                    (Some(_) | None, _) => return Due::Load,
+                    (Some(_) | None, _) => return false,
                 }
                 self.publish(self.shared.known);
-                Due::Nothing
+                true
             }
-            Event::Epoch(epoch) if epoch == self.epoch && epoch.is_some() => Due::Nothing,
-            Event::Epoch(_) | Event::Resync => Due::Load,
-            Event::Lost => Due::Nothing,
+            Event::Epoch(epoch) if epoch == self.epoch && epoch.is_some() => true,
+            Event::Epoch(_) | Event::Resync => false,
+            Event::Lost => true,
         }
     }
 

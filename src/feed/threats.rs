@@ -24,8 +24,9 @@ use crate::authorizer::{Authorizer, Sealer};
 use crate::authz::algorithm::Algorithm;
 use crate::authz::decision::Verdict;
 use crate::authz::decision_id::SealingKey;
+use crate::authz::gateways::Dialect;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Header, Proof, Raw};
+use crate::authz::request::{Asker, Header, Raw};
 use crate::clock::now;
 use crate::config::{Authority, KeySource};
 use crate::dev::issuer::{Behaviour, Issuer};
@@ -69,21 +70,16 @@ impl Gate {
     /// Why a token is denied; `None` where it passes.
     async fn denies(&self, token: &str) -> Option<Reason> {
         let bearer = format!("Bearer {token}");
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"shop.test",
-            headers: vec![
+        let raw = Raw::new(
+            Dialect::Envoy,
+            Asker::Unix,
+            [b"GET", b"/", b"shop.test"],
+            vec![
                 Header { name: b":method", value: b"GET" },
                 Header { name: b":path", value: b"/" },
                 Header { name: b"authorization", value: bearer.as_bytes() },
             ],
-        };
+        );
         let answered = self.authorizer.check(Ok(raw), Some(Duration::from_secs(60))).await;
         match answered.decision.verdict() {
             Verdict::Allow(_) => None,

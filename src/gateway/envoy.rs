@@ -4,19 +4,16 @@
 
 mod wire;
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use super::denial::Said;
+use super::{catch, caught};
 use crate::authorizer::{Answered, Authorizer};
-use crate::authz::accept::Form;
-use crate::authz::cors::Listed;
 use crate::authz::decision::{Decision, Denial, Own, Verdict};
+use crate::authz::gateways::Dialect;
 use crate::authz::header::Told;
 use crate::authz::json::Json;
 use crate::authz::reason::Reason;
@@ -103,27 +100,16 @@ async fn answer(
 
 const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
 
-/// What a future comes to; `None` where it panics. A panic that leaves a stream resets it, which is an RPC error.
-async fn caught<F: Future>(work: F) -> Option<F::Output> {
-    let mut work = pin!(work);
-    poll_fn(|context| match catch(|| work.as_mut().poll(context)) {
-        Some(poll) => poll.map(Some),
-        None => Poll::Ready(None),
-    })
-    .await
-}
-
-fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).ok()
-}
-
 /// The HTTP request of a check.
 fn raw<'r>(check: Check<'r>, asker: Asker, proof: Proof<'r>) -> Result<Raw<'r>, Malformed> {
     let Check { attributes, http, source, principal, certificate, method, path: target, host, headers, .. } = check;
     match (attributes, http) {
         (false, _) => Err(UNREADABLE),
         (true, false) => Err(Malformed(Reason::RequestMissing)),
-        (true, true) => Ok(Raw { asker, proof, source, principal, certificate, method, target, host, headers }),
+        (true, true) => {
+            let raw = Raw::new(Dialect::Envoy, asker, [method, target, host], headers);
+            Ok(Raw { proof, source, principal, certificate, ..raw })
+        }
     }
 }
 
@@ -209,48 +195,13 @@ fn lossy(text: &Bytes) -> String {
 }
 
 fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
-    let status = denial.status();
-    let id = answered.id.map(|id| id.to_string()).unwrap_or_default();
-    let mut headers = Vec::with_capacity(10);
-    let mut header =
-        |name: &'static str, value: Bytes| headers.push(overwrite(Bytes::from_static(name.as_bytes()), value));
-    let body = if denial.is_grpc() {
-        // Envoy makes `grpc-message` of the body, and would derive a coarser `grpc-status` from the HTTP status.
-        header("grpc-status", Bytes::from_static(grpc_status(status).as_bytes()));
-        format!("{} Decision {id}", sentence(status))
-    } else {
-        let (kind, body) = match denial.form() {
-            Form::Problem => ("application/problem+json", problem(status, &id)),
-            Form::Html => ("text/html; charset=utf-8", page(status, &id)),
-            Form::Text => ("text/plain; charset=utf-8", format!("{}\nDecision {id}\n", sentence(status))),
-        };
-        header("content-type", Bytes::from_static(kind.as_bytes()));
-        header("x-content-type-options", Bytes::from_static(b"nosniff"));
-        if denial.form() == Form::Html {
-            header("content-security-policy", Bytes::from_static(NOTHING_RUNS.as_bytes()));
-        }
-        body
+    let Said { status, headers, body } = Said::of(denial, answered.id);
+    let headers = headers.into_iter().map(|(name, value)| overwrite(Bytes::from_static(name.as_bytes()), value));
+    let denied = DeniedHttpResponse {
+        status: Some(HttpStatus { code: i32::from(status) }),
+        headers: headers.collect(),
+        body: body.into(),
     };
-    if let Some(Listed { origin, credentials }) = denial.reader() {
-        header("access-control-allow-origin", Bytes::copy_from_slice(origin.as_bytes()));
-        if *credentials {
-            header("access-control-allow-credentials", Bytes::from_static(b"true"));
-        }
-        let exposed = if denial.nonce().is_some() { "WWW-Authenticate, DPoP-Nonce" } else { "WWW-Authenticate" };
-        header("access-control-expose-headers", Bytes::from_static(exposed.as_bytes()));
-        header("vary", Bytes::from_static(b"Origin"));
-    }
-    header("cache-control", Bytes::from_static(b"no-store"));
-    if let Some(location) = denial.location() {
-        header("location", Bytes::copy_from_slice(location.as_bytes()));
-    } else if let Some(challenge) = denial.challenge() {
-        header("www-authenticate", Bytes::copy_from_slice(challenge.as_bytes()));
-    }
-    if let Some(nonce) = denial.nonce() {
-        header("dpop-nonce", Bytes::copy_from_slice(nonce.as_bytes()));
-    }
-    let denied =
-        DeniedHttpResponse { status: Some(HttpStatus { code: i32::from(status) }), headers, body: body.into() };
     let code = if denial.reason().status() == 401 { UNAUTHENTICATED } else { PERMISSION_DENIED };
     CheckResponse {
         status: Some(Status { code, message: String::new() }),
@@ -259,60 +210,11 @@ fn deny(denial: &Denial, answered: &Answered) -> CheckResponse {
     }
 }
 
-/// RFC 9457. Only fixed text and the decision id: what the caller sent is never reflected.
-fn problem(status: u16, id: &str) -> String {
-    let (title, detail) = (title(status), sentence(status));
-    format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}","decision":"{id}"}}"#)
-}
-
-/// A page without scripts, styles or anything of the request's.
-fn page(status: u16, id: &str) -> String {
-    let (title, detail) = (title(status), sentence(status));
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>{status} {title}</title></head>\n<body><h1>{status} {title}</h1>\
-         <p>{detail}</p><p>Decision <code>{id}</code></p></body></html>\n"
-    )
-}
-
-const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-const fn title(status: u16) -> &'static str {
-    match status {
-        302 => "Found",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        _ => "Forbidden",
-    }
-}
-
-const fn sentence(status: u16) -> &'static str {
-    match status {
-        302 => "Sign in to go on.",
-        400 => "The request cannot be read one way only.",
-        401 => "A valid credential is needed.",
-        431 => "The request has too many headers.",
-        503 => "No decision can be made right now.",
-        _ => "This request is not allowed.",
-    }
-}
-
-/// `google.rpc.Code`, in decimal, for the caller of a gRPC method.
-const fn grpc_status(status: u16) -> &'static str {
-    match status {
-        400 | 431 => "3",
-        401 | 302 => "16",
-        503 => "14",
-        _ => "7",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use envoy_types::pb::envoy::service::auth::v3 as theirs;
 
+    use super::super::denial::title;
     use super::*;
     use crate::authz::reason::Challenge;
 

@@ -355,7 +355,8 @@ pub fn rfc3339(at: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::authz::decision::Decision;
-    use crate::authz::request::{Asker, Header, Proof, Raw};
+    use crate::authz::gateways::Dialect;
+    use crate::authz::request::{Asker, Header, Raw};
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
@@ -466,17 +467,7 @@ mod tests {
         let (audit, writer) = Audit::start(sink.clone()).unwrap();
         let headers = vec![Header { name: b"x-request-id", value: b"a\r\n{\"forged\":1}\x1b[2J\xff" }];
         let host = vec![b'h'; 10_000];
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET\n",
-            target: b"/",
-            host: &host,
-            headers,
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET\n", b"/", &host], headers);
         let decision = Decision::denied(Reason::HostMalformed);
         let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
         for _ in 0..3 {

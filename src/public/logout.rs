@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde_json::json;
 
+use crate::authz::accept::is_media_type;
 use crate::authz::issuer::{Issuer, IssuerId};
 use crate::authz::revocation::Revocation;
 use crate::authz::snapshot::Question;
@@ -42,10 +43,8 @@ async fn signed_out(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let form = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        kind.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-    });
+    let kind = headers.get(header::CONTENT_TYPE);
+    let form = kind.is_some_and(|kind| is_media_type(kind.as_bytes(), "application/x-www-form-urlencoded"));
     let mut tokens = url::form_urlencoded::parse(&body).filter(|(name, _)| name == "logout_token");
     let (true, Some((_, token)), None) = (form, tokens.next(), tokens.next()) else {
         return answer(StatusCode::BAD_REQUEST, "logout_token_missing");
@@ -57,7 +56,8 @@ async fn signed_out(
             return answer(StatusCode::BAD_REQUEST, code);
         }
     };
-    let Some(keep) = logout.keep() else { return answer(StatusCode::BAD_REQUEST, "not_durable") };
+    let keep = logout.live.snapshot().and_then(|snapshot| snapshot.remembers_revoked());
+    let Some(keep) = keep else { return answer(StatusCode::BAD_REQUEST, "not_durable") };
     let issuer = Arc::clone(&revocation.issuer);
     match logout.revoker.revoke(revocation, keep).await {
         Ok(until) => {
@@ -99,11 +99,5 @@ impl Logout {
             Refused::Deny(reason) => reason.code(),
             Refused::KeyUnknown => "key_unknown",
         })
-    }
-
-    /// How long it is remembered, where the policy in force asks the store.
-    fn keep(&self) -> Option<Duration> {
-        let snapshot = self.live.snapshot()?;
-        snapshot.policy().revocation.as_ref().filter(|revocation| revocation.shared).map(|revocation| revocation.keep)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::site::{limit, set};
 use super::{SiteChange, Verdict};
-use crate::authz::gateways::{CertificateFrom, Gateway, Limits};
+use crate::authz::gateways::{CertificateFrom, Dialect, Gateway, Limits};
 use crate::authz::policy::Policy;
 use crate::authz::revocation::RevocationPolicy;
 use crate::authz::rule::{Expr, Word};
@@ -17,7 +17,8 @@ pub(super) fn gateways(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>
     if before == after {
         return;
     }
-    let known = |all: &[&Gateway]| all.iter().map(|one| (one.name.clone(), one.by.clone())).collect::<Vec<_>>();
+    let known =
+        |all: &[&Gateway]| all.iter().map(|one| (one.name.clone(), one.dialect, one.by.clone())).collect::<Vec<_>>();
     let (one, two) = (known(&before), known(&after));
     // Where entries come or go behind all others, no peer is known by another one than before.
     let (grown, shrunk) = (two.starts_with(&one), one.starts_with(&two));
@@ -30,6 +31,10 @@ pub(super) fn gateways(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>
         let found = match (was, is) {
             (Some(one), Some(two)) if one == two => continue,
             (Some(one), Some(two)) => beliefs(one, two),
+            // It is answered now in what it was not answered in before.
+            (None, Some(two)) if two.dialect.told_in_headers() => {
+                vec![(Verdict::Widened, format!("a new gateway: {}", told(two)))]
+            }
             (None, Some(two)) => vec![(edge(two, grown, Verdict::Widened), format!("a new gateway: {}", told(two)))],
             (Some(one), None) => vec![(edge(one, shrunk, Verdict::Narrowed), "the gateway is gone".into())],
             (None, None) => continue,
@@ -48,14 +53,19 @@ pub(super) fn gateways(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>
 /// What an entry that is only in one of the policies comes to. A header that it may set is one that others may not, and
 /// its limits may be lower than those of peers without an entry.
 fn edge(gateway: &Gateway, is_last: bool, otherwise: Verdict) -> Verdict {
-    let Gateway { name: _, by: _, client_address: _, certificate, headers, filtered_headers: _, limits } = gateway;
+    let Gateway { name: _, dialect: _, by: _, client_address: _, certificate, headers, filtered_headers: _, limits } =
+        gateway;
     let plain = certificate.is_none() && headers.is_empty() && *limits == Limits::default();
     if is_last && plain { otherwise } else { Verdict::Changed }
 }
 
 fn told(gateway: &Gateway) -> String {
-    let Gateway { name: _, by, client_address, certificate, headers, filtered_headers, limits: _ } = gateway;
-    let mut told = format!("by {by:?}, believed about the address: ");
+    let Gateway { name: _, dialect, by, client_address, certificate, headers, filtered_headers, limits: _ } = gateway;
+    let mut told = match dialect {
+        Dialect::Envoy => String::new(),
+        other => format!("it speaks {}, ", other.word()),
+    };
+    told.push_str(&format!("by {by:?}, believed about the address: "));
     told.push_str(&client_address.as_ref().map_or("nothing".into(), |address| format!("{address:?}")));
     if let Some(from) = certificate {
         told.push_str(&format!(", and about certificates by {}", certificate_by(*from)));
@@ -80,8 +90,12 @@ fn certificate_by(from: CertificateFrom) -> &'static str {
 
 /// More belief widens.
 fn beliefs(old: &Gateway, new: &Gateway) -> Vec<(Verdict, String)> {
-    let Gateway { name: _, by, client_address, certificate, headers, filtered_headers, limits } = new;
+    let Gateway { name: _, dialect, by, client_address, certificate, headers, filtered_headers, limits } = new;
     let mut found = Vec::new();
+    if old.dialect != *dialect {
+        let verdict = if dialect.told_in_headers() { Verdict::Widened } else { Verdict::Changed };
+        found.push((verdict, format!("it speaks {}, not {}", dialect.word(), old.dialect.word())));
+    }
     if old.by != *by {
         let (one, two) = (format!("{:?}", old.by), format!("{by:?}"));
         // No text shows a token.

@@ -110,7 +110,10 @@ impl<'p> About<'p> {
 
     /// Who is believed about addresses, in order.
     pub fn trust(self) -> String {
-        self.gateways.iter().map(|gateway| format!("{:?} {:?};", gateway.by, gateway.client_address)).collect()
+        self.gateways
+            .iter()
+            .map(|gateway| format!("{:?} {:?} {:?};", gateway.dialect, gateway.by, gateway.client_address))
+            .collect()
     }
 
     /// A service has no claims, and no roles but derived ones.

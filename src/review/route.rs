@@ -105,6 +105,8 @@ fn all_is_compared(policy: &Policy, route: &Route) {
         // By the `proof` of issuers.
         nonces: _,
         carriers: _,
+        // Follows from the carriers and the routes.
+        echoed: _,
         sign_in: _,
         mint: _,
         cors: _,

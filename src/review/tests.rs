@@ -319,6 +319,12 @@ fn more_belief_in_a_gateway_widens() {
         assert_eq!(verdict(&with, &of(base)), removed, "{more}");
     }
     assert_eq!(verdict(&of(base), &of("by: 10.0.0.0/16")), Verdict::Changed);
+    // Who asked by gRPC only is answered by HTTP.
+    assert_eq!(verdict(&of(base), &of("by: 10.0.0.0/8, dialect: nginx")), Verdict::Widened);
+    assert_eq!(verdict(&of("by: unix, dialect: nginx"), &of("by: unix, dialect: caddy")), Verdict::Widened);
+    assert_eq!(verdict(&of("by: unix, dialect: nginx"), &of("by: unix")), Verdict::Changed);
+    let two = of(&format!("{base}}}, more: {{by: unix, dialect: traefik, max_headers: 50"));
+    assert_eq!(verdict(&of(base), &two), Verdict::Widened);
     let certificate = |word: &str| of(&format!("{base}, believes: [{word}]"));
     assert_eq!(verdict(&certificate("certificate"), &certificate("xfcc")), Verdict::Changed);
 }

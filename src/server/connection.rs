@@ -1,4 +1,4 @@
-//! One connection: HTTP/2 with prior knowledge, bounded in time and size, and closed in good order.
+//! One connection, bounded in time and size, and closed in good order; HTTP/2 with prior knowledge here.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,8 +16,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::Socket;
 use super::grpc::{self, Answering};
+use super::{Protocol, Socket, http};
 use crate::authz::certificate::Holder;
 
 /// How every HTTP/2 connection begins (RFC 9113 §3.4).
@@ -32,16 +32,17 @@ const MAX_HEADERS: u32 = 128 * 1024;
 /// After how long a connection is asked to close, so that new replicas get traffic; spread by ± 20 %.
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// How long what is in flight may take once a connection was asked to close.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// Serves a connection until the peer closes it, its age is over, or all are told to stop.
 pub(super) async fn serve(
     socket: Socket,
+    speaks: Protocol,
     mut answering: Answering,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     match socket {
-        Socket::Tcp(stream, None) => run(TcpStream::from_std(stream)?, answering, stop).await,
+        Socket::Tcp(stream, None) => speak(speaks, TcpStream::from_std(stream)?, answering, stop).await,
         Socket::Tcp(stream, Some(tls)) => {
             let handshake = TlsAcceptor::from(tls).accept(TcpStream::from_std(stream)?);
             let begun = tokio::select! {
@@ -51,9 +52,21 @@ pub(super) async fn serve(
             let stream = begun??;
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             answering.holder = shown.map(|certificate| Arc::new(Holder::of(certificate)));
-            run(stream, answering, stop).await
+            speak(speaks, stream, answering, stop).await
         }
-        Socket::Unix(stream) => run(UnixStream::from_std(stream)?, answering, stop).await,
+        Socket::Unix(stream) => speak(speaks, UnixStream::from_std(stream)?, answering, stop).await,
+    }
+}
+
+async fn speak(
+    speaks: Protocol,
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    answering: Answering,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match speaks {
+        Protocol::Grpc => run(io, answering, stop).await,
+        Protocol::Http => http::serve(io, answering, stop).await,
     }
 }
 
@@ -76,18 +89,20 @@ async fn run(
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(builder().serve_connection(TokioIo::new(Begun { sent: 0, io }), service));
-    let closing = async {
-        tokio::select! {
-            () = tokio::time::sleep(age()) => {}
-            _ = stop.wait_for(|stopped| *stopped) => {}
-        }
-    };
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = closing => connection.as_mut().graceful_shutdown(),
+        () = closing(stop) => connection.as_mut().graceful_shutdown(),
     }
     tokio::time::timeout(GRACE, connection).await??;
     Ok(())
+}
+
+/// Comes to an end when a connection is to be closed: its age is over, or all are told to stop.
+pub(super) async fn closing(mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        () = tokio::time::sleep(age()) => {}
+        _ = stop.wait_for(|stopped| *stopped) => {}
+    }
 }
 
 fn builder() -> http2::Builder<Local> {

@@ -3,6 +3,8 @@
 
 mod connection;
 mod grpc;
+mod http;
+mod idle;
 mod purse;
 pub mod tls;
 
@@ -68,8 +70,32 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC, over HTTP/2 with prior knowledge.
+    Grpc,
+    /// HTTP/1.1.
+    Http,
+}
+
+impl Protocol {
+    /// Its name in a TLS handshake (RFC 7301).
+    const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Grpc => b"h2",
+            Self::Http => b"http/1.1",
+        }
+    }
+}
+
 /// An open listener.
-pub enum Listener {
+pub struct Listener {
+    at: At,
+    speaks: Protocol,
+}
+
+enum At {
     /// For TCP, perhaps with TLS.
     Tcp(TcpListener, Option<Arc<Tls>>),
     /// For a unix socket, whose file is removed when it closes.
@@ -88,7 +114,7 @@ pub enum Unopened {
 }
 
 /// The file of a unix socket.
-pub struct SocketFile(PathBuf);
+struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -98,11 +124,11 @@ impl Drop for SocketFile {
 
 impl std::fmt::Display for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self, self.address()) {
-            (Self::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
-            (Self::Tcp(_, None), Some(address)) => address.fmt(f),
-            (Self::Tcp(_, Some(_)), Some(address)) => write!(f, "{address} (TLS)"),
-            (Self::Tcp(..), None) => f.write_str("a TCP address"),
+        match (&self.at, self.address()) {
+            (At::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
+            (At::Tcp(_, None), Some(address)) => address.fmt(f),
+            (At::Tcp(_, Some(_)), Some(address)) => write!(f, "{address} (TLS)"),
+            (At::Tcp(..), None) => f.write_str("a TCP address"),
         }
     }
 }
@@ -112,47 +138,48 @@ impl Listener {
     ///
     /// # Errors
     /// Where the system refuses, or the files of its TLS cannot be used.
-    pub async fn open(endpoint: &Endpoint) -> Result<Self, Unopened> {
-        match endpoint {
-            Endpoint::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?, None)),
+    pub async fn open(endpoint: &Endpoint, speaks: Protocol) -> Result<Self, Unopened> {
+        let at = match endpoint {
+            Endpoint::Tcp(address) => At::Tcp(TcpListener::bind(address).await?, None),
             Endpoint::Tls(address, files) => {
-                let tls = Tls::open(files.clone())?;
-                Ok(Self::Tcp(TcpListener::bind(address).await?, Some(Arc::new(tls))))
+                let tls = Tls::open(files.clone(), speaks)?;
+                At::Tcp(TcpListener::bind(address).await?, Some(Arc::new(tls)))
             }
             Endpoint::Unix(path) => {
                 remove_dead(path).await?;
-                Ok(Self::Unix(UnixListener::bind(path)?, SocketFile(path.clone())))
+                At::Unix(UnixListener::bind(path)?, SocketFile(path.clone()))
             }
-        }
+        };
+        Ok(Self { at, speaks })
     }
 
     /// The TCP address that it listens on.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener, _) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+        match &self.at {
+            At::Tcp(listener, _) => listener.local_addr().ok(),
+            At::Unix(..) => None,
         }
     }
 
     /// What it serves TLS with, where it does.
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<Tls>> {
-        match self {
-            Self::Tcp(_, tls) => tls.as_ref(),
-            Self::Unix(..) => None,
+        match &self.at {
+            At::Tcp(_, tls) => tls.as_ref(),
+            At::Unix(..) => None,
         }
     }
 
     async fn accept(&self) -> io::Result<(Socket, Asker)> {
-        match self {
-            Self::Tcp(listener, tls) => {
+        match &self.at {
+            At::Tcp(listener, tls) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let tls = tls.as_ref().map(|tls| tls.current());
                 Ok((Socket::Tcp(stream.into_std()?, tls), Asker::Tcp(peer.ip().to_canonical())))
             }
-            Self::Unix(listener, _) => {
+            At::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Socket::Unix(stream.into_std()?), Asker::Unix))
             }
@@ -181,6 +208,7 @@ enum Socket {
 /// A connection on its way to a core.
 struct Accepted {
     socket: Socket,
+    speaks: Protocol,
     asker: Asker,
     open: Open,
 }
@@ -236,7 +264,7 @@ impl Cores {
         async move {
             loop {
                 match listener.accept().await {
-                    Ok((socket, asker)) => hand_over(&cores, socket, asker),
+                    Ok((socket, asker)) => hand_over(&cores, socket, listener.speaks, asker),
                     Err(error) => {
                         // Out of file descriptors, most likely: the ones that are open go on.
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -262,7 +290,7 @@ impl Cores {
     }
 }
 
-fn hand_over(cores: &[(mpsc::Sender<Accepted>, Arc<AtomicUsize>)], socket: Socket, asker: Asker) {
+fn hand_over(cores: &[(mpsc::Sender<Accepted>, Arc<AtomicUsize>)], socket: Socket, speaks: Protocol, asker: Asker) {
     let open = |counter: &Arc<AtomicUsize>| counter.load(Ordering::Relaxed);
     let all: usize = cores.iter().map(|(_, counter)| open(counter)).fold(0, usize::saturating_add);
     let Some((send, counter)) = cores.iter().min_by_key(|(_, counter)| open(counter)) else { return };
@@ -270,7 +298,7 @@ fn hand_over(cores: &[(mpsc::Sender<Accepted>, Arc<AtomicUsize>)], socket: Socke
         tracing::warn!(open = all, "too many connections are open; one was closed as it came");
         return;
     }
-    if send.try_send(Accepted { socket, asker, open: Open::count(counter) }).is_err() {
+    if send.try_send(Accepted { socket, speaks, asker, open: Open::count(counter) }).is_err() {
         tracing::warn!("a core does not adopt connections fast enough; one was closed as it came");
     }
 }
@@ -300,7 +328,7 @@ async fn adopt(mut accepted: mpsc::Receiver<Accepted>, authorizer: Arc<Authorize
     let shared = site.clone();
     loop {
         tokio::select! {
-            Some(Accepted { socket, asker, open }) = accepted.recv() => {
+            Some(Accepted { socket, speaks, asker, open }) = accepted.recv() => {
                 let purse = Purse::new(&shared.kept);
                 let answering = Answering {
                     authorizer: Arc::clone(&authorizer),
@@ -309,7 +337,7 @@ async fn adopt(mut accepted: mpsc::Receiver<Accepted>, authorizer: Arc<Authorize
                     holder: None,
                     purse,
                 };
-                let served = connection::serve(socket, answering, shared.stop.clone());
+                let served = connection::serve(socket, speaks, answering, shared.stop.clone());
                 connections.spawn(async move {
                     if let Err(error) = served.await {
                         tracing::debug!(%error, "a connection ended badly");

@@ -13,6 +13,8 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::Protocol;
+
 /// Where the parts of a listener's TLS are: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -59,6 +61,7 @@ pub enum TlsFault {
 /// What a listener serves TLS with.
 pub struct Tls {
     files: TlsFiles,
+    speaks: Protocol,
     current: ArcSwap<ServerConfig>,
 }
 
@@ -67,9 +70,9 @@ impl Tls {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn open(files: TlsFiles) -> Result<Self, TlsFault> {
-        let current = ArcSwap::from_pointee(config(&files)?);
-        Ok(Self { files, current })
+    pub fn open(files: TlsFiles, speaks: Protocol) -> Result<Self, TlsFault> {
+        let current = ArcSwap::from_pointee(config(&files, speaks)?);
+        Ok(Self { files, speaks, current })
     }
 
     /// Reads the files anew, for connections that come from now on. Where they cannot be used the old ones stay.
@@ -77,7 +80,7 @@ impl Tls {
     /// # Errors
     /// What is wrong with them.
     pub fn reload(&self) -> Result<(), TlsFault> {
-        self.current.store(Arc::new(config(&self.files)?));
+        self.current.store(Arc::new(config(&self.files, self.speaks)?));
         Ok(())
     }
 
@@ -94,7 +97,7 @@ impl Tls {
     }
 }
 
-fn config(files: &TlsFiles) -> Result<ServerConfig, TlsFault> {
+fn config(files: &TlsFiles, speaks: Protocol) -> Result<ServerConfig, TlsFault> {
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -106,7 +109,7 @@ fn config(files: &TlsFiles) -> Result<ServerConfig, TlsFault> {
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|_| TlsFault::NoKey(files.key.clone()))?;
     let mut config = builder.with_single_cert(chain, key).map_err(TlsFault::Pair)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![speaks.alpn().to_vec()];
     // A session that is resumed is not asked for its certificate again, be it expired meanwhile.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

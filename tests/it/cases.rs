@@ -20,6 +20,11 @@ use crate::site::{Answers, Keys, Recipe, Site, timed};
 /// Reasons that no case can have, and why. Each is tested where the second column says.
 const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::CheckUnreadable, "a case is a check that can be read; bytes that are not: semantics.rs"),
+    (Reason::ForwardedMissing, "a case comes to doors that no header tells the question: forward.rs"),
+    (Reason::ForwardedAmbiguous, "the same"),
+    (Reason::GatewayUnknown, "the same"),
+    (Reason::HeaderAlias, "a case comes to doors that can carry everything: parity.rs"),
+    (Reason::GatewayCannot, "the same"),
     (Reason::Overloaded, "a case comes alone: tls.rs"),
     (Reason::ProofReplayed, "a case comes once: proof.rs"),
     (Reason::ReplayUnknown, "a case has a store that answers: proof.rs"),

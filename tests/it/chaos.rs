@@ -11,8 +11,9 @@ use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision::Verdict;
 use portcullis::authz::decision_id::SealingKey;
+use portcullis::authz::gateways::Dialect;
 use portcullis::authz::reason::Reason;
-use portcullis::authz::request::{Asker, Header, Proof, Raw};
+use portcullis::authz::request::{Asker, Header, Raw};
 use portcullis::authz::time::Timestamp;
 use portcullis::clock::Time;
 use portcullis::config::compile;
@@ -112,21 +113,16 @@ impl Replica {
     /// Why a token is denied; `None` where it passes.
     async fn denies(&self, token: &str) -> Option<Reason> {
         let bearer = format!("Bearer {token}");
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/",
-            host: b"shop.test",
-            headers: vec![
+        let raw = Raw::new(
+            Dialect::Envoy,
+            Asker::Unix,
+            [b"GET", b"/", b"shop.test"],
+            vec![
                 Header { name: b":method", value: b"GET" },
                 Header { name: b":path", value: b"/" },
                 Header { name: b"authorization", value: bearer.as_bytes() },
             ],
-        };
+        );
         let answered = self.authorizer.check(Ok(raw), None).await;
         match answered.decision.verdict() {
             Verdict::Allow(_) => None,

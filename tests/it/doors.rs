@@ -12,6 +12,7 @@ use http::HeaderMap;
 use portcullis::authz::accept::Form;
 use portcullis::authz::certificate::Holder;
 use portcullis::authz::decision::{Decision, RuleRef, Verdict};
+use portcullis::authz::gateways::Dialect;
 use portcullis::authz::proof::Sighting;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::{Asker, Header, Malformed, Proof, Raw};
@@ -129,15 +130,16 @@ pub fn decide(
     witness: &mut impl Witness,
 ) -> Decision {
     let raw = asked.http.as_ref().map(|http| Raw {
-        asker: asked.asker,
         proof: asked.proof(),
         source: asked.source,
         principal: asked.beside.principal.as_bytes(),
         certificate: asked.beside.certificate.as_bytes(),
-        method: http.method.as_bytes(),
-        target: http.target.as_bytes(),
-        host: http.host.as_bytes(),
-        headers: http.lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+        ..Raw::new(
+            Dialect::Envoy,
+            asked.asker,
+            [http.method.as_bytes(), http.target.as_bytes(), http.host.as_bytes()],
+            http.lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+        )
     });
     let read = raw.as_ref().ok_or(Malformed(Reason::RequestMissing)).and_then(|raw| snapshot.read(raw));
     let request = read.as_ref().map_err(|malformed| *malformed);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use portcullis::authz::decision::Verdict;
+use portcullis::authz::gateways::Dialect;
 use portcullis::authz::reason::Reason;
 use portcullis::authz::request::{Asker, Proof, Raw, Relaxed, Request};
 use portcullis::authz::rule::Rule;
@@ -339,17 +340,7 @@ proptest! {
 
 fn path(target: &str, relaxed: Relaxed) -> Option<String> {
     let (method, host) = (&b"GET"[..], &b"h"[..]);
-    let raw = Raw {
-        asker: Asker::Unix,
-        proof: Proof::default(),
-        source: None,
-        principal: b"",
-        certificate: b"",
-        method,
-        target: target.as_bytes(),
-        host,
-        headers: Vec::new(),
-    };
+    let raw = Raw::new(Dialect::Envoy, Asker::Unix, [method, target.as_bytes(), host], Vec::new());
     Request::read(&raw, relaxed).ok().map(|request| request.path.into_owned())
 }
 

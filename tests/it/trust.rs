@@ -14,6 +14,7 @@ use portcullis::dev::envoy::{self as shipped_envoy, Envoy, Ports};
 use portcullis::dev::upstream::Upstream;
 use portcullis::feed::config::PolicyFile;
 use portcullis::gateway::envoy;
+use portcullis::server::Protocol;
 use portcullis::server::tls::{Tls, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
@@ -289,7 +290,7 @@ async fn a_pair_that_cannot_be_used_is_an_error_at_the_start_that_says_where() {
         client_ca: ca.map(|ca| dir.file("ca.pem", ca)),
         client_optional: false,
     };
-    let fault = |files| Tls::open(files).err().map(|fault| fault.to_string()).unwrap_or_default();
+    let fault = |files| Tls::open(files, Protocol::Grpc).err().map(|fault| fault.to_string()).unwrap_or_default();
     assert_eq!(fault(files(&certificate, &key, Some(&authority.pem))), "");
     assert!(fault(files(&certificate, &other, None)).contains("cannot be used together"));
     assert!(fault(files("", &key, None)).contains("does not hold certificates"));

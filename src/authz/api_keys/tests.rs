@@ -2,8 +2,9 @@
 
 use super::format::{KeyHash, Prefix};
 use crate::authz::decision::{Decision, Verdict};
+use crate::authz::gateways::Dialect;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Asker, Header, Proof, Raw};
+use crate::authz::request::{Asker, Header, Raw};
 use crate::authz::snapshot::{Facts, Step};
 use crate::config::compile;
 use crate::config::file::{Ask, Who};
@@ -62,17 +63,7 @@ fn rehearsal() -> Rehearsal {
 fn decided(rehearsal: &Rehearsal, target: &str, headers: &[(&str, &str)]) -> Decision {
     let headers = [(":method", "GET"), (":path", target)].into_iter().chain(headers.iter().copied());
     let headers = headers.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() }).collect();
-    let raw = Raw {
-        asker: Asker::Unix,
-        proof: Proof::default(),
-        source: None,
-        principal: b"",
-        certificate: b"",
-        method: b"GET",
-        target: target.as_bytes(),
-        host: b"h",
-        headers,
-    };
+    let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target.as_bytes(), b"h"], headers);
     let snapshot = rehearsal.snapshot();
     let request = snapshot.read(&raw);
     match snapshot.decide(request.as_ref().map_err(|malformed| *malformed), &Facts::default(), NOW) {
@@ -220,17 +211,7 @@ fn time_is_asked_on_every_request_and_each_refusal_has_its_reason() {
     let at = |seconds: i64| {
         let headers = [(":method", "GET"), (":path", "/any/x"), ("x-api-key", &*key)];
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/any/x",
-            host: b"h",
-            headers,
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/any/x", b"h"], headers);
         let now = crate::authz::time::Timestamp::from_millis(NOW.as_millis() + seconds * 1_000);
         let request = rehearsal.snapshot().read(&raw).unwrap();
         let Step::Decided(decision) = rehearsal.snapshot().decide(Ok(&request), &Facts::default(), now) else {

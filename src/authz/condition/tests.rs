@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::eval::Run;
 use super::*;
+use crate::authz::gateways::Dialect;
 use crate::authz::identity::{Caller, Identity, Listed, Parts, Principal};
 use crate::authz::json::Object;
 use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
@@ -61,17 +62,8 @@ fn run(text: &str, caller: &Caller, query: &str) -> (Result<bool, Fault>, usize)
     let target = format!("/a/b{query}");
     let (method, host) = (&b"POST"[..], &b"shop.test"[..]);
     let (proof, principal) = (Proof::default(), &b""[..]);
-    let raw = Raw {
-        asker: Asker::Unix,
-        proof,
-        source: None,
-        principal,
-        certificate: b"",
-        method,
-        target: target.as_bytes(),
-        host,
-        headers,
-    };
+    let raw =
+        Raw { proof, principal, ..Raw::new(Dialect::Envoy, Asker::Unix, [method, target.as_bytes(), host], headers) };
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     let names = NAMES.map(Box::from);
     let captures = Captures::new(&names, ["acme", "u1"]);

@@ -74,6 +74,22 @@ impl Carriers {
         &self.queries
     }
 
+    /// The headers that some upstream gets without a credential, where some route strips, and where none does.
+    #[must_use]
+    pub fn headers_changed(&self, strips: bool) -> Box<[Bytes]> {
+        let fixed = [
+            (strips && self.proofs, "dpop"),
+            (strips && !self.cookies.is_empty(), "cookie"),
+            (!self.subprotocols.is_empty(), SUBPROTOCOL),
+        ];
+        let fixed =
+            fixed.into_iter().filter(|(changed, _)| *changed).map(|(_, name)| Bytes::from_static(name.as_bytes()));
+        let mut names: Vec<Bytes> = self.headers.iter().filter(|_| strips).cloned().chain(fixed).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into()
+    }
+
     /// Whether there are any that no upstream sees, whatever the route says.
     pub(in crate::authz) fn any_exposed(&self) -> bool {
         !self.queries.is_empty() || !self.subprotocols.is_empty()
@@ -180,7 +196,8 @@ impl Stripped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
+    use crate::authz::gateways::Dialect;
+    use crate::authz::request::{Asker, Header, Raw, Relaxed};
 
     fn carriers() -> Carriers {
         let sources = [
@@ -195,17 +212,7 @@ mod tests {
 
     fn stripped(how: Strip, target: &str, headers: &[(&str, &str)]) -> Result<Vec<String>, Reason> {
         let headers = headers.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: target.as_bytes(),
-            host: b"h",
-            headers,
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target.as_bytes(), b"h"], headers);
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let Stripped { set, remove, query } =
             carriers().strip(&request, &Grant { told: Default::default(), own: None }, how)?;

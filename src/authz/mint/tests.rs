@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::authz::algorithm::Algorithm;
 use crate::authz::decision::{Decision, Verdict};
+use crate::authz::gateways::Dialect;
 use crate::authz::issuer::{Issuer, KeyState};
 use crate::authz::keys::{KeySet, Origin};
-use crate::authz::request::{Asker, Header, Proof, Raw};
+use crate::authz::request::{Asker, Header, Raw};
 use crate::authz::snapshot::{Facts, Snapshot, Step};
 use crate::config::Compiled;
 use crate::dev::mint::SigningKey;
@@ -96,15 +97,8 @@ impl Site {
         let own = ask.headers.iter();
         headers.extend(own.map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() }));
         let raw = Raw {
-            asker: ask.asker,
-            proof: Proof::default(),
-            source: None,
             principal: ask.principal.as_bytes(),
-            certificate: b"",
-            method: b"GET",
-            target: ask.path.as_bytes(),
-            host: b"shop.test",
-            headers,
+            ..Raw::new(Dialect::Envoy, ask.asker, [b"GET", ask.path.as_bytes(), b"shop.test"], headers)
         };
         let request = self.snapshot.read(&raw);
         match self.snapshot.decide(request.as_ref().map_err(|malformed| *malformed), &Facts::default(), ask.now) {

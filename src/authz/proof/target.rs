@@ -120,20 +120,11 @@ fn hex(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::request::{Asker, Proof, Raw, Relaxed};
+    use crate::authz::gateways::Dialect;
+    use crate::authz::request::{Asker, Raw, Relaxed};
 
     fn is(url: &str, host: &str, target: &str, origins: &[&str], all: bool) -> bool {
-        let raw = Raw {
-            asker: Asker::Unix,
-            proof: Proof::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: target.as_bytes(),
-            host: host.as_bytes(),
-            headers: vec![],
-        };
+        let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target.as_bytes(), host.as_bytes()], vec![]);
         let relaxed = Relaxed { encoded_slash: true, empty_segment: true, ..Relaxed::default() };
         let origins: Vec<Origin> = origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
         is_of(url, &Request::read(&raw, relaxed).unwrap(), &origins, all)

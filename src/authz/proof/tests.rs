@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::authz::decision::Verdict;
+use crate::authz::gateways::Dialect;
 use crate::authz::issuer::IssuerId;
-use crate::authz::request::{Asker, Header, Proof as Shows, Raw, Relaxed};
+use crate::authz::request::{Asker, Header, Raw, Relaxed};
 use crate::authz::snapshot::{Facts, Question, Step};
 use crate::config::compile;
 use crate::dev::prover::{Occasion, Prover, hash};
@@ -103,15 +104,13 @@ routes: {{/a/**: signed-in, /open: anyone, /forbidden: claim:sub=nobody, /public
             format!("-----BEGIN%20CERTIFICATE-----%0A{body}%0A-----END%20CERTIFICATE-----%0A")
         });
         let raw = Raw {
-            asker: if sent.believed { Asker::Unix } else { Asker::Tcp("192.0.2.1".parse().unwrap()) },
-            proof: Shows::default(),
-            source: None,
-            principal: b"",
             certificate: pem.as_deref().unwrap_or_default().as_bytes(),
-            method: sent.method.as_bytes(),
-            target: target.as_bytes(),
-            host: b"api.test",
-            headers: lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+            ..Raw::new(
+                Dialect::Envoy,
+                if sent.believed { Asker::Unix } else { Asker::Tcp("192.0.2.1".parse().unwrap()) },
+                [sent.method.as_bytes(), target.as_bytes(), b"api.test"],
+                lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+            )
         };
         let request = Request::read(&raw, Relaxed::default()).unwrap();
         let (mut facts, mut asked) = (Facts::default(), 0);
@@ -241,17 +240,7 @@ fn a_proof_is_remembered_until_it_would_be_too_old_in_any_case() {
     let sent = stage.honest("1");
     let proof = Proof::read(sent.proofs[0].as_bytes()).unwrap();
     let wanted = Possession { mode: Mode::Dpop, ..Possession::default() };
-    let raw = Raw {
-        asker: Asker::Unix,
-        proof: Shows::default(),
-        source: None,
-        principal: b"",
-        certificate: b"",
-        method: b"GET",
-        target: b"/a/b",
-        host: b"api.test",
-        headers: vec![],
-    };
+    let raw = Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/a/b", b"api.test"], vec![]);
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     let token = super::decoded(&hash(sent.token.as_bytes())).unwrap();
     let ask = |now| {
@@ -497,17 +486,12 @@ fn a_store_that_cannot_tell_is_a_denial_of_its_own() {
         ("dpop", sent.proofs[0].clone()),
         (":method", "GET".into()),
     ];
-    let raw = Raw {
-        asker: Asker::Unix,
-        proof: Shows::default(),
-        source: None,
-        principal: b"",
-        certificate: b"",
-        method: b"GET",
-        target: b"/a/b",
-        host: b"api.test",
-        headers: lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
-    };
+    let raw = Raw::new(
+        Dialect::Envoy,
+        Asker::Unix,
+        [b"GET", b"/a/b", b"api.test"],
+        lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
+    );
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     let snapshot = stage.rehearsal.snapshot();
     let Step::Needs(Question::Unseen(once)) = snapshot.decide(Ok(&request), &Facts::default(), NOW) else { panic!() };
@@ -588,16 +572,8 @@ fn the_proof_of_rfc_9449_holds_for_its_request() {
     let key = super::decoded("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap();
     let proof = Proof::read(RFC_PROOF.as_bytes()).unwrap();
     assert_eq!(proof.thumbprint(), &key);
-    let raw = |target: &'static [u8]| Raw {
-        asker: Asker::Unix,
-        proof: Shows::default(),
-        source: None,
-        principal: b"",
-        certificate: b"",
-        method: b"GET",
-        target,
-        host: b"resource.example.org",
-        headers: vec![],
+    let raw = |target: &'static [u8]| {
+        Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", target, b"resource.example.org"], vec![])
     };
     let check = |target, now| {
         let raw = raw(target);

@@ -3,7 +3,8 @@
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType};
 
 use super::*;
-use crate::authz::request::{Asker, Header, Proof, Raw, Relaxed};
+use crate::authz::gateways::Dialect;
+use crate::authz::request::{Asker, Header, Raw, Relaxed};
 use crate::dev::certificate::{naming, sent};
 
 const CART: &str = "spiffe://td.test/ns/shop/sa/cart";
@@ -20,15 +21,9 @@ fn told(
     let line = |value: &&'static str| Header { name: b"x-forwarded-client-cert", value: value.as_bytes() };
     let xfcc: Vec<&'static str> = xfcc.iter().map(|text| &*(*text).to_owned().leak()).collect();
     let raw = Raw {
-        asker: Asker::Unix,
-        proof: Proof::default(),
-        source: None,
         principal: principal.as_bytes(),
         certificate: certificate.as_bytes(),
-        method: b"GET",
-        target: b"/",
-        host: b"h",
-        headers: xfcc.iter().map(line).collect(),
+        ..Raw::new(Dialect::Envoy, Asker::Unix, [b"GET", b"/", b"h"], xfcc.iter().map(line).collect())
     };
     let request = Request::read(&raw, Relaxed::default()).unwrap();
     named(&request, from, Timestamp::from_secs(now)).map(|id| id.map(|id| id.as_str().to_owned()))

@@ -23,6 +23,7 @@ impl Compiler<'_> {
             let from = gateway.client_address.map_or(file::ClientAddress::Connection, |address| address.value);
             gateways.push(Gateway {
                 name: Arc::from(&*name.value),
+                dialect: gateway.dialect,
                 by: gateway.by.iter().filter_map(|peer| self.by(peer)).collect(),
                 client_address: gateway.believes_address.then(|| address(from)),
                 certificate: gateway.believes_certificate,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::header::may_set;
 use super::site::SecretPlace;
 use crate::authz::certificate::SpiffeId;
-use crate::authz::gateways::{CertificateFrom, canonical};
+use crate::authz::gateways::{CertificateFrom, Dialect, canonical};
 use crate::config::error::{Problem, Spanned, Text};
 use crate::config::shape::{Reader, Section, brief};
 use crate::config::tree::{Kind, Node};
@@ -29,9 +29,11 @@ pub(super) const BY: Section = Section { name: "`by` of a gateway", accepted: &[
 const WAYS: &str = "unix, a network such as 10.0.4.0/28, spiffe://example.com/gateway, dns:gateway.example.com, \
                     token:env:NAME or token:file:path";
 
-/// A gateway that may ask. Its dialect is Envoy's, the one there is.
+/// A gateway that may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
+    /// What it speaks.
+    pub dialect: Dialect,
     /// How it is recognised: by any of these; never empty.
     pub by: Vec<Spanned<Peer>>,
     /// Where the caller's address is found.
@@ -84,9 +86,10 @@ pub(super) fn gateway(reader: &mut Reader, name: &Text, node: &Node) -> Option<G
         let message = format!("the gateway `{}` needs `by`: how it is recognised", brief(&name.value));
         reader.report(Problem::error("missing_key", name.span, message).cure("by: unix, or by: 10.0.4.0/28"));
     }
-    if let Some(node) = fields.get("dialect") {
-        dialect(reader, node);
-    }
+    let dialect = match fields.get("dialect") {
+        Some(node) => dialect(reader, node).unwrap_or(Dialect::Envoy),
+        None => Dialect::Envoy,
+    };
     let believed = fields.get("believes").map(|node| believed(reader, node)).unwrap_or_default();
     let client_address = fields.get("client_address").and_then(|node| client_address(reader, node));
     let filtered = fields.get("filtered_headers").and_then(|node| reader.flag(node, &fields.name("filtered_headers")));
@@ -94,7 +97,9 @@ pub(super) fn gateway(reader: &mut Reader, name: &Text, node: &Node) -> Option<G
     let max_headers = number("max_headers", 1..=10_000);
     let max_header_bytes = number("max_header_bytes", 1_024..=8 * 1_024 * 1_024);
     let by = any_of(reader, fields.get("by")?);
+    told_by(reader, dialect, (name, fields.get("believes")), &believed, client_address.as_ref());
     (!by.is_empty()).then(|| Gateway {
+        dialect,
         by,
         client_address,
         believes_address: believed.address,
@@ -154,14 +159,47 @@ fn lendable(reader: &mut Reader, name: &Text) -> bool {
     may_set(reader, name)
 }
 
-fn dialect(reader: &mut Reader, node: &Node) {
-    let Some(text) = reader.text(node, "`dialect` of a gateway") else { return };
-    match &*text.value {
-        "envoy" => {}
-        "forward-auth" | "forward_auth" | "traefik" | "nginx" | "caddy" | "haproxy" | "authzen" | "apisix" => {
-            not_there_yet(reader, &text, "`envoy`");
-        }
-        _ => reader.no_such_choice(&text, "`dialect` of a gateway", &["envoy"]),
+fn dialect(reader: &mut Reader, node: &Node) -> Option<Dialect> {
+    let choices = Dialect::ALL.map(|dialect| (dialect.word(), dialect));
+    reader.choice(node, "`dialect` of a gateway", &choices).map(|dialect| dialect.value)
+}
+
+/// Reports what a gateway is believed about, and cannot tell in what it speaks: it would be the caller who tells it.
+fn told_by(
+    reader: &mut Reader,
+    dialect: Dialect,
+    (name, believes): (&Text, Option<&Node>),
+    believed: &Believed,
+    address: Option<&Spanned<ClientAddress>>,
+) {
+    let span = believes.map_or(name.span, |node| node.span);
+    let certificate = match (believed.certificate, dialect) {
+        (None, _)
+        | (Some(_), Dialect::Envoy)
+        | (Some(CertificateFrom::Xfcc), Dialect::EnvoyHttp)
+        | (Some(CertificateFrom::Connection), Dialect::Json) => None,
+        (Some(from), _) => Some(from),
+    };
+    if let Some(from) = certificate {
+        let word = if from == CertificateFrom::Xfcc { "xfcc" } else { "certificate" };
+        let message = format!("a gateway that speaks `{}` does not tell of certificates by `{word}`", dialect.word());
+        let cure = "remove it; Envoy by gRPC tells of them, and `json` by `source.certificate`";
+        reader.report(Problem::error("dialect_cannot", span, message).cure(cure));
+    }
+    let from = address.map_or(ClientAddress::Connection, |address| address.value);
+    let told = match (from, dialect) {
+        (ClientAddress::Connection, Dialect::EnvoyHttp | Dialect::Traefik | Dialect::Caddy)
+        | (
+            ClientAddress::EnvoyExternalAddress,
+            Dialect::Nginx | Dialect::Traefik | Dialect::Caddy | Dialect::Haproxy,
+        ) => false,
+        (ClientAddress::Connection | ClientAddress::EnvoyExternalAddress | ClientAddress::ForwardedFor(_), _) => true,
+    };
+    if believed.address && !told {
+        let word = if from == ClientAddress::Connection { "connection" } else { "x-envoy-external-address" };
+        let message = format!("a gateway that speaks `{}` does not tell the address by `{word}`", dialect.word());
+        let span = address.map_or(span, |address| address.span);
+        reader.report(Problem::error("dialect_cannot", span, message).cure("client_address: {from: xff, hops: 1}"));
     }
 }
 
@@ -294,11 +332,6 @@ fn client_address(reader: &mut Reader, node: &Node) -> Option<Spanned<ClientAddr
     Some(from)
 }
 
-fn not_there_yet(reader: &mut Reader, text: &Text, there: &str) {
-    let message = format!("`{}` is not there yet in this version", brief(&text.value));
-    reader.report(Problem::error("not_there_yet", text.span, message).cure(format!("what is there: {there}")));
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::file::parse;
@@ -345,13 +378,37 @@ mod tests {
             ("by: '::ffff:0.0.0.0/96'", 14, "any_peer"),
             ("by: unix, max_headers: 0", 33, "out_of_range"),
             ("by: unix, max_header_bytes: 9000000", 38, "out_of_range"),
-            ("by: unix, dialect: forward-auth", 29, "not_there_yet"),
+            ("by: unix, dialect: forward-auth", 29, "unknown_value"),
             ("by: unix, dialect: envoi", 29, "unknown_value"),
             ("by: unix, certificate: true", 20, "refused_key"),
             ("by: unix, token: x", 20, "refused_key"),
         ] {
             assert_eq!(found(bad), [(2, column, code)], "{bad}");
         }
+    }
+
+    #[test] // F03, F04
+    fn a_gateway_is_believed_only_about_what_it_can_tell() {
+        let told = |dialect: &str, rest: &str| {
+            let problems = found(&format!("by: unix, dialect: {dialect}, {rest}"));
+            problems.iter().map(|(_, _, code)| *code).collect::<Vec<_>>()
+        };
+        let address = |from: &str| format!("believes: [client_address], client_address: {{from: {from}}}");
+        let (connection, envoy, xff) = (address("connection"), address("x-envoy-external-address"), address("xff"));
+        let (certificate, xfcc) = ("believes: [certificate]".to_owned(), "believes: [xfcc]".to_owned());
+        for (dialect, good, bad) in [
+            ("envoy", vec![&connection, &envoy, &xff, &certificate, &xfcc], vec![]),
+            ("envoy-http", vec![&envoy, &xff, &xfcc], vec![&connection, &certificate]),
+            ("nginx", vec![&connection, &xff], vec![&envoy, &certificate, &xfcc]),
+            ("traefik", vec![&xff], vec![&connection, &envoy, &certificate, &xfcc]),
+            ("caddy", vec![&xff], vec![&connection, &envoy, &certificate, &xfcc]),
+            ("haproxy", vec![&connection, &xff], vec![&envoy, &certificate, &xfcc]),
+            ("json", vec![&connection, &envoy, &xff, &certificate], vec![&xfcc]),
+        ] {
+            good.iter().for_each(|rest| assert_eq!(told(dialect, rest), [""; 0], "{dialect}, {rest}"));
+            bad.iter().for_each(|rest| assert_eq!(told(dialect, rest), ["dialect_cannot"], "{dialect}, {rest}"));
+        }
+        assert_eq!(told("caddy", "believes: [client_address]"), ["dialect_cannot"], "`connection` is the default");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::config::tree::{Kind, Node};
 use super::issuer::file_path;
 
 pub(super) const LISTEN: Section =
-    Section { name: "`listen`", accepted: &["grpc", "admin", "public"], later: &["http", "https"], never: &[] };
+    Section { name: "`listen`", accepted: &["grpc", "http", "admin", "public"], later: &[], never: &[] };
 pub(super) const GRPC: Section = Section { name: "a listener", accepted: &["address", "tls"], later: &[], never: &[] };
 pub(super) const TLS: Section = Section {
     name: "`tls` of a listener",
@@ -48,6 +48,8 @@ pub enum Leniency {
 pub struct Listen {
     /// For gateways that ask by gRPC.
     pub grpc: Vec<Spanned<Endpoint>>,
+    /// For gateways that ask by HTTP.
+    pub http: Vec<Spanned<Endpoint>>,
     /// For health, metrics and administration.
     pub admin: Option<Spanned<Endpoint>>,
     /// For what the world may ask.
@@ -175,7 +177,9 @@ pub(super) fn public_url(reader: &mut Reader, top: &Fields<'_>) -> Option<Text> 
 
 pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     let Some(fields) = top.get("listen").and_then(|node| reader.fields(node, LISTEN)) else { return Listen::default() };
-    let grpc = fields.get("grpc").map(|node| grpc(reader, node)).unwrap_or_default();
+    let mut listeners =
+        |key| fields.get(key).map(|node| listeners(reader, node, &fields.name(key))).unwrap_or_default();
+    let (grpc, http) = (listeners("grpc"), listeners("http"));
     let mut tcp = |key: &'static str, message: &str, cure: &'static str| {
         let text = reader.text(fields.get(key)?, &fields.name(key))?;
         let endpoint = endpoint(reader, text)?;
@@ -187,22 +191,22 @@ pub(super) fn listen(reader: &mut Reader, top: &Fields<'_>) -> Listen {
     };
     let admin = tcp("admin", "health and metrics are served over TCP only", "127.0.0.1:9001");
     let public = tcp("public", "what the world may ask is served over TCP only", "0.0.0.0:9003");
-    Listen { grpc, admin, public }
+    Listen { grpc, http, admin, public }
 }
 
 /// One listener, or a list of them.
-fn grpc(reader: &mut Reader, node: &Node) -> Vec<Spanned<Endpoint>> {
+fn listeners(reader: &mut Reader, node: &Node, name: &str) -> Vec<Spanned<Endpoint>> {
     let items = match &node.kind {
         Kind::Text { .. } | Kind::Map(_) => std::slice::from_ref(node),
-        _ => reader.list(node, "`grpc` of `listen`").unwrap_or_default(),
+        _ => reader.list(node, name).unwrap_or_default(),
     };
-    items.iter().filter_map(|item| listener(reader, item)).collect()
+    items.iter().filter_map(|item| listener(reader, item, name)).collect()
 }
 
 /// An address, or a map with an address and what TLS is served with.
-fn listener(reader: &mut Reader, node: &Node) -> Option<Spanned<Endpoint>> {
+fn listener(reader: &mut Reader, node: &Node, name: &str) -> Option<Spanned<Endpoint>> {
     if !matches!(node.kind, Kind::Map(_)) {
-        let text = reader.text(node, "`grpc` of `listen`")?;
+        let text = reader.text(node, name)?;
         return endpoint(reader, text);
     }
     let fields = reader.fields(node, GRPC)?;
@@ -364,7 +368,8 @@ mod tests {
             ("paths: [dot_segment]", 9, "dot_segment"),
             ("listen: {grpc: localhost:9000}", 16, "bad_address"),
             ("listen: {grpc: 'unix:run.sock'}", 16, "bad_address"),
-            ("listen: {http: '127.0.0.1:80'}", 10, "not_there_yet"),
+            ("listen: {http: localhost:80}", 16, "bad_address"),
+            ("listen: {http: {address: '[::]:9444', tls: {key: file:a}}}", 44, "missing_key"),
             ("listen: {grpc: {tls: {certificate: file:a, key: file:b}}}", 16, "missing_key"),
             ("listen: {grpc: {address: '[::]:9443', tls: {certificate: file:a}}}", 44, "missing_key"),
             ("listen: {grpc: {address: '[::]:9443', tls: {certificate: a.pem, key: file:b}}}", 58, "bad_path"),

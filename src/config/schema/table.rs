@@ -50,6 +50,13 @@ const SIGN_IN: &[Key] = &[
     ("return_to", Is::Some(&ORIGIN), "The origins of other sites that they may be sent back to"),
 ];
 
+const TLS: &[Key] = &[
+    ("certificate", FILE, "A PEM file: our certificate, then those that it was signed with"),
+    ("key", FILE, "A PEM file: its private key"),
+    ("client_ca", FILE, "A PEM file: who signs the certificates of gateways"),
+    ("client", Is::Word(&["required", "optional"]), "Whether a gateway must have one"),
+];
+
 const HEADERS: Is = Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("headers.*")]));
 const RESPONSES: Is = Is::Keyed(HEADER_NAME, &Is::Either(&[Is::Text, Is::Section("response_headers.*")]));
 const TOLD: &[Key] = &[
@@ -289,7 +296,7 @@ pub const TABLE: &[Section] = &[
     ]),
     ("gateways.*", &["by"], &[
         ("by", Is::Either(&[Is::Some(&BY), Is::Section("gateways.*.by")]), "How it is recognised: `unix`, a network, `spiffe://…`, `dns:…`, `token:env:NAME`; any one of a list"),
-        ("dialect", Is::Word(&["envoy"]), "What it speaks"),
+        ("dialect", Is::Word(&["envoy", "envoy-http", "nginx", "traefik", "caddy", "haproxy", "json"]), "What it speaks: the entry counts for such questions only"),
         ("client_address", Is::Section("gateways.*.client_address"), "Where the caller's address is found"),
         ("believes", Is::Some(&Is::Like(r"client_address|certificate|xfcc|header:.+")), "What is believed of it"),
         ("filtered_headers", Is::Flag, "Whether it leaves headers out on purpose, and removes the managed ones itself"),
@@ -312,6 +319,7 @@ pub const TABLE: &[Section] = &[
     ("cors.hosts.*", &["origins"], SHARING),
     ("listen", &[], &[
         ("grpc", Is::Some(&Is::Either(&[ENDPOINT, Is::Section("listen.grpc.*")])), "For gateways that ask by gRPC: `127.0.0.1:9000`, `unix:/run/portcullis.sock`"),
+        ("http", Is::Some(&Is::Either(&[ENDPOINT, Is::Section("listen.http.*")])), "For gateways that ask by HTTP: `127.0.0.1:9002`; nothing where it is not said"),
         ("admin", ENDPOINT, "For health, metrics and administration"),
         ("public", ENDPOINT, "For what the world may ask of portcullis itself; nothing where it is not said"),
     ]),
@@ -319,12 +327,12 @@ pub const TABLE: &[Section] = &[
         ("address", ENDPOINT, "Where to listen: `0.0.0.0:9443`"),
         ("tls", Is::Section("listen.grpc.*.tls"), "What is shown to gateways, and asked of them"),
     ]),
-    ("listen.grpc.*.tls", &["certificate", "key"], &[
-        ("certificate", FILE, "A PEM file: our certificate, then those that it was signed with"),
-        ("key", FILE, "A PEM file: its private key"),
-        ("client_ca", FILE, "A PEM file: who signs the certificates of gateways"),
-        ("client", Is::Word(&["required", "optional"]), "Whether a gateway must have one"),
+    ("listen.grpc.*.tls", &["certificate", "key"], TLS),
+    ("listen.http.*", &["address"], &[
+        ("address", ENDPOINT, "Where to listen: `0.0.0.0:9444`"),
+        ("tls", Is::Section("listen.http.*.tls"), "What is shown to gateways, and asked of them"),
     ]),
+    ("listen.http.*.tls", &["certificate", "key"], TLS),
     ("admin", &["token"], &[
         ("token", SECRET, "Where the bearer token is that every change needs: `env:NAME` or `file:path`, 16 bytes at least"),
     ]),

@@ -10,8 +10,9 @@ use tokio::task::AbortHandle;
 
 use super::*;
 use crate::authz::decision::Verdict;
+use crate::authz::gateways::Dialect;
 use crate::authz::issuer::IssuerId;
-use crate::authz::request::{Asker as Peer, Header, Proof as Shown, Raw};
+use crate::authz::request::{Asker as Peer, Header, Raw};
 use crate::authz::snapshot::{Facts, Step};
 use crate::config::{self, Compiled};
 use crate::feed::fetch::Fetcher;
@@ -176,21 +177,16 @@ impl Site {
     /// What the core says of a token: `None` where it wants to know more.
     fn decides(&self, token: &str) -> Option<Result<(), Reason>> {
         let bearer = format!("Bearer {token}");
-        let raw = Raw {
-            asker: Peer::Unix,
-            proof: Shown::default(),
-            source: None,
-            principal: b"",
-            certificate: b"",
-            method: b"GET",
-            target: b"/a",
-            host: b"shop.test",
-            headers: vec![
+        let raw = Raw::new(
+            Dialect::Envoy,
+            Peer::Unix,
+            [b"GET", b"/a", b"shop.test"],
+            vec![
                 Header { name: b":method", value: b"GET" },
                 Header { name: b":path", value: b"/a" },
                 Header { name: b"authorization", value: bearer.as_bytes() },
             ],
-        };
+        );
         let snapshot = self.live.snapshot().unwrap();
         let request = snapshot.read(&raw).unwrap();
         match snapshot.decide(Ok(&request), &Facts::default(), clock::now()) {

@@ -1,0 +1,58 @@
+//! Who asks, and what its gateway can carry: what would be lost on the way is a denial.
+
+use bytes::Bytes;
+
+use super::{Gateway, Grant, Reason, Request, Route, Snapshot};
+
+impl Snapshot {
+    /// The gateway that asks, where it has an entry. Where it speaks what anybody could, it needs one; and a check that
+    /// the gateway filtered may hide aliases of managed headers from us.
+    pub(super) fn gateway(&self, request: &Request<'_>) -> Result<Option<&Gateway>, Reason> {
+        let gateway = self.policy.gateways.of(request);
+        if gateway.is_none() && request.dialect.told_in_headers() {
+            return Err(Reason::GatewayUnknown);
+        }
+        let told = request.seen.complete || gateway.is_some_and(|gateway| gateway.filtered_headers);
+        if told { Ok(gateway) } else { Err(Reason::HeadersFiltered) }
+    }
+
+    /// What of a grant reaches the upstream by the gateway that asks: all of it, or none.
+    pub(super) fn carried(&self, request: &Request<'_>, route: &Route, mut grant: Grant) -> Result<Grant, Reason> {
+        let dialect = request.dialect;
+        let edits_query = grant.query().next().is_some() || grant.query_removed().next().is_some();
+        let unheard = !dialect.can_hear() && !grant.metadata().is_empty();
+        if unheard || (edits_query && !dialect.can_edit_query()) {
+            return Err(Reason::GatewayCannot);
+        }
+        if dialect.can_remove() {
+            return Ok(grant);
+        }
+        let names = route.contract.names();
+        let lists = |name: &Bytes| names.is_emitted(name) || self.policy.echoed.contains(name);
+        let sends = |name: &Bytes| request.headers.iter().any(|line| line.name == name);
+        let changed = grant.set().map(|(name, _)| name).chain(grant.remove());
+        if changed.into_iter().any(|name| !lists(name) && sends(name)) {
+            return Err(Reason::HeaderAlias);
+        }
+        let touched = |name: &Bytes| grant.set().any(|(set, _)| set == name) || grant.remove().any(|gone| gone == name);
+        let kept = self.policy.echoed.iter().filter(|name| !touched(name));
+        let kept: Vec<_> = kept.filter_map(|name| Some((name.clone(), as_it_came(request, name)?))).collect();
+        if !kept.is_empty() {
+            grant.own.get_or_insert_default().stripped.set.extend(kept);
+        }
+        Ok(grant)
+    }
+}
+
+/// The lines of a header as one.
+fn as_it_came(request: &Request<'_>, name: &[u8]) -> Option<Bytes> {
+    let mut lines = request.header(name);
+    let first = lines.next()?;
+    let between: &[u8] = if name == b"cookie" { b"; " } else { b", " };
+    let mut joined = first.to_vec();
+    for line in lines {
+        joined.extend_from_slice(between);
+        joined.extend_from_slice(line);
+    }
+    Some(joined.into())
+}

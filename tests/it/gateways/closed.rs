@@ -1,0 +1,49 @@
+//! Without an answer of portcullis nothing passes, whatever the gateway.
+
+use portcullis::dev::upstream::Upstream;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+
+use super::Gateway;
+use crate::edge::{get, request, upgrade};
+use crate::support::{ANY_PORT, deserted_address};
+
+#[tokio::test]
+async fn a_gateway_that_cannot_reach_portcullis_lets_nothing_pass() {
+    for gateway in Gateway::ALL {
+        let upstream = Upstream::start(ANY_PORT).await.unwrap();
+        let Some(door) = gateway.start(deserted_address(), upstream.address()).await else { continue };
+        let status = if gateway == Gateway::Caddy { 502 } else { 503 };
+        let posted = format!("{}hello", request("POST", "/a", "Content-Length: 5\r\n"));
+        for raw in [get("/", ""), get("/a?b", ""), posted, upgrade("/chat", "Connection: close\r\n")] {
+            assert_eq!(door.ask(&raw).await.status, status, "{gateway:?}: {raw}");
+        }
+        assert_eq!(upstream.seen(), 0, "{gateway:?}");
+    }
+}
+
+/// What is no answer of portcullis: a whole server that says yes to everything would be one to Envoy, nginx and Caddy, which believe a
+/// status. The file of HAProxy asks for more.
+#[tokio::test]
+async fn an_answer_that_is_cut_short_or_no_http_lets_nothing_pass() {
+    for reply in ["", "yes\r\n\r\n", "HTTP/1.1 ", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"] {
+        for gateway in Gateway::ALL.into_iter().filter(|gateway| *gateway != Gateway::EnvoyGrpc) {
+            let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let answering = tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    // Whoever has asked and gone is not told.
+                    let _ = stream.write_all(reply.as_bytes()).await;
+                    let _ = stream.shutdown().await;
+                }
+            });
+            let upstream = Upstream::start(ANY_PORT).await.unwrap();
+            let Some(door) = gateway.start(address, upstream.address()).await else { continue };
+            let answer = door.ask(get("/", "")).await;
+            assert!(answer.status >= 500, "{gateway:?} {reply:?}: {}", answer.status);
+            assert_eq!(upstream.seen(), 0, "{gateway:?}");
+            answering.abort();
+        }
+    }
+}
