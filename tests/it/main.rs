@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod browsers;
+mod caching;
 mod cases;
 mod chain;
 mod chaos;
@@ -25,7 +26,9 @@ mod gateways;
 mod idp;
 mod key;
 mod kong;
+mod kubernetes;
 mod opaque;
+mod openapi;
 mod outage;
 mod parts;
 mod probe;
