@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::connection::{GRACE, closing};
 use super::grpc::Answering;
 use super::idle::{Heard, Timed, Times};
+use super::json;
 use crate::authz::request::Proof;
 use crate::gateway::forward;
 
@@ -54,6 +55,9 @@ pub(super) async fn serve(
 
 /// Answers one request. What no dialect answers is 404, which lets nothing pass.
 async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Full<Bytes>> {
+    if json::answers(request.uri().path()) {
+        return json::answer(request, answering).await.map(Full::new);
+    }
     let Answering { authorizer, asker, holder, .. } = answering;
     let (head, _body) = request.into_parts();
     let proof = Proof { holder: holder.as_deref(), metadata: Some(&head.headers) };
