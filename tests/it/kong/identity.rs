@@ -140,7 +140,9 @@ async fn whom_an_earlier_plugin_knows_stays_where_portcullis_names_nobody() {
         file["already"] = already.clone();
         let Some(kong) = Kong::with(&file, "", |_| ()).await else { return };
         // What that plugin told the application is among the headers as well; a caller cannot add to it.
-        let answer = kong.ask(get("/", "X-Consumer-Username: sam\r\nX_Consumer_Username: root\r\nX-Anonymous-Consumer: false\r\n")).await;
+        let answer = kong
+            .ask(get("/", "X-Consumer-Username: sam\r\nX_Consumer_Username: root\r\nX-Anonymous-Consumer: false\r\n"))
+            .await;
         assert_eq!(seen(&answer, "x-consumer-username"), username, "{already}");
         assert_eq!(seen(&answer, "x-credential-identifier"), credential.as_slice(), "{already}");
         let anonymous: &[&str] = if credential.is_none() { &["true"] } else { &[] };
