@@ -24,6 +24,7 @@ mod envoy_check;
 mod envoy_smoke;
 mod gateways;
 mod idp;
+mod init;
 mod key;
 mod kong;
 mod kubernetes;
