@@ -103,7 +103,7 @@ fn every_shipped_address_has_its_place() {
             arguments.extend(["--listen", "0.0.0.0:3333"]);
         }
         let text = printed(&arguments);
-        let plain = |line: &&str| !line.trim_start().starts_with(['#', '-']);
+        let plain = |line: &&str| !["#", "--"].iter().any(|sign| line.trim_start().starts_with(sign));
         for (port, host) in [("1111", "192.0.2.1"), ("2222", "app.internal"), ("3333", "0.0.0.0")] {
             let lines: Vec<&str> = text.lines().filter(plain).filter(|line| line.contains(port)).collect();
             // Envoy names the server of an HTTP check twice.
