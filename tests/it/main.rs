@@ -32,6 +32,7 @@ mod opaque;
 mod openapi;
 mod outage;
 mod parts;
+mod probe;
 mod proof;
 mod properties;
 mod reference;
