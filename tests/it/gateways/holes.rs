@@ -34,7 +34,7 @@ const HOLES: [Hole; 7] = [
     },
     Hole {
         gateway: Gateway::Nginx,
-        line: "    auth_request /portcullis;\n",
+        line: "    auth_request /__portcullis;\n",
         sent: "/nowhere HTTP/1.1\r\n",
         misled: |answer| seen(answer, "x-user-id").is_empty(),
     },
