@@ -1,10 +1,9 @@
 //! Without an answer of portcullis nothing passes, whatever the gateway.
 
-use std::time::Instant;
-
 use portcullis::dev::upstream::Upstream;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::Gateway;
 use crate::edge::{get, request, upgrade};
