@@ -250,7 +250,7 @@ async fn with_other_addresses_and_the_policys_headers_the_printed_files_run_in_t
         let text = print("haproxy");
         let config = text.split("-- ==> portcullis.lua <==\n").next().unwrap();
         let config = config.split("# ==> haproxy.cfg <==\n").nth(1).unwrap();
-        let _haproxy = Haproxy::run(&program, &replaced(config, " 1000\n", " 9000\n"), behind.listen);
+        let _haproxy = Haproxy::run(&program, &replaced(config, " 500\n", " 9000\n"), behind.listen);
         behind.holds("haproxy", "x-who").await;
     }
 }

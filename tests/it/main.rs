@@ -22,6 +22,7 @@ mod edge;
 mod envoy;
 mod envoy_check;
 mod envoy_smoke;
+mod fastapi;
 mod gateways;
 mod idp;
 mod init;

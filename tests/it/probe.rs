@@ -475,7 +475,7 @@ async fn nothing_gets_through_the_shipped_caddy_and_each_hole_of_a_broken_one_is
 async fn nothing_gets_through_the_shipped_haproxy_and_each_hole_of_a_broken_one_is_found() {
     let Some(program) = haproxy_program() else { return };
     let asked = Asked::start().await;
-    let shipped = replaced(haproxy::TEMPLATE, ":9002 1000", ":9002 9000");
+    let shipped = replaced(haproxy::TEMPLATE, ":9002 500", ":9002 9000");
     let with = |from: &str, to: &str| replaced(&shipped, from, to);
     let unasked = with("9002 9000\n", "9002 9000 unless { path_beg /health }\n");
     let unasked = replaced(&unasked, "unless { var(txn", "unless { path_beg /health } or { var(txn");
