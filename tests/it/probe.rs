@@ -410,11 +410,11 @@ async fn nothing_gets_through_the_shipped_nginx_and_each_hole_of_a_broken_one_is
     let open = "    location / {";
     let own =
         "    location /health { proxy_pass http://application; proxy_set_header Host $http_host; }\n    location / {";
-    let elsewhere = with("    auth_request /portcullis;\n", "");
+    let elsewhere = with("    auth_request /__portcullis;\n", "");
     let elsewhere = replaced(
         &elsewhere,
         open,
-        "    location /chat { proxy_pass http://application; }\n    location / {\n        auth_request /portcullis;",
+        "    location /chat { proxy_pass http://application; }\n    location / {\n        auth_request /__portcullis;",
     );
     let broken = vec![
         ("forged_header", "proxy_set_header", with("    proxy_set_header X-User-ID    $portcullis_x_user_id;\n", "")),
