@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -12,11 +13,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tonic_health::server::{HealthReporter, HealthService};
 
 use super::connection::{GRACE, closing};
-use super::grpc::Answering;
+use super::grpc::{Answering, Health};
 use super::idle::{Heard, Timed, Times};
-use crate::authz::request::Proof;
+use super::purse::{Purse, Treasury};
+use crate::authorizer::Authorizer;
+use crate::authz::certificate::Holder;
+use crate::authz::request::{Asker, Proof};
 use crate::gateway::forward;
 
 /// How large the head of a request may be, in bytes.
@@ -50,6 +55,22 @@ pub(super) async fn serve(
     }
     tokio::time::timeout(GRACE, connection).await??;
     Ok(())
+}
+
+/// Serves one connection of HTTP/1.1 of this peer, as the cores do, for whoever has accepted it.
+///
+/// # Errors
+/// How the connection ended badly.
+pub async fn serve_one(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    authorizer: Arc<Authorizer>,
+    asker: Asker,
+    holder: Option<Arc<Holder>>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let health = Health::new(HealthService::from_health_reporter(HealthReporter::new()));
+    let purse = Purse::new(&Treasury::default());
+    let (_stop, stopped) = watch::channel(false);
+    serve(io, Answering { authorizer, health, asker, holder, purse }, stopped).await
 }
 
 /// Answers one request. What no dialect answers is 404, which lets nothing pass.

@@ -26,6 +26,7 @@ mod idp;
 mod key;
 mod opaque;
 mod outage;
+mod parity;
 mod parts;
 mod proof;
 mod properties;
