@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -77,6 +78,10 @@ pub async fn serve_one(
 async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Full<Bytes>> {
     let Answering { authorizer, asker, holder, .. } = answering;
     let (head, _body) = request.into_parts();
+    // Two lengths of one body: what follows could be a question to us, and a part of it to the gateway.
+    if head.headers.contains_key(CONTENT_LENGTH) && head.headers.contains_key(TRANSFER_ENCODING) {
+        return hung_up();
+    }
     let proof = Proof { holder: holder.as_deref(), metadata: Some(&head.headers) };
     let answer = match head.uri.path() {
         // A question told in the head: its body, if it has one, is not read.
@@ -84,6 +89,13 @@ async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Fu
         _ => nothing_here(),
     };
     answer.map(Full::new)
+}
+
+fn hung_up() -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn nothing_here() -> Response<Bytes> {

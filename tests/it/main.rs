@@ -21,6 +21,7 @@ mod edge;
 mod envoy;
 mod envoy_check;
 mod envoy_smoke;
+mod forward;
 mod gateways;
 mod idp;
 mod key;
