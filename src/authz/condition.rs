@@ -10,6 +10,7 @@ mod eval;
 mod fault;
 mod lex;
 mod pattern;
+mod reads;
 mod syntax;
 mod tell;
 mod time;
@@ -103,6 +104,12 @@ impl Condition {
     /// The variables that it reads, and where in its text; one may come twice.
     pub fn reads(&self) -> impl Iterator<Item = (&Variable, &Range<usize>)> {
         self.reads.iter().map(|(variable, at)| (variable, at))
+    }
+
+    /// The headers that it may read, in lower case; `None` where that may be any.
+    #[must_use]
+    pub fn headers_read(&self) -> Option<Vec<&str>> {
+        self.whole.headers_read()
     }
 
     /// Whether it asks who calls.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::accept::Form;
+use super::cache::Cached;
 use super::cors::Listed;
 use super::credential::strip::Stripped;
 use super::header::Told;
@@ -21,17 +22,28 @@ use super::route::RouteId;
 pub struct Decision {
     verdict: Verdict,
     basis: Basis,
+    cached: Option<Cached>,
 }
 
 impl Decision {
     pub(super) fn new(verdict: Verdict, basis: Basis) -> Self {
-        Self { verdict, basis }
+        Self { verdict, basis, cached: None }
+    }
+
+    pub(super) fn cached_as(self, cached: Option<Cached>) -> Self {
+        Self { cached, ..self }
     }
 
     /// A denial for what happened around the core: no snapshot, no time, a failure of our own.
     pub fn denied(reason: Reason) -> Self {
         let basis = Basis { reason: Some(reason), ..Basis::default() };
-        Self { verdict: Verdict::Deny(Denial::because(reason)), basis }
+        Self { verdict: Verdict::Deny(Denial::because(reason)), basis, cached: None }
+    }
+
+    /// That the gateway may give this answer again; it may not where this is `None`.
+    #[must_use]
+    pub fn cached(&self) -> Option<&Cached> {
+        self.cached.as_ref()
     }
 
     /// The answer.
@@ -323,6 +335,8 @@ pub struct Basis {
     pub route: Option<RouteId>,
     /// The rule that decided.
     pub rule: Option<RuleRef>,
+    /// Whether who asked has an entry among the gateways.
+    pub believed: bool,
     /// Who called, as far as that was found.
     pub caller: Caller,
     /// What came of asking whether the caller is revoked.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::api_keys::{ApiKeys, Apps};
+use super::cache::Reuse;
 use super::condition::Condition;
 use super::cors::{Cors, Sharing};
 use super::credential::Source;
@@ -147,6 +148,8 @@ pub struct Route {
     pub sign_in: Elsewhere,
     /// Whom the tokens that its upstream gets are for; it gets none where there is nobody.
     pub mint: Option<Arc<str>>,
+    /// How gateways may use its answers again; `None` where they may not.
+    pub reuse: Option<Box<Reuse>>,
 }
 
 /// Whether people sign in elsewhere than the policy says.

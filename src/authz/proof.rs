@@ -163,9 +163,15 @@ impl Possession {
         if self.mode == Mode::None { None } else { Binding::read(claims).map(Box::new) }
     }
 
+    /// Whether there is something to prove whatever the token.
+    #[must_use]
+    pub fn is_always_asked(&self) -> bool {
+        !matches!(self.mode, Mode::None | Mode::IfBound)
+    }
+
     /// Whether there is anything to prove.
     pub(super) fn asks(&self, binding: Option<&Binding>, scheme: Scheme) -> bool {
-        binding.is_some() || scheme == Scheme::Dpop || !matches!(self.mode, Mode::None | Mode::IfBound)
+        binding.is_some() || scheme == Scheme::Dpop || self.is_always_asked()
     }
 
     /// Whether whoever presents a token holds what it is bound to: all of it, where that is more than one thing.

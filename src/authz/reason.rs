@@ -61,7 +61,7 @@ macro_rules! reasons {
 
 reasons! {
     // Gate 1, read: what cannot be read one way only.
-    /// The gateway's message is not a CheckRequest, or is larger than the cap.
+    /// What the gateway sent is no check, or is larger than the cap.
     CheckUnreadable = "check_unreadable", 400, None;
     /// The check describes a connection, not an HTTP request.
     RequestMissing = "request_missing", 400, None;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::accept;
 use super::api_keys::ApiKeys;
+use super::cache::Cached;
 use super::condition;
 use super::credential::strip::{Strip, Stripped};
 use super::decision::{Basis, Decision, Denial, Grant, RuleRef, Verdict};
@@ -204,7 +205,26 @@ impl Snapshot {
                 Verdict::Deny(self.denial(reason, request.ok(), &basis, now))
             }
         };
-        Step::Decided(Decision::new(verdict, basis))
+        let cached = self.cached(request.ok(), &verdict, &basis, facts, now);
+        Step::Decided(Decision::new(verdict, basis).cached_as(cached))
+    }
+
+    /// That the answer may be given again, where its route says so.
+    fn cached(
+        &self,
+        request: Option<&Request<'_>>,
+        verdict: &Verdict,
+        basis: &Basis,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Option<Cached> {
+        let reuse = self.policy.route(basis.route?)?.reuse.as_ref()?;
+        let cached = reuse.cached(&self.policy, (request?, verdict, basis), facts, now)?;
+        // Keys that grow too old meanwhile would verify nothing.
+        let then = now.plus(Duration::from_secs(cached.seconds.into()));
+        let user = basis.caller.user.as_ref().map(|user| &user.principal().issuer);
+        let is_of_user = |issuer: &&Arc<Issuer>| user.is_some_and(|name| *name == issuer.policy().name);
+        (!self.issuers.iter().filter(is_of_user).any(|issuer| issuer.is_stale(then))).then_some(cached)
     }
 
     fn gates(
@@ -218,6 +238,7 @@ impl Snapshot {
         // 1. read
         let request = request.map_err(|Malformed(reason)| reason)?;
         let gateway = self.gateway(request)?;
+        basis.believed = gateway.is_some();
         // 2. route
         if let Some(asked) = self.preflight(request) {
             return Ok(self.pass_preflight(request, &asked, gateway, basis, witness)?);

@@ -3,6 +3,7 @@
 mod advice;
 mod api_keys;
 mod browser;
+mod cache;
 mod condition;
 mod gateway;
 mod grant;
@@ -281,29 +282,31 @@ impl<'f> Compiler<'f> {
         let carriers = issuer::carriers(&made, api_keys.as_deref());
         let echoed = carriers.headers_changed(routes.iter().any(|route| route.strip));
         let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
+        let mut policy = Policy {
+            id: self.id(),
+            hosts: std::mem::take(&mut self.hosts),
+            table,
+            routes,
+            covers,
+            guards,
+            forbids: forbids?.into(),
+            issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
+            grants: grants?,
+            nonces: self.nonces(&settings),
+            revocation: revocation?,
+            gateways: Gateways::new(gateways),
+            services,
+            relaxed: self.relaxed(),
+            echoed,
+            carriers,
+            api_keys,
+            sign_in,
+            mint: mint?.map(Box::new),
+            cors: cors?,
+        };
+        self.reuses(&mut policy);
         let mut compiled = Compiled {
-            policy: Arc::new(Policy {
-                id: self.id(),
-                hosts: std::mem::take(&mut self.hosts),
-                table,
-                routes,
-                covers,
-                guards,
-                forbids: forbids?.into(),
-                issuers: made.iter().map(|made| Arc::clone(&made.policy)).collect(),
-                grants: grants?,
-                nonces: self.nonces(&settings),
-                revocation: revocation?,
-                gateways: Gateways::new(gateways),
-                services,
-                relaxed: self.relaxed(),
-                echoed,
-                carriers,
-                api_keys,
-                sign_in,
-                mint: mint?.map(Box::new),
-                cors: cors?,
-            }),
+            policy: Arc::new(policy),
             fixed: HashMap::new(),
             feeds: Vec::new(),
             files: std::iter::once(PathBuf::from(self.name)).chain(self.read.drain(..)).collect(),

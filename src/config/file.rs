@@ -3,6 +3,7 @@
 mod admin;
 mod api_keys;
 mod browser;
+mod cache;
 mod gateway;
 mod grant;
 mod header;
@@ -18,6 +19,7 @@ mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use super::source::FileId;
 pub use api_keys::ApiKeys;
@@ -106,6 +108,7 @@ const ROUTE: Section = Section {
         "max_age",
         "acr",
         "mint",
+        "cache",
     ],
     later: &["limit"],
     never: &[],
@@ -253,6 +256,8 @@ pub struct Route {
     pub step_up: Option<StepUp>,
     /// Whom the tokens of its upstream are for, where it says so.
     pub mint: Option<MintFor>,
+    /// For how long gateways may use its answers again, where it says so.
+    pub cache: Option<Spanned<Duration>>,
     /// What is told on it alone, beside what is told on all or in its place.
     pub tells: Option<Box<Tells>>,
 }
@@ -431,6 +436,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
                 audience: Vec::new(),
                 step_up: None,
                 mint: None,
+                cache: None,
                 tells: None,
             });
         };
@@ -448,6 +454,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
         let audience = fields.get("audience").map(|node| reader.texts(node, &fields.name("audience")));
         let step_up = stepup::of_route(reader, &fields);
         let mint = mint::of_route(reader, &fields);
+        let cache = cache::of_route(reader, &fields);
         let telling = ["headers", "response_headers", "query"].iter().any(|key| fields.has(key));
         let tells = telling.then(|| Box::new(header::of_route(reader, &fields)));
         let rule = rule(reader, fields.get("allow")?)?;
@@ -466,6 +473,7 @@ fn routes(reader: &mut Reader, top: &Fields<'_>, issuers: &[&str]) -> Vec<Route>
             audience: audience.unwrap_or_default(),
             step_up,
             mint,
+            cache,
             tells,
         })
     });
@@ -684,6 +692,7 @@ routes:
     max_age: 10m
     acr: [urn:mfa]
     mint: {audience: orders}
+    cache: 10s
   /plain: {allow: role:a, mint: none}
 mint: {issuer: https://edge.example.com, audience: shop, header: X-Identity, algorithm: EdDSA, keys: dir:mint, rotate: 30d, lifetime: 60s, claims: {roles: roles, tenant: {from: claim:tenant}, tier: {value: gold}}}
 guards: {\"/admin/**\": role:admin}

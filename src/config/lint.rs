@@ -23,6 +23,7 @@ use crate::authz::rule::Expr;
 pub const LINTS: &[(&str, &str)] = &[
     ("address_unread", "`client_address` at a gateway that is not believed about it"),
     ("any_peer", "everyone who reaches portcullis is believed to be this gateway"),
+    ("cache_unread", "a route says for how long its answers may be used again, and none of them ever may"),
     ("capture_unchecked", "a route does not compare a capture that other routes below the same path compare"),
     ("duplicate_value", "a value is in a list twice"),
     ("forbid_closes_public", "a forbid that also holds for callers who are not signed in closes public routes"),

@@ -3,6 +3,7 @@
 mod denial;
 pub mod envoy;
 pub mod forward;
+pub mod json;
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};

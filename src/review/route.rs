@@ -130,6 +130,7 @@ fn all_is_compared(policy: &Policy, route: &Route) {
         cors: _,
         sign_in: _,
         mint: _,
+        reuse: _,
     } = route;
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::site::set;
+use super::site::{limit, set};
 use super::{SiteChange, Verdict};
 use crate::authz::cors::Sharing;
 use crate::authz::header::{Contract, Format, Source, Tell, Tells};
@@ -29,7 +29,7 @@ type Of = fn(&Tells) -> &Vec<Tell>;
 impl Told {
     /// Takes note of what is told otherwise by these two routes, which requests to this host reach.
     pub fn note(&mut self, host: &str, (old, one): (&Policy, &Route), (new, two): (&Policy, &Route)) {
-        let mut found = Vec::new();
+        let (mut found, mut widths) = (Vec::new(), Vec::new());
         if one.cors.is_some() || two.cors.is_some() {
             sharing("cors", old.sharing(host, Some(one)), new.sharing(host, Some(two)), &mut found);
         }
@@ -47,6 +47,9 @@ impl Told {
                 let text = format!("tokens are minted for {} → {}", audience(one), audience(two));
                 found.push(("mint", Verdict::Changed, text));
             }
+            let cached = |route: &Route| route.reuse.as_ref().map_or(0, |reuse| reuse.most().as_secs());
+            limit("how many seconds gateways may use an answer again", cached(one), cached(two), &mut widths);
+            found.extend(widths.drain(..).map(|(verdict, text)| ("cache", verdict, text)));
             if one.contract.digest() != two.contract.digest() {
                 contract(&one.contract, &two.contract, &mut found);
             }

@@ -19,6 +19,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use super::connection::{GRACE, closing};
 use super::grpc::{Answering, Health};
 use super::idle::{Heard, Timed, Times};
+use super::json;
 use super::purse::{Purse, Treasury};
 use crate::authorizer::Authorizer;
 use crate::authz::certificate::Holder;
@@ -76,12 +77,15 @@ pub async fn serve_one(
 
 /// Answers one request. What no dialect answers is 404, which lets nothing pass.
 async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Full<Bytes>> {
-    let Answering { authorizer, asker, holder, .. } = answering;
-    let (head, _body) = request.into_parts();
     // Two lengths of one body: what follows could be a question to us, and a part of it to the gateway.
-    if head.headers.contains_key(CONTENT_LENGTH) && head.headers.contains_key(TRANSFER_ENCODING) {
+    if request.headers().contains_key(CONTENT_LENGTH) && request.headers().contains_key(TRANSFER_ENCODING) {
         return hung_up();
     }
+    if json::answers(request.uri().path()) {
+        return json::answer(request, answering).await.map(Full::new);
+    }
+    let Answering { authorizer, asker, holder, .. } = answering;
+    let (head, _body) = request.into_parts();
     let proof = Proof { holder: holder.as_deref(), metadata: Some(&head.headers) };
     let answer = match head.uri.path() {
         // A question told in the head: its body, if it has one, is not read.

@@ -5,6 +5,7 @@ mod connection;
 mod grpc;
 mod http;
 mod idle;
+mod json;
 mod purse;
 pub mod tls;
 

@@ -2,6 +2,8 @@
 //!
 //! What Envoy would send is written, and what it would get is read, with another crate's messages than ours.
 
+pub mod json;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 

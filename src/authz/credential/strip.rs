@@ -74,6 +74,12 @@ impl Carriers {
         &self.queries
     }
 
+    /// The headers out of which a part may be cut, on a route that strips credentials or not.
+    pub(in crate::authz) fn cut(&self, strips: bool) -> impl Iterator<Item = &'static str> {
+        let cookies = (strips && !self.cookies.is_empty()).then_some("cookie");
+        cookies.into_iter().chain((!self.subprotocols.is_empty()).then_some(SUBPROTOCOL))
+    }
+
     /// The headers that some upstream gets without a credential, where some route strips, and where none does.
     #[must_use]
     pub fn headers_changed(&self, strips: bool) -> Box<[Bytes]> {

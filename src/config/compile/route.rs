@@ -217,6 +217,7 @@ impl Compiler<'_> {
             cors: browser.cors.as_ref().map(sharing),
             sign_in: self.elsewhere(route),
             mint: self.file.mint.as_ref().and_then(|mint| self.audience_of(mint, route)),
+            reuse: None,
         };
         Some((pattern, made))
     }

@@ -19,7 +19,7 @@ const TEAM: Section =
 const ALWAYS: &[&str] = &["allow", "deny", "when", "issuers", "audience", "max_age", "acr"];
 /// What it may say where its include says so.
 pub const MAY: &[&str] =
-    &["public", "anyone", "headers", "response_headers", "query", "credential", "cors", "sign_in", "mint"];
+    &["public", "anyone", "headers", "response_headers", "query", "credential", "cors", "sign_in", "mint", "cache"];
 /// How many files a policy may include.
 const MAX_FILES: usize = 1_000;
 /// The longest name of a namespace or of a role in it, in bytes.

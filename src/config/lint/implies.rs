@@ -322,6 +322,7 @@ mod tests {
                 audience: Box::default(),
                 step_up: None,
                 mint: None,
+                reuse: None,
             };
             logic.ask(&route, &pattern)
         };

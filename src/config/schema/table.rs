@@ -236,6 +236,7 @@ pub const TABLE: &[Section] = &[
         ("max_age", Is::Duration, "How long ago a person may have signed in (`auth_time`)"),
         ("acr", Is::Texts, "How a person must have signed in: one of these values of `acr`"),
         ("mint", Is::Either(&[Is::Word(&["none"]), Is::Section("routes.*.mint")]), "Whom the tokens that its upstream gets are for, or `none`"),
+        ("cache", Is::Duration, "How long gateways may use its answers again, 30s at most; without it they may not"),
         ("headers", HEADERS, "Headers to the upstream on this route, beside those of the top or in place of one"),
         ("response_headers", RESPONSES, "Headers of the response on this route, beside those of the top or in place of one"),
         ("query", Is::Section("query"), "Parameters of the query on this route, beside those of the top or in place of one"),

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use tethered::Tethered;
 
 /// The first of these programs on `$PATH`; one that a variable names comes first, whether it exists or not.
-fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
+pub fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
     let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = || {
@@ -32,7 +32,7 @@ fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
 
 /// A port of 127.0.0.1 that stays its program's while that is stopped and started again: the system gives ports of this range to
 /// nobody who leaves the choice to it.
-fn port() -> u16 {
+pub fn port() -> u16 {
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 18_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -73,7 +73,7 @@ fn readdressed(template: &str, addresses: &[(&str, String)]) -> String {
 }
 
 /// Says once what is skipped for want of a part, on a laptop; fails where `CI` is `true`.
-fn missing(once: &Once, what: &str, cure: &str) {
+pub fn missing(once: &Once, what: &str, cure: &str) {
     assert!(std::env::var_os("CI").as_deref() != Some(OsStr::new("true")), "{what} cannot run: {cure}");
     // Not `eprintln!`, which the test runner swallows when a test passes.
     once.call_once(|| _ = writeln!(std::io::stderr(), "SKIPPED: {what}. {cure}"));

@@ -18,3 +18,5 @@ mod route;
 mod seen;
 mod told;
 mod words;
+
+pub use random::Dice;

@@ -1,0 +1,4 @@
+std = "ngx_lua"
+globals = { "kong" }
+self = false
+max_line_length = 140
