@@ -238,7 +238,7 @@ fn refused(dialect: Dialect, told: &Http) -> Option<Expected> {
     let not_http = lines.iter().any(line)
         || [method, target, host].iter().any(|text| control(text))
         || (in_line && (!is_token(method.as_bytes()) || target.bytes().any(|byte| byte == b' ' || byte == b'\t')));
-    let elsewhere = in_line && !target.is_empty() && !target.starts_with('/');
+    let elsewhere = in_line && !target.is_empty() && !target.starts_with(['/', '?']);
     if not_http || elsewhere || lines.len() > 500 {
         return Some(Expected::Nowhere);
     }
