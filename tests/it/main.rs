@@ -23,6 +23,7 @@ mod envoy;
 mod envoy_check;
 mod envoy_smoke;
 mod forward;
+mod fastapi;
 mod gateways;
 mod idp;
 mod key;
