@@ -612,7 +612,7 @@ mod tests {
     #[test] // F08
     fn what_shows_that_no_header_was_left_out_depends_on_the_dialect() {
         let complete = |dialect, name: &'static str| {
-            let headers = [name].iter().filter(|name| !name.is_empty()).map(|name| (*name, "GET"));
+            let headers = [name].into_iter().filter(|name| !name.is_empty()).map(|name| (name, "GET"));
             let headers = headers.map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
             read(Raw::new(dialect, Asker::Unix, [b"GET", b"/", b"h"], headers)).unwrap().seen.complete
         };
