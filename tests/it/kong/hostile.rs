@@ -26,6 +26,13 @@ fn without(member: &str) -> Value {
     answer
 }
 
+/// An allow with a megabyte of blanks behind it.
+fn too_long() -> Vec<u8> {
+    let body = format!("{}{}", allow(json!({})), " ".repeat(1 << 20));
+    format!("HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
 fn answers_that_are_none() -> Vec<Vec<u8>> {
     let good = whole(200, &allow(json!({"x-user-id": "u1"})));
     let text = String::from_utf8(good.clone()).unwrap();
@@ -47,6 +54,7 @@ fn answers_that_are_none() -> Vec<Vec<u8>> {
         text.replace("Content-Length: ", "Transfer-Encoding: chunked\r\nContent-Length: ").into_bytes(),
         text.replace("Content-Length: ", "no colon\r\nContent-Length: ").into_bytes(),
         text.replace("Content-Length: ", &format!("X: {}\r\nContent-Length: ", "y".repeat(20_000))).into_bytes(),
+        too_long(),
         text.replace("\"allow\"", "\"allow").into_bytes(),
         text.replace("\"verdict\"", "\"verdicT\"").into_bytes(),
         whole(200, &json!(null)),
@@ -145,6 +153,35 @@ async fn a_denial_reaches_the_caller_as_it_is() {
         }
     }
     assert_eq!((oracle.connections(), kong.upstream.seen()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_grpc_caller_gets_a_status_of_grpc() {
+    let oracle = Oracle::saying(|asked, _| {
+        let mut denial = deny(403);
+        denial["response"]["headers"] = json!({"grpc-status": "7", "cache-control": "no-store"});
+        denial["response"]["body"] = json!("This is not allowed: 100 %. Decision d1");
+        let is_denied = asked["path"] == "/shop.Orders/List";
+        if is_denied { Reply::Json(denial) } else { Reply::Last(Vec::new()) }
+    })
+    .await;
+    let Some(kong) = Kong::asking(&oracle.url, &[]).await else { return };
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", kong.grpc)).unwrap();
+    let mut grpc = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    for (path, code, message) in [
+        ("/shop.Orders/List", tonic::Code::PermissionDenied, "This is not allowed: 100 %. Decision d1"),
+        ("/shop.Orders/Lost", tonic::Code::Unavailable, "No decision can be made right now."),
+    ] {
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let denied = grpc.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
+        assert_eq!((denied.code(), denied.message()), (code, message));
+    }
+    // What only says that it is gRPC gets the status of HTTP.
+    let answer =
+        kong.ask(request("POST", "/shop.Orders/List", "Content-Type: application/grpc\r\nContent-Length: 0\r\n")).await;
+    assert_eq!((answer.status, kong.upstream.seen()), (403, 0));
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ async fn the_query_loses_and_gains_parameters_and_is_else_the_same_bytes() {
     let Some(kong) = Kong::asking(&oracle.url, &[]).await else { return };
     for (sent, arrived) in [
         ("/p?a=%2f&b", "/p?a=%2f&b"),
-        ("/p?", "/p"),
+        ("/p?", "/p?"),
+        ("/p?access_token=t", "/p?tenant=a%20b%26c"),
         ("/p?a=%2F+x&access_token=t&c", "/p?a=%2F+x&c&tenant=a%20b%26c"),
         ("/p?access%5Ftoken=t&access_token&tenant=mine", "/p?tenant=a%20b%26c"),
         ("/p?xaccess_token=1", "/p?xaccess_token=1&tenant=a%20b%26c"),
@@ -122,6 +123,49 @@ async fn only_the_mapped_issuers_subjects_become_consumers() {
             let names: &[&str] = if found { &["alice"] } else { &[] };
             assert_eq!(seen(&answer, "x-consumer-username"), names);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_cannot_be_looked_up_is_a_denial() {
+    let oracle = Oracle::saying(calling(json!({"user": {"issuer": "main", "subject": "u1", "roles": []}}))).await;
+    let changes = [
+        ("url", oracle.url.as_str().into()),
+        ("timeout", 5000.into()),
+        ("consumer_by", "username".into()),
+        ("consumer_issuer", "main".into()),
+    ];
+    let mut file = shipped(&changes);
+    file["unreadable"] = "u1".into();
+    let Some(kong) = Kong::with(&file, "", |_| ()).await else { return };
+    let answer = kong.ask(get("/", "")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/problem+json")));
+    assert!(kong.log().contains("the consumer could not be looked up") && !kong.log().contains("threw"));
+    assert_eq!(kong.upstream.seen(), 0);
+}
+
+#[tokio::test]
+async fn whom_an_earlier_plugin_knows_stays_where_portcullis_names_nobody() {
+    let session = json!({"id": "c-9", "username": "sam"});
+    let user = json!({"user": {"issuer": "main", "subject": "u1", "roles": []}});
+    for (caller, already, credential, username) in [
+        (Value::Null, json!({"consumer": session}), None, &["sam"][..]),
+        (Value::Null, json!({"consumer": session, "credential": {"id": "k-9"}}), Some("k-9"), &["sam"]),
+        (user, json!({"consumer": session, "credential": {"id": "k-9"}}), Some("user:main:u1"), &[]),
+    ] {
+        let oracle = Oracle::saying(calling(caller)).await;
+        let mut file = shipped(&[("url", oracle.url.as_str().into()), ("timeout", 5000.into())]);
+        file["already"] = already.clone();
+        let Some(kong) = Kong::with(&file, "", |_| ()).await else { return };
+        // What that plugin told the application is among the headers as well; a caller cannot add to it.
+        let answer = kong
+            .ask(get("/", "X-Consumer-Username: sam\r\nX_Consumer_Username: root\r\nX-Anonymous-Consumer: false\r\n"))
+            .await;
+        assert_eq!(seen(&answer, "x-consumer-username"), username, "{already}");
+        assert_eq!(seen(&answer, "x-credential-identifier"), credential.as_slice(), "{already}");
+        let anonymous: &[&str] = if credential.is_none() { &["true"] } else { &[] };
+        assert_eq!(seen(&answer, "x-anonymous-consumer"), anonymous, "{already}");
+        assert_eq!(seen_by_kong(&answer)["consumer"].is_null(), username.is_empty());
     }
 }
 

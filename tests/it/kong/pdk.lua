@@ -206,6 +206,9 @@ local ctx = setmetatable({}, {
 
 local function consumer_where(field)
   return function(_, value)
+    if value == config.unreadable then
+      return nil, "the database is away"
+    end
     for _, consumer in ipairs(config.consumers or {}) do
       if consumer[field] == value then
         return consumer
@@ -292,6 +295,8 @@ function _M.access()
   local upgrades = type(upgrade) == "string" and upgrade:lower() == "websocket"
   ngx.var.upstream_connection = upgrades and "keep-alive, Upgrade" or "keep-alive"
   ngx.var.upstream_upgrade = upgrades and "websocket" or ""
+  -- As a plugin before this one, such as Kong's `session`, may have left it.
+  ngx.ctx.consumer, ngx.ctx.credential = config.already and config.already.consumer, config.already and config.already.credential
   local run = coroutine.create(_M.plugin.access)
   local ran, err = coroutine.resume(run, _M.plugin, _M.conf)
   local delayed = ngx.ctx.delayed
@@ -314,7 +319,9 @@ function _M.access()
     groups = ngx.ctx.shared and ngx.ctx.shared.authenticated_groups,
   }))
   drop_hop_by_hop(before)
-  ngx.var.upstream_uri = ngx.var.request_uri:match("^[^?]*") .. (ngx.var.is_args == "?" and "?" .. ngx.var.args or "")
+  local asked = ngx.var.request_uri
+  local query = (asked:sub(-1) == "?" or ngx.var.is_args == "?") and "?" .. (ngx.var.args or "") or ""
+  ngx.var.upstream_uri = asked:match("^[^?]*") .. query
 end
 
 
