@@ -21,7 +21,8 @@ impl Snapshot {
         let dialect = request.dialect;
         let edits_query = grant.query().next().is_some() || grant.query_removed().next().is_some();
         let unheard = !dialect.can_hear() && !grant.metadata().is_empty();
-        if unheard || (edits_query && !dialect.can_edit_query()) {
+        let unsaid = !dialect.can_respond() && grant.responses().next().is_some();
+        if unheard || unsaid || (edits_query && !dialect.can_edit_query()) {
             return Err(Reason::GatewayCannot);
         }
         if dialect.can_remove() {
