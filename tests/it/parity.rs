@@ -281,7 +281,8 @@ fn expected(site: &Site, dialect: Dialect, asked: &Asked, told: Http) -> Expecte
     if !query.is_empty() || !query_removed.is_empty() || !grant.metadata().is_empty() {
         return Expected::Cannot(Reason::GatewayCannot);
     }
-    if !dialect.can_respond() && !responses.is_empty() {
+    // A nonce is an offer that the next denial repeats.
+    if !dialect.can_respond() && responses.keys().any(|name| name != "dpop-nonce") {
         return Expected::Cannot(Reason::GatewayCannot);
     }
     let listed = listed(site);
