@@ -12,6 +12,7 @@ mod introspection;
 mod issuer;
 pub mod mint;
 mod order;
+mod pdp;
 mod proof;
 mod revocation;
 mod route;
@@ -271,6 +272,7 @@ impl<'f> Compiler<'f> {
         self.compare(&lines, &guards);
         let (grants, services, revocation) = (self.grants(), self.services(), self.revocation());
         let (gateways, settings) = (self.gateways(), self.settings());
+        let pdp_clients = self.pdp_clients();
         let mint = self.mint(&lines);
         let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
@@ -295,6 +297,7 @@ impl<'f> Compiler<'f> {
             nonces: self.nonces(&settings),
             revocation: revocation?,
             gateways: Gateways::new(gateways),
+            pdp_clients,
             services,
             relaxed: self.relaxed(),
             echoed,
