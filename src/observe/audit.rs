@@ -399,6 +399,7 @@ mod tests {
             let foreign = Actor { name: "a", elsewhere: Some("https://b.test") };
             let principal = Some(Principal { issuer: "main".into(), subject: subject.into() });
             let line = Line {
+                asserted: None,
                 at: Timestamp::from_millis(secs * 1_000 + 5),
                 elapsed: Duration::from_micros(3),
                 id: None,
