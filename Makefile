@@ -13,11 +13,12 @@ NODE_STAMP = tests/idp/node_modules/.fetched
 KEYCLOAK_VERSION = 26.7.3
 KEYCLOAK_SHA256 = 27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f
 KEYCLOAK_STAMP = .tools/.keycloak-$(KEYCLOAK_VERSION)
+KUBERNETES = .tools/kubernetes
 FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup envoy schemathesis chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak build run test lint docs audit fuzz bench cargo
+.PHONY: help setup envoy schemathesis chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -28,10 +29,10 @@ help:
 	@echo 'make audit   licences, sources and advisories of the dependencies'
 	@echo 'make fuzz    $(FUZZ_SECONDS) s of each fuzz target'
 	@echo 'make bench   the load test: portcullis beside a server that only says yes'
-	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
+	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak, helm; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
-setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak schemathesis
+setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes schemathesis
 
 # An Envoy of one's own needs no virtual environment.
 envoy:
@@ -118,6 +119,19 @@ $(KEYCLOAK_STAMP):
 	@mv $@.log $@
 
 KEYCLOAK_CHECK = import hashlib; assert hashlib.sha256(open("$(KEYCLOAK_ZIP)", "rb").read()).hexdigest() == "$(KEYCLOAK_SHA256)"
+
+# Helm, built from its Go module, the schemas of Kubernetes and of custom resources, and hadolint: each pinned by hash.
+kubernetes:
+	@if command -v go >/dev/null && command -v python3 >/dev/null; then $(MAKE) --no-print-directory $(KUBERNETES)/.fetched; \
+		else echo 'There is no Go, or no Python 3.' >&2; [ "$$CI" != true ]; fi
+
+$(KUBERNETES)/.fetched: tests/kubernetes/requirements.txt tests/kubernetes/fetch.py
+	@echo 'Fetching schemas into $(KUBERNETES), and building helm there'
+	@mkdir -p $(KUBERNETES) && python3 -m venv $(KUBERNETES)/venv
+	@$(KUBERNETES)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		-r tests/kubernetes/requirements.txt
+	@$(KUBERNETES)/venv/bin/python tests/kubernetes/fetch.py $(KUBERNETES)
+	@touch $@
 
 cargo:
 	@command -v cargo >/dev/null || { echo 'cargo is missing: install Rust from https://rustup.rs, then open a new shell.' >&2; exit 1; }

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod gateway;
 pub mod live;
 pub mod observe;
+pub mod probe;
 pub mod public;
 pub mod review;
 pub mod server;

@@ -36,7 +36,7 @@ local function question(txn)
     end
     asked["x-original-method"] = { txn.sf:method() }
     asked["x-original-uri"] = { txn.sf:pathq() }
-    asked["x-original-host"] = { txn.sf:req_hdr("host") }
+    asked["x-original-host"] = { txn.sf:req_fhdr("host") }
     asked["x-original-address"] = { txn.sf:src() }
     return asked
 end

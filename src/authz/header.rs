@@ -33,7 +33,7 @@ const OWN_BYTES: usize = 512;
 /// Headers by which other proxies tell an upstream the path, the method or the caller. An upstream that believes one
 /// must not get it from a caller, so they are removed on every allow, whether or not the policy names them and whether
 /// or not they are seen: a gateway may hide them from us.
-const ALWAYS: &[&str] = &[
+pub const ALWAYS: &[&str] = &[
     "x-original-url",
     "x-original-uri",
     "x-original-method",
@@ -55,7 +55,7 @@ const ALWAYS: &[&str] = &[
 ];
 
 /// Families of such headers: any received name that begins so is removed.
-const FAMILIES: &[&str] = &[
+pub const FAMILIES: &[&str] = &[
     "remote-",
     "x-remote-",
     "x-auth-request-",

@@ -3,11 +3,13 @@
 mod check;
 mod dev;
 mod diff;
+mod echo;
 mod environments;
 mod explain;
 mod import;
 mod key;
 mod log;
+mod probe;
 mod schema;
 mod serve;
 mod test;
@@ -53,6 +55,10 @@ enum Command {
     /// Make, change, revoke and list the API keys of applications
     #[command(subcommand)]
     Key(key::Key),
+    /// Attack a running gateway from outside, and say what got through and which setting to change
+    Probe(Box<probe::Probe>),
+    /// Run an upstream that answers with exactly what reached it, for `probe`
+    Echo(echo::Echo),
     /// Print the JSON Schema of the policy file, for editors
     Schema(schema::Schema),
 }
@@ -81,6 +87,8 @@ pub fn run() -> ExitCode {
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Key(command) => command.run(),
+        Command::Probe(command) => command.run(),
+        Command::Echo(command) => command.run(),
         Command::Schema(command) => command.run(),
     }
 }

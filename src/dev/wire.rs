@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 /// No answer that these callers want is larger.
@@ -52,10 +52,10 @@ impl Answer {
     }
 }
 
-/// A TCP connection on which requests are written as raw bytes and answers are read one by one.
+/// A connection, TCP unless said otherwise, on which requests are written as raw bytes and answers are read one by one.
 #[derive(Debug)]
-pub struct Connection {
-    stream: BufReader<TcpStream>,
+pub struct Connection<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Connection {
@@ -64,15 +64,24 @@ impl Connection {
     /// # Errors
     /// What the system says.
     pub async fn open(to: SocketAddr) -> Result<Self> {
-        Ok(Self { stream: BufReader::new(TcpStream::connect(to).await?) })
+        Ok(Self::over(TcpStream::connect(to).await?))
     }
+}
 
+impl<S: AsyncWrite + AsyncRead + Unpin> Connection<S> {
     /// Writes these bytes and nothing else.
     ///
     /// # Errors
     /// What the system says.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.get_mut().write_all(bytes).await
+    }
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    /// What is read from this stream, which may be half of one.
+    pub fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     /// Reads the next final answer; interim ones (100 to 199, but for 101) are skipped. `to_head`: it answers a HEAD request, so no body follows.

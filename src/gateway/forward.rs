@@ -87,6 +87,8 @@ const DECISION: HeaderName = HeaderName::from_static("x-portcullis-decision");
 const STATUS: HeaderName = HeaderName::from_static("x-portcullis-status");
 /// Where the caller is to be sent, for a gateway that does not send callers anywhere by itself.
 const LOCATION: HeaderName = HeaderName::from_static("x-portcullis-location");
+/// The body of a denial in one line, for a gateway that reads the head only.
+const BODY: HeaderName = HeaderName::from_static("x-portcullis-body");
 /// What the names of headers for the caller begin with on an allow.
 const RESPONSE: &str = "x-portcullis-response-";
 
@@ -104,10 +106,9 @@ async fn answer(row: &Row, authorizer: &Authorizer, asker: Asker, proof: Proof<'
 }
 
 impl Row {
-    /// Whether a call is one of this dialect's, by its path.
+    /// Whether a call is one of this dialect's, by its path. Its query is the caller's (Caddy keeps it there) or nothing.
     fn answers(&self, head: &Parts) -> bool {
-        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
-        let rest = path.strip_prefix(PATHS).and_then(|path| path.strip_prefix(self.path));
+        let rest = head.uri.path().strip_prefix(PATHS).and_then(|path| path.strip_prefix(self.path));
         match self.told {
             Told::Line => rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Told::Headers(_) => rest == Some(""),
@@ -144,9 +145,9 @@ impl Row {
             Verdict::Allow(grant) => self.allow(grant)?,
             Verdict::Deny(denial) => self.deny(denial, answered)?,
         };
-        if let Some(id) = answered.id {
-            answer.headers_mut().insert(DECISION, HeaderValue::try_from(id.to_string()).ok()?);
-        }
+        // Always there: a gateway may take it as the sign that this is an answer of ours.
+        let id = answered.id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+        answer.headers_mut().insert(DECISION, HeaderValue::try_from(id).ok()?);
         Some(answer)
     }
 
@@ -196,6 +197,9 @@ impl Row {
         }
         if !matches!(self.denies, Denies::Whole) {
             headers.insert(STATUS, HeaderValue::from(status));
+        }
+        if matches!(self.denies, Denies::Sparsely) {
+            headers.insert(BODY, HeaderValue::try_from(body.trim_end().replace('\n', " ")).ok()?);
         }
         *answer.body_mut() = Bytes::from(body);
         Some(answer)
@@ -435,12 +439,12 @@ mod tests {
         assert_eq!(answers("/forward/envoy/a"), Some(Dialect::EnvoyHttp));
         assert_eq!(answers("/forward/envoy/nginx"), Some(Dialect::EnvoyHttp));
         assert_eq!(answers("/forward/envoy"), Some(Dialect::EnvoyHttp));
+        assert_eq!(answers("/forward/caddy?x=/forward/nginx"), Some(Dialect::Caddy));
         for nobodys in [
             "/forward/",
             "/forward/envoyx",
             "/forward/nginx/",
             "/forward/nginx/a",
-            "/forward/nginx?x=1",
             "/forward/Nginx",
             "/forward/%6eginx",
             "/forward//nginx",
@@ -470,6 +474,9 @@ mod tests {
                 let told = value("x-portcullis-status");
                 let expected = (!matches!(row.denies, Denies::Whole)).then(|| reason.status().to_string());
                 assert_eq!(told, expected, "{reason:?}");
+                let line = matches!(row.denies, Denies::Sparsely).then(|| answer.body().clone());
+                assert_eq!(value("x-portcullis-body").map(Bytes::from), line, "{reason:?}");
+                assert_eq!(value("x-portcullis-decision").as_deref(), Some("none"), "{reason:?}");
                 assert_eq!(value("cache-control").as_deref(), Some("no-store"));
                 assert_eq!(value("x-content-type-options").as_deref(), Some("nosniff"));
                 assert_eq!(value("www-authenticate").is_some(), reason.challenge() != Challenge::None);

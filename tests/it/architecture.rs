@@ -24,6 +24,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("public", &["authz", "clock", "feed", "live"]),
     ("review", &["authz", "config"]),
     ("dev", &["authz", "clock", "config"]),
+    ("probe", &["authz", "clock", "config", "dev"]),
 ];
 
 /// The core stays testable without a runtime, a socket or a subscriber.

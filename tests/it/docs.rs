@@ -10,6 +10,7 @@ use portcullis::config::compile;
 use portcullis::config::envoy::{ENVOY_LINTS, is_finding};
 use portcullis::config::file::ACCEPTED_KEYS;
 use portcullis::config::lint::{LINTS, is_lint};
+use portcullis::probe::ATTACKS;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -177,6 +178,15 @@ fn every_lint_has_a_chapter_with_an_example_that_warns_and_one_that_does_not() {
     let expected: Vec<Vec<String>> =
         ENVOY_LINTS.iter().map(|(code, means)| vec![format!("[`{code}`](#{code})"), (*means).to_owned()]).collect();
     assert_eq!(table(&page, "finding"), expected, "docs/lints.md and src/config/envoy.rs differ");
+}
+
+#[test]
+fn every_finding_of_a_probe_is_documented() {
+    let rows = table(&read("docs/probe.md"), "code");
+    let expected: Vec<Vec<String>> =
+        ATTACKS.iter().map(|(code, sentence)| vec![format!("`{code}`"), (*sentence).to_owned()]).collect();
+    assert_eq!(rows, expected, "docs/probe.md and src/probe/attack.rs differ");
+    assert!(ATTACKS.is_sorted());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod hostile;
 mod identity;
 mod memory;
 mod oracle;
+mod real;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -62,6 +63,8 @@ fn shipped(changes: &[(&str, Value)]) -> Value {
 /// An nginx with the plugin, and a mirror behind it.
 struct Kong {
     address: SocketAddr,
+    /// The same over HTTP/2.
+    grpc: SocketAddr,
     upstream: Upstream,
     running: Tethered,
     dir: TempDir,
@@ -72,13 +75,13 @@ impl Kong {
     async fn with(file: &Value, more: &str, prepare: impl FnOnce(&TempDir)) -> Option<Self> {
         let (program, modules) = nginx()?;
         let upstream = Upstream::start(ANY_PORT).await.unwrap();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port()));
+        let [address, grpc] = [port(), port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let dir = TempDir::new();
         dir.file("ca.pem", authority().1);
         prepare(&dir);
-        let mut running = start(&program, &modules, &dir, (file, more), (address, upstream.address()));
-        running.until(DEADLINE, |_| TcpStream::connect(address).ok());
-        Some(Self { address, upstream, running, dir })
+        let mut running = start(&program, &modules, &dir, (file, more), [address, grpc, upstream.address()]);
+        running.until(DEADLINE, |_| TcpStream::connect(address).and(TcpStream::connect(grpc)).ok());
+        Some(Self { address, grpc, upstream, running, dir })
     }
 
     /// With the shipped file, asking portcullis at this URL and in no hurry: a machine that compiles and tests at once is slow.
@@ -103,7 +106,7 @@ fn start(
     modules: &Path,
     dir: &TempDir,
     (file, more): (&Value, &str),
-    at: (SocketAddr, SocketAddr),
+    [listen, grpc, upstream]: [SocketAddr; 3],
 ) -> Tethered {
     dir.file("kong.json", file.to_string());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -114,8 +117,9 @@ fn start(
         ("DIR", dir.path().display().to_string()),
         ("PLUGIN", root.join("deploy/kong").display().to_string()),
         ("HERE", root.join("tests/it/kong").display().to_string()),
-        ("LISTEN", at.0.port().to_string()),
-        ("UPSTREAM", at.1.to_string()),
+        ("LISTEN", listen.port().to_string()),
+        ("GRPC", grpc.port().to_string()),
+        ("UPSTREAM", upstream.to_string()),
     ] {
         text = text.replace(mark, &value);
     }
@@ -151,7 +155,8 @@ async fn a_configuration_that_the_schema_refuses_does_not_start() {
         let dir = TempDir::new();
         dir.file("ca.pem", authority().1);
         let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port()));
-        let mut running = start(&program, &modules, &dir, (&file, ""), (at, at));
+        let mut running =
+            start(&program, &modules, &dir, (&file, ""), [at, SocketAddr::from((Ipv4Addr::LOCALHOST, port())), at]);
         running.until(DEADLINE, |log| log.contains(why).then_some(()));
     }
 }

@@ -22,8 +22,6 @@ async fn a_gateway_that_cannot_reach_portcullis_lets_nothing_pass() {
     }
 }
 
-/// What is no answer of portcullis: a whole server that says yes to everything would be one to Envoy, nginx and Caddy, which believe a
-/// status. The file of HAProxy asks for more.
 #[tokio::test]
 async fn an_answer_that_is_cut_short_or_no_http_lets_nothing_pass() {
     for reply in ["", "yes\r\n\r\n", "HTTP/1.1 ", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"] {
@@ -46,4 +44,14 @@ async fn an_answer_that_is_cut_short_or_no_http_lets_nothing_pass() {
             answering.abort();
         }
     }
+}
+
+/// Envoy, nginx and Caddy believe a status; HAProxy's action asks for the decision as well.
+#[tokio::test]
+async fn haproxy_takes_no_yes_of_a_server_that_is_not_portcullis() {
+    let somebody = Upstream::start(ANY_PORT).await.unwrap();
+    let upstream = Upstream::start(ANY_PORT).await.unwrap();
+    let Some(door) = Gateway::Haproxy.start(somebody.address(), upstream.address()).await else { return };
+    assert_eq!(door.ask(get("/", "")).await.status, 503);
+    assert_eq!((somebody.seen(), upstream.seen()), (1, 0));
 }

@@ -148,6 +148,35 @@ async fn a_denial_reaches_the_caller_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_grpc_caller_gets_a_status_of_grpc() {
+    let oracle = Oracle::saying(|asked, _| {
+        let mut denial = deny(403);
+        denial["response"]["headers"] = json!({"grpc-status": "7", "cache-control": "no-store"});
+        denial["response"]["body"] = json!("This is not allowed: 100 %. Decision d1");
+        let is_denied = asked["path"] == "/shop.Orders/List";
+        if is_denied { Reply::Json(denial) } else { Reply::Last(Vec::new()) }
+    })
+    .await;
+    let Some(kong) = Kong::asking(&oracle.url, &[]).await else { return };
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", kong.grpc)).unwrap();
+    let mut grpc = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    for (path, code, message) in [
+        ("/shop.Orders/List", tonic::Code::PermissionDenied, "This is not allowed: 100 %. Decision d1"),
+        ("/shop.Orders/Lost", tonic::Code::Unavailable, "No decision can be made right now."),
+    ] {
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let denied = grpc.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
+        assert_eq!((denied.code(), denied.message()), (code, message));
+    }
+    // What only says that it is gRPC gets the status of HTTP.
+    let answer =
+        kong.ask(request("POST", "/shop.Orders/List", "Content-Type: application/grpc\r\nContent-Length: 0\r\n")).await;
+    assert_eq!((answer.status, kong.upstream.seen()), (403, 0));
+}
+
+#[tokio::test]
 async fn one_deadline_holds_whatever_portcullis_is_slow_at() {
     let good = whole(200, &allow(json!({})));
     let oracle = Oracle::saying(move |asked, _| match asked["path"].as_str().unwrap() {

@@ -1,5 +1,8 @@
 //! Answers that are remembered: only as far as their hint goes, and never for another question.
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Kong;
@@ -166,4 +169,16 @@ async fn answers_that_depend_on_different_headers_do_not_stand_in_for_each_other
         }
     }
     assert!(oracle.count().await <= 6, "{}", oracle.count().await);
+}
+
+#[tokio::test]
+async fn keys_are_hmacs_as_others_compute_them() {
+    let Some(kong) = Kong::asking("http://127.0.0.1:1", &[]).await else { return };
+    for length in [1, 32, 63, 64, 65, 131] {
+        let (key, message) = (vec![0xaa; length], vec![b'm'; 200 - length]);
+        let lines = format!("X-Key: {}\r\nX-Message: {}\r\n", STANDARD.encode(&key), STANDARD.encode(&message));
+        let answer = kong.ask(get("/hmac", &lines)).await;
+        let expected = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message);
+        assert_eq!(answer.text(), STANDARD.encode(expected), "{length}");
+    }
 }

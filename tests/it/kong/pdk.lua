@@ -314,7 +314,9 @@ function _M.access()
     groups = ngx.ctx.shared and ngx.ctx.shared.authenticated_groups,
   }))
   drop_hop_by_hop(before)
-  ngx.var.upstream_uri = ngx.var.request_uri:match("^[^?]*") .. (ngx.var.is_args == "?" and "?" .. ngx.var.args or "")
+  local asked = ngx.var.request_uri
+  local query = (asked:sub(-1) == "?" or ngx.var.is_args == "?") and "?" .. (ngx.var.args or "") or ""
+  ngx.var.upstream_uri = asked:match("^[^?]*") .. query
 end
 
 
