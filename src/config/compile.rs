@@ -308,7 +308,14 @@ impl<'f> Compiler<'f> {
             cors: cors?,
         };
         self.reuses(&mut policy);
-        let mut compiled = Compiled {
+        let mut compiled = self.with_all_around(policy, settings, &lines);
+        compiled.take_keys(made);
+        Some(compiled)
+    }
+
+    /// The policy, and what belongs around it; no key yet.
+    fn with_all_around(&mut self, policy: Policy, settings: Settings, lines: &[route::Line]) -> Compiled {
+        Compiled {
             policy: Arc::new(policy),
             fixed: HashMap::new(),
             feeds: Vec::new(),
@@ -316,15 +323,13 @@ impl<'f> Compiler<'f> {
             mint_folder: MintFolder::of(self.file.mint.as_ref()),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: self.places(&lines),
+            places: self.places(lines),
             tests: self.file.tests.clone(),
             endings: self.endings(),
             stubs: std::mem::take(&mut self.stubs),
             presets: self.presets(),
             warnings: Problems::default(),
-        };
-        compiled.take_keys(made);
-        Some(compiled)
+        }
     }
 
     /// Reads what everything else refers to; `None` where the file is too large to go on.

@@ -405,7 +405,7 @@ fn answers_that_are_used_again_for_longer_are_an_opening() {
 
 #[test]
 fn who_may_ask_about_anybody_is_told() {
-    let of = |clients: &str| format!("routes: {{/a: role:a}}\npdp_clients: {{{clients}}}");
+    let of = |clients: &str| format!("{ISSUERS}routes: {{/a: role:a}}\npdp_clients: {{{clients}}}");
     let one = "portal: {by: unix, issuers: [main]}";
     assert_eq!(verdict("routes: {/a: role:a}", &of(one)), Verdict::Widened);
     assert_eq!(verdict(&of(one), "routes: {/a: role:a}"), Verdict::Narrowed);

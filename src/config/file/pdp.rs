@@ -63,7 +63,7 @@ mod tests {
             ("{by: unix, issuers: [api_keys]}", "unknown_issuer"),
             ("{by: unix, issuers: [services]}", "unknown_issuer"),
             ("{by: 'token:secret', issuers: [main]}", "secret_in_file"),
-            ("{token: x, by: unix, issuers: [main]}", "unknown_key"),
+            ("{token: x, by: unix, issuers: [main]}", "refused_key"),
             ("unix", "wrong_shape"),
         ] {
             let found = found(client);

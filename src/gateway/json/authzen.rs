@@ -249,7 +249,7 @@ fn names(list: &Json) -> Result<Box<[Arc<str>]>, Fault> {
     names.ok_or("Roles, groups and scopes are lists of texts.")
 }
 
-fn object<'j>(json: &'j Json, otherwise: Fault) -> Result<&'j Object, Fault> {
+fn object(json: &Json, otherwise: Fault) -> Result<&Object, Fault> {
     if let Json::Object(object) = json { Ok(object) } else { Err(otherwise) }
 }
 
