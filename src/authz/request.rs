@@ -605,6 +605,31 @@ mod tests {
         }
     }
 
+    #[test] // F08
+    fn a_handshake_is_known_without_the_header_that_ends_at_the_gateway() {
+        for name in ["upgrade", ":protocol", "sec-websocket-key", "sec-websocket-version"] {
+            let request = read(raw("GET", "/", "h", &[("accept", "text/html"), (name, "13")])).unwrap();
+            assert!(request.is_unsafe() && !request.is_navigation(), "{name}");
+        }
+        let request = read(raw("GET", "/", "h", &[("accept", "text/html"), ("sec-websocket-protocol", "a")])).unwrap();
+        assert!(!request.is_unsafe() && request.is_navigation());
+    }
+
+    #[test] // F08
+    fn what_shows_that_no_header_was_left_out_depends_on_the_dialect() {
+        let complete = |dialect, name: &'static str| {
+            let headers = [name].into_iter().filter(|name| !name.is_empty()).map(|name| (name, "GET"));
+            let headers = headers.map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
+            read(Raw::new(dialect, Asker::Unix, [b"GET", b"/", b"h"], headers)).unwrap().seen.complete
+        };
+        for dialect in Dialect::ALL {
+            let (envoy, http) = (dialect == Dialect::Envoy, dialect == Dialect::EnvoyHttp);
+            assert_eq!(complete(dialect, ""), !envoy && !http, "{dialect:?}");
+            assert_eq!(complete(dialect, ":method"), !http, "{dialect:?}");
+            assert_eq!(complete(dialect, "x-forwarded-proto"), !envoy, "{dialect:?}");
+        }
+    }
+
     #[test] // N01
     fn dot_segments_are_refused_in_every_spelling() {
         for text in [

@@ -304,7 +304,7 @@ impl Snapshot {
                 grant.own.get_or_insert_default().stripped = stripped;
             }
         }
-        if request.dialect.told_in_headers() { self.carried(request, route, grant) } else { Ok(grant) }
+        if request.dialect.told_in_headers() { self.carried(request, gateway, route, grant) } else { Ok(grant) }
     }
 
     /// A token of ours for the upstream, where the route has one made.

@@ -2,8 +2,10 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -12,12 +14,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tonic_health::server::{HealthReporter, HealthService};
 
 use super::connection::{GRACE, closing};
-use super::grpc::Answering;
+use super::grpc::{Answering, Health};
 use super::idle::{Heard, Timed, Times};
 use super::json;
-use crate::authz::request::Proof;
+use super::purse::{Purse, Treasury};
+use crate::authorizer::Authorizer;
+use crate::authz::certificate::Holder;
+use crate::authz::request::{Asker, Proof};
 use crate::gateway::forward;
 
 /// How large the head of a request may be, in bytes.
@@ -53,8 +59,28 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// Serves one connection of HTTP/1.1 of this peer, as the cores do, for whoever has accepted it.
+///
+/// # Errors
+/// How the connection ended badly.
+pub async fn serve_one(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    authorizer: Arc<Authorizer>,
+    asker: Asker,
+    holder: Option<Arc<Holder>>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let health = Health::new(HealthService::from_health_reporter(HealthReporter::new()));
+    let purse = Purse::new(&Treasury::default());
+    let (_stop, stopped) = watch::channel(false);
+    serve(io, Answering { authorizer, health, asker, holder, purse }, stopped).await
+}
+
 /// Answers one request. What no dialect answers is 404, which lets nothing pass.
 async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Full<Bytes>> {
+    // Two lengths of one body: what follows could be a question to us, and a part of it to the gateway.
+    if request.headers().contains_key(CONTENT_LENGTH) && request.headers().contains_key(TRANSFER_ENCODING) {
+        return hung_up();
+    }
     if json::answers(request.uri().path()) {
         return json::answer(request, answering).await.map(Full::new);
     }
@@ -67,6 +93,13 @@ async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Fu
         _ => nothing_here(),
     };
     answer.map(Full::new)
+}
+
+fn hung_up() -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn nothing_here() -> Response<Bytes> {

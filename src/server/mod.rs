@@ -30,6 +30,7 @@ use purse::{Purse, Treasury};
 use tls::{Tls, TlsFault, TlsFiles};
 
 pub use grpc::Health;
+pub use http::serve_one;
 
 /// How many connections may be open at once; more are closed as they come.
 const MAX_CONNECTIONS: usize = 4_096;

@@ -51,6 +51,20 @@ pub struct Beside {
 }
 
 impl Asked {
+    /// The question as it is told in this dialect; `None` where it is about no HTTP request.
+    pub fn raw(&self, dialect: Dialect) -> Option<Raw<'_>> {
+        let http = self.http.as_ref()?;
+        let headers = http.lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect();
+        let question = [&http.method, &http.target, &http.host].map(|text| text.as_bytes());
+        Some(Raw {
+            proof: self.proof(),
+            source: self.source,
+            principal: self.beside.principal.as_bytes(),
+            certificate: self.beside.certificate.as_bytes(),
+            ..Raw::new(dialect, self.asker, question, headers)
+        })
+    }
+
     fn proof(&self) -> Proof<'_> {
         Proof { holder: self.beside.holder.as_ref(), metadata: Some(&self.beside.metadata) }
     }
@@ -131,19 +145,19 @@ pub fn decide(
     now: Timestamp,
     witness: &mut impl Witness,
 ) -> Decision {
-    let raw = asked.http.as_ref().map(|http| Raw {
-        proof: asked.proof(),
-        source: asked.source,
-        principal: asked.beside.principal.as_bytes(),
-        certificate: asked.beside.certificate.as_bytes(),
-        ..Raw::new(
-            Dialect::Envoy,
-            asked.asker,
-            [http.method.as_bytes(), http.target.as_bytes(), http.host.as_bytes()],
-            http.lines.iter().map(|(n, v)| Header { name: n.as_bytes(), value: v.as_bytes() }).collect(),
-        )
-    });
-    let read = raw.as_ref().ok_or(Malformed(Reason::RequestMissing)).and_then(|raw| snapshot.read(raw));
+    let raw = asked.raw(Dialect::Envoy).ok_or(Malformed(Reason::RequestMissing));
+    decide_raw(snapshot, answers, raw.as_ref().map_err(|malformed| *malformed), now, witness)
+}
+
+/// The same of what any gateway asks.
+pub fn decide_raw(
+    snapshot: &Snapshot,
+    answers: &Answers,
+    raw: Result<&Raw<'_>, Malformed>,
+    now: Timestamp,
+    witness: &mut impl Witness,
+) -> Decision {
+    let read = raw.and_then(|raw| snapshot.read(raw));
     let request = read.as_ref().map_err(|malformed| *malformed);
     let mut facts = Facts::default();
     loop {
@@ -276,42 +290,48 @@ pub fn read(site: &Site, frame: &[u8]) -> Answer {
         auth::check_response::HttpResponse::DeniedResponse(denied) => {
             assert!(matches!(code, 7 | 16), "{code} is no denial to some Envoys");
             let status = denied.status.expect("a denial has a status").code;
-            let headers = headers(&denied.headers);
-            assert_eq!(headers["cache-control"], "no-store");
-            let grpc = headers.contains_key("grpc-status");
-            let form = match headers.get("content-type").map(|kind| &**kind) {
-                None => "",
-                Some("application/problem+json") => "problem",
-                Some("text/html; charset=utf-8") => "html",
-                Some("text/plain; charset=utf-8") => "text",
-                Some(other) => panic!("{other}"),
-            };
-            assert_eq!(form.is_empty(), grpc);
-            assert_eq!(headers.get("x-content-type-options").map(|value| &**value), (!grpc).then_some("nosniff"));
-            assert_eq!(headers.contains_key("content-security-policy"), form == "html");
-            if form == "problem" {
-                let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
-                assert_eq!(body["status"], status);
-            }
-            let origin = headers.get("access-control-allow-origin");
-            for (name, value) in [("vary", "Origin"), ("access-control-expose-headers", "WWW-Authenticate")]
-                .map(|(n, v)| (n, v.to_owned()))
-            {
-                assert_eq!(headers.get(name), origin.map(|_| &value), "{name}");
-            }
-            let credentials = headers.get("access-control-allow-credentials");
-            assert!(credentials.is_none_or(|value| value == "true" && origin.is_some()));
-            Answer::Deny {
-                status: status.try_into().unwrap(),
-                reason: told(site, &denied.body),
-                challenge: headers.get("www-authenticate").cloned(),
-                location: headers.get("location").cloned(),
-                grpc,
-                form: form.to_owned(),
-                reader: origin.map(|origin| reader(origin, credentials.is_some())),
-            }
+            let told = told(site, &denied.body);
+            denial(told, status.try_into().unwrap(), &headers(&denied.headers), Some(&denied.body))
         }
         auth::check_response::HttpResponse::ErrorResponse(_) => panic!("an error lets pass where Envoy fails open"),
+    }
+}
+
+/// Reads what a denial says to the caller, and holds it to everything that any must say.
+/// There is no body where HEAD was asked.
+pub fn denial(reason: Reason, status: u16, headers: &BTreeMap<String, String>, body: Option<&str>) -> Answer {
+    assert_eq!(headers["cache-control"], "no-store");
+    let grpc = headers.contains_key("grpc-status");
+    let form = match headers.get("content-type").map(|kind| &**kind) {
+        None => "",
+        Some("application/problem+json") => "problem",
+        Some("text/html; charset=utf-8") => "html",
+        Some("text/plain; charset=utf-8") => "text",
+        Some(other) => panic!("{other}"),
+    };
+    assert_eq!(form.is_empty(), grpc);
+    assert_eq!(headers.get("x-content-type-options").map(|value| &**value), (!grpc).then_some("nosniff"));
+    assert_eq!(headers.contains_key("content-security-policy"), form == "html");
+    if let ("problem", Some(body)) = (form, body) {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["status"], status);
+    }
+    let origin = headers.get("access-control-allow-origin");
+    for (name, value) in
+        [("vary", "Origin"), ("access-control-expose-headers", "WWW-Authenticate")].map(|(n, v)| (n, v.to_owned()))
+    {
+        assert_eq!(headers.get(name), origin.map(|_| &value), "{name}");
+    }
+    let credentials = headers.get("access-control-allow-credentials");
+    assert!(credentials.is_none_or(|value| value == "true" && origin.is_some()));
+    Answer::Deny {
+        status,
+        reason,
+        challenge: headers.get("www-authenticate").cloned(),
+        location: headers.get("location").cloned(),
+        grpc,
+        form: form.to_owned(),
+        reader: origin.map(|origin| reader(origin, credentials.is_some())),
     }
 }
 
@@ -363,11 +383,15 @@ fn headers(options: &[core::HeaderValueOption]) -> BTreeMap<String, String> {
 
 /// The reason that the decision id in a body tells whoever has its key.
 fn told(site: &Site, body: &str) -> Reason {
-    let id = match body.split_once("<code>") {
+    site.sealing.open(&id(body)).unwrap().reason.unwrap()
+}
+
+/// The decision id in the body of a denial.
+pub fn id(body: &str) -> String {
+    match body.split_once("<code>") {
         Some((_, rest)) => rest.split_once("</code>").unwrap().0.to_owned(),
         None => serde_json::from_str::<serde_json::Value>(body)
             .map(|body| body["decision"].as_str().unwrap().to_owned())
             .unwrap_or_else(|_| body.trim_end().rsplit(' ').next().unwrap().to_owned()),
-    };
-    site.sealing.open(&id).unwrap().reason.unwrap()
+    }
 }

@@ -101,6 +101,18 @@ impl Kong {
     }
 }
 
+/// The same before an application of the test's own. What it returns must be kept; `None` where there is no nginx.
+pub fn before(upstream: SocketAddr, portcullis: SocketAddr) -> Option<(SocketAddr, impl Sized)> {
+    let (program, modules) = nginx()?;
+    let [address, grpc] = [port(), port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let dir = TempDir::new();
+    dir.file("ca.pem", authority().1);
+    let file = shipped(&[("url", format!("http://{portcullis}").into()), ("timeout", 5000.into())]);
+    let mut running = start(&program, &modules, &dir, (&file, ""), [address, grpc, upstream]);
+    running.until(DEADLINE, |_| TcpStream::connect(address).ok());
+    Some((address, (running, dir)))
+}
+
 fn start(
     program: &Path,
     modules: &Path,

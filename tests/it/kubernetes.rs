@@ -166,6 +166,16 @@ fn what_all_options_render_loads() {
     }
     let run = portcullis(&dir, &["check", "--stub-secrets", "-c", "portcullis.yaml", "-c", "place.yaml"]);
     assert!(run.contains("REDIS_PASSWORD"), "{run}");
+    // Every port that it listens on is a port of the container, and one of the two Services and the NetworkPolicy name it.
+    for port in [9443, 9444, 9091, 9003] {
+        assert!(data["place.yaml"].as_str().unwrap().contains(&format!("'[::]:{port}'")), "{data}");
+        let named = format!("\"containerPort\":{port},");
+        let (container, service) = (of_kind(&documents, "Deployment").to_string(), format!("\"port\":{port},"));
+        assert!(container.contains(&named) || container.contains(&named.replace(',', "}")), "{container}");
+        let services: String = documents.iter().filter(|one| one["kind"] == "Service").map(Value::to_string).collect();
+        assert!(services.contains(&service) || services.contains(&service.replace(',', "}")), "{services}");
+        assert!(of_kind(&documents, "NetworkPolicy")["spec"]["ingress"].to_string().contains(&service), "{port}");
+    }
 }
 
 #[test]

@@ -196,7 +196,8 @@ async fn schemathesis_finds_no_answer_that_the_document_does_not_promise() {
     run.args([&format!("http://{address}{}", json::OPENAPI), "--seed", "7", "--max-examples", "25"]);
     run.args(["--checks", "all", "--phases", "examples,coverage,fuzzing", "--no-color", "--warnings", "off"]);
     run.args(["--suppress-health-check", "all", "--request-timeout", "10", "--generation-database", "none"]);
-    run.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
+    // It keeps what it found in a folder of where it runs.
+    run.current_dir(dir.path()).env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
     let ended = tokio::time::timeout(Duration::from_secs(240), run.output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success(), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use portcullis::authorizer::{Authorizer, Sealer};
 use portcullis::authz::algorithm::Algorithm;
 use portcullis::authz::decision_id::SealingKey;
+use portcullis::authz::gateways::Gateways;
 use portcullis::authz::identity::ClaimPath;
 use portcullis::authz::introspection::{Introspected, OpaqueToken};
 use portcullis::authz::issuer::{Issuer, IssuerPolicy, KeyState};
@@ -53,7 +54,7 @@ pub enum Keys {
 /// A site: a policy, its keys, and who answers for it.
 pub struct Site {
     pub live: Arc<Live>,
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     pub sealing: Arc<SealingKey>,
     /// What issuers say of opaque tokens.
     pub answers: Answers,
@@ -102,12 +103,24 @@ pub struct Recipe {
 impl Site {
     /// Compiles a policy, which must have no errors, and makes keys for its issuers that fetch theirs.
     pub fn open(policy: &str, keys: &BTreeMap<String, Keys>) -> Self {
-        Self::open_answering(policy, keys, Answers::default()).0
+        Self::try_open(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
     }
 
     /// The same with issuers that say this of opaque tokens, to whoever asks through the shell as well.
     pub async fn answering(policy: &str, keys: &BTreeMap<String, Keys>, answers: Answers) -> Self {
-        let (site, mut questions) = Self::open_answering(policy, keys, answers.clone());
+        Self::answering_to(policy, keys, answers, |_| None).await
+    }
+
+    /// The same to other gateways than the policy's own.
+    pub async fn answering_to(
+        policy: &str,
+        keys: &BTreeMap<String, Keys>,
+        answers: Answers,
+        gateways: impl FnOnce(&Gateways) -> Option<Gateways>,
+    ) -> Self {
+        let (site, mut questions) =
+            Self::made(policy, keys, gateways).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let site = Self { answers: answers.clone(), ..site };
         tokio::spawn(async move {
             while let Some(Asked { question, issuer, reply }) = questions.recv().await {
                 let answer = match question {
@@ -120,21 +133,22 @@ impl Site {
         site
     }
 
-    fn open_answering(policy: &str, keys: &BTreeMap<String, Keys>, answers: Answers) -> (Self, mpsc::Receiver<Asked>) {
-        let (site, questions) =
-            Self::made(policy, keys).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
-        (Self { answers, ..site }, questions)
-    }
-
     /// The same for a policy that may have errors.
     pub fn try_open(policy: &str, keys: &BTreeMap<String, Keys>) -> Result<Self, Problems> {
-        Self::made(policy, keys).map(|(site, _)| site)
+        Self::made(policy, keys, |_| None).map(|(site, _)| site)
     }
 
-    fn made(policy: &str, keys: &BTreeMap<String, Keys>) -> Result<(Self, mpsc::Receiver<Asked>), Problems> {
+    fn made(
+        policy: &str,
+        keys: &BTreeMap<String, Keys>,
+        gateways: impl FnOnce(&Gateways) -> Option<Gateways>,
+    ) -> Result<(Self, mpsc::Receiver<Asked>), Problems> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let (compiled, problems) = compile("policy.yaml", policy, &|file| std::fs::read(tests.join(file)));
-        let compiled = compiled.ok_or(problems)?;
+        let mut compiled = compiled.ok_or(problems)?;
+        if let Some(others) = gateways(&compiled.policy.gateways) {
+            Arc::get_mut(&mut compiled.policy).unwrap().gateways = others;
+        }
         let mut states: HashMap<Arc<str>, KeyState> = compiled.fixed;
         let mut signers = BTreeMap::new();
         let symmetric = |issuer: &IssuerPolicy| issuer.tokens.algorithms.iter().find(|alg| alg.is_symmetric());
@@ -155,7 +169,8 @@ impl Site {
         let sealing = Arc::new(SealingKey::new(b"0123456789abcdef0123456789abcdef").unwrap());
         let store = Store::memory();
         let recorder = Recorder::new(Audit::off(), Metrics::default().core());
-        let authorizer = Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), 1), store);
+        let sealer = Sealer::new(Arc::clone(&sealing), 1);
+        let authorizer = Arc::new(Authorizer::new(Arc::clone(&live), recorder, sealer, store));
         Ok((Self { live, authorizer, sealing, answers: Answers::default(), publisher, signers }, questions))
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Gateway, Grant, Reason, Request, Route, Snapshot};
+use crate::authz::gateways::Dialect;
 
 impl Snapshot {
     /// The gateway that asks, where it has an entry. Where it speaks what anybody could, it needs one; and a check that
@@ -17,30 +18,45 @@ impl Snapshot {
     }
 
     /// What of a grant reaches the upstream by the gateway that asks: all of it, or none.
-    pub(super) fn carried(&self, request: &Request<'_>, route: &Route, mut grant: Grant) -> Result<Grant, Reason> {
+    pub(super) fn carried(
+        &self,
+        request: &Request<'_>,
+        gateway: Option<&Gateway>,
+        route: &Route,
+        mut grant: Grant,
+    ) -> Result<Grant, Reason> {
         let dialect = request.dialect;
         let edits_query = grant.query().next().is_some() || grant.query_removed().next().is_some();
         let unheard = !dialect.can_hear() && !grant.metadata().is_empty();
-        if unheard || (edits_query && !dialect.can_edit_query()) {
+        // By its names alone Envoy tells what is for the upstream from what is for the caller.
+        let sets = |line: &(Bytes, Bytes)| grant.set().any(|set| set == line);
+        let named = |name: &Bytes| self.lists(route, name);
+        let mixed = dialect == Dialect::EnvoyHttp && grant.responses().any(|line| named(&line.0) && !sets(line));
+        if mixed || unheard || (edits_query && !dialect.can_edit_query()) {
             return Err(Reason::GatewayCannot);
         }
         if dialect.can_remove() {
             return Ok(grant);
         }
-        let names = route.contract.names();
-        let lists = |name: &Bytes| names.is_emitted(name) || self.policy.echoed.contains(name);
         let sends = |name: &Bytes| request.headers.iter().any(|line| line.name == name);
         let changed = grant.set().map(|(name, _)| name).chain(grant.remove());
-        if changed.into_iter().any(|name| !lists(name) && sends(name)) {
+        if changed.into_iter().any(|name| !self.lists(route, name) && sends(name)) {
             return Err(Reason::HeaderAlias);
         }
         let touched = |name: &Bytes| grant.set().any(|(set, _)| set == name) || grant.remove().any(|gone| gone == name);
-        let kept = self.policy.echoed.iter().filter(|name| !touched(name));
+        // What passes is written over with itself.
+        let lent = gateway.map_or(&[][..], |gateway| &*gateway.headers);
+        let kept = self.policy.echoed.iter().chain(lent).filter(|name| !touched(name));
         let kept: Vec<_> = kept.filter_map(|name| Some((name.clone(), as_it_came(request, name)?))).collect();
         if !kept.is_empty() {
             grant.own.get_or_insert_default().stripped.set.extend(kept);
         }
         Ok(grant)
+    }
+
+    /// Whether a gateway's file lists this header as one of those that it takes from our answer.
+    fn lists(&self, route: &Route, name: &Bytes) -> bool {
+        route.contract.names().is_emitted(name) || self.policy.echoed.contains(name)
     }
 }
 

@@ -3,10 +3,11 @@
 use portcullis::dev::upstream::Upstream;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::Gateway;
 use crate::edge::{get, request, upgrade};
-use crate::support::{ANY_PORT, deserted_address};
+use crate::support::{ANY_PORT, DEADLINE, deserted_address};
 
 #[tokio::test]
 async fn a_gateway_that_cannot_reach_portcullis_lets_nothing_pass() {
@@ -44,6 +45,28 @@ async fn an_answer_that_is_cut_short_or_no_http_lets_nothing_pass() {
             answering.abort();
         }
     }
+}
+
+#[tokio::test]
+async fn a_portcullis_that_is_silent_is_waited_for_as_long_as_the_file_says() {
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        loop {
+            kept.push(listener.accept().await.unwrap());
+        }
+    });
+    let upstream = Upstream::start(ANY_PORT).await.unwrap();
+    for gateway in Gateway::ALL {
+        let Some(door) = gateway.start_with(gateway.shipped(), address, upstream.address()).await else { continue };
+        let asked = Instant::now();
+        let status = if gateway == Gateway::Caddy { 504 } else { 503 };
+        assert_eq!(door.ask(get("/", "")).await.status, status, "{gateway:?}");
+        assert!(asked.elapsed() < DEADLINE / 3, "{gateway:?}: {:?}", asked.elapsed());
+    }
+    assert_eq!(upstream.seen(), 0);
+    silent.abort();
 }
 
 /// Envoy, nginx and Caddy believe a status; HAProxy's action asks for the decision as well.

@@ -2,6 +2,7 @@
 
 mod closed;
 mod forged;
+mod holes;
 mod passing;
 mod restart;
 mod traefik;
@@ -62,15 +63,25 @@ enum Gateway {
 impl Gateway {
     const ALL: [Self; 5] = [Self::EnvoyGrpc, Self::EnvoyHttp, Self::Nginx, Self::Caddy, Self::Haproxy];
 
-    /// The shipped file, patient: on a machine that compiles and tests at once, 1 s is no time.
-    fn template(self) -> String {
+    /// The shipped file.
+    fn shipped(self) -> &'static str {
         match self {
-            Self::EnvoyGrpc => replaced(envoy::TEMPLATE, "timeout: 0.2s", "timeout: 9s"),
-            Self::EnvoyHttp => replaced(ENVOY_HTTP, "timeout: 0.2s", "timeout: 9s"),
-            Self::Nginx => replaced(nginx::TEMPLATE, "timeout 1s", "timeout 9s"),
-            Self::Caddy => replaced(caddy::TEMPLATE, "timeout 1s", "timeout 9s"),
-            Self::Haproxy => replaced(haproxy::TEMPLATE, ":9002 1000", ":9002 9000"),
+            Self::EnvoyGrpc => envoy::TEMPLATE,
+            Self::EnvoyHttp => ENVOY_HTTP,
+            Self::Nginx => nginx::TEMPLATE,
+            Self::Caddy => caddy::TEMPLATE,
+            Self::Haproxy => haproxy::TEMPLATE,
         }
+    }
+
+    /// The same, patient: on a machine that compiles and tests at once, 1 s is no time.
+    fn template(self) -> String {
+        let (short, long) = match self {
+            Self::EnvoyGrpc | Self::EnvoyHttp => ("timeout: 0.2s", "timeout: 9s"),
+            Self::Nginx | Self::Caddy => ("timeout 1s", "timeout 9s"),
+            Self::Haproxy => (":9002 500", ":9002 9000"),
+        };
+        replaced(self.shipped(), short, long)
     }
 
     /// Starts it; `None` where there is no such program on a laptop.

@@ -127,6 +127,31 @@ async fn only_the_mapped_issuers_subjects_become_consumers() {
 }
 
 #[tokio::test]
+async fn whom_an_earlier_plugin_knows_stays_where_portcullis_names_nobody() {
+    let session = json!({"id": "c-9", "username": "sam"});
+    let user = json!({"user": {"issuer": "main", "subject": "u1", "roles": []}});
+    for (caller, already, credential, username) in [
+        (Value::Null, json!({"consumer": session}), None, &["sam"][..]),
+        (Value::Null, json!({"consumer": session, "credential": {"id": "k-9"}}), Some("k-9"), &["sam"]),
+        (user, json!({"consumer": session, "credential": {"id": "k-9"}}), Some("user:main:u1"), &[]),
+    ] {
+        let oracle = Oracle::saying(calling(caller)).await;
+        let mut file = shipped(&[("url", oracle.url.as_str().into()), ("timeout", 5000.into())]);
+        file["already"] = already.clone();
+        let Some(kong) = Kong::with(&file, "", |_| ()).await else { return };
+        // What that plugin told the application is among the headers as well; a caller cannot add to it.
+        let answer = kong
+            .ask(get("/", "X-Consumer-Username: sam\r\nX_Consumer_Username: root\r\nX-Anonymous-Consumer: false\r\n"))
+            .await;
+        assert_eq!(seen(&answer, "x-consumer-username"), username, "{already}");
+        assert_eq!(seen(&answer, "x-credential-identifier"), credential.as_slice(), "{already}");
+        let anonymous: &[&str] = if credential.is_none() { &["true"] } else { &[] };
+        assert_eq!(seen(&answer, "x-anonymous-consumer"), anonymous, "{already}");
+        assert_eq!(seen_by_kong(&answer)["consumer"].is_null(), username.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_is_upgraded_only_where_portcullis_allows_it() {
     let oracle = Oracle::saying(|asked, _| {
         let allowed = asked["headers"]["authorization"] == "Bearer good" && asked["headers"]["upgrade"] == "websocket";

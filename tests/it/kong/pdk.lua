@@ -292,6 +292,8 @@ function _M.access()
   local upgrades = type(upgrade) == "string" and upgrade:lower() == "websocket"
   ngx.var.upstream_connection = upgrades and "keep-alive, Upgrade" or "keep-alive"
   ngx.var.upstream_upgrade = upgrades and "websocket" or ""
+  -- As a plugin before this one, such as Kong's `session`, may have left it.
+  ngx.ctx.consumer, ngx.ctx.credential = config.already and config.already.consumer, config.already and config.already.credential
   local run = coroutine.create(_M.plugin.access)
   local ran, err = coroutine.resume(run, _M.plugin, _M.conf)
   local delayed = ngx.ctx.delayed

@@ -47,7 +47,7 @@ pub fn port() -> u16 {
 }
 
 /// This port of 127.0.0.1.
-const fn here(port: u16) -> SocketAddr {
+pub const fn here(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 

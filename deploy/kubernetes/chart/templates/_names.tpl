@@ -24,9 +24,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What is laid over the policy: where it listens, and `place`. */}}
 {{- define "portcullis.place" -}}
 {{- $listen := .Values.listen -}}
-{{- $grpc := printf "%s:%d" $listen.bind (int $listen.grpc) -}}
 {{- $sockets := dict "admin" (printf "%s:%d" $listen.bind (int $listen.admin)) -}}
-{{- if $listen.tls }}{{ $_ := set $sockets "grpc" (dict "address" $grpc "tls" $listen.tls) }}{{ else }}{{ $_ := set $sockets "grpc" $grpc }}{{ end -}}
+{{- range $kind := list "grpc" "http" }}
+{{- with get $listen $kind }}
+{{- $address := printf "%s:%d" $listen.bind (int .) }}
+{{- if $listen.tls }}{{ $_ := set $sockets $kind (dict "address" $address "tls" $listen.tls) }}{{ else }}{{ $_ := set $sockets $kind $address }}{{ end }}
+{{- end }}
+{{- end -}}
 {{- with $listen.public }}{{ $_ := set $sockets "public" (printf "%s:%d" $listen.bind (int .)) }}{{ end -}}
 {{- $place := deepCopy .Values.place -}}
 {{- if hasKey $place "listen" }}{{ fail "place.listen: the ports are set by `listen`" }}{{ end -}}
