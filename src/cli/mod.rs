@@ -7,6 +7,7 @@ mod echo;
 mod environments;
 mod explain;
 mod import;
+mod init;
 mod key;
 mod log;
 mod probe;
@@ -55,6 +56,8 @@ enum Command {
     /// Make, change, revoke and list the API keys of applications
     #[command(subcommand)]
     Key(key::Key),
+    /// Print a policy to start from, or the file of a gateway that asks portcullis
+    Init(Box<init::Init>),
     /// Attack a running gateway from outside, and say what got through and which setting to change
     Probe(Box<probe::Probe>),
     /// Run an upstream that answers with exactly what reached it, for `probe`
@@ -87,6 +90,7 @@ pub fn run() -> ExitCode {
         Command::Dev(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Key(command) => command.run(),
+        Command::Init(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Echo(command) => command.run(),
         Command::Schema(command) => command.run(),

@@ -82,7 +82,7 @@ impl Probe {
                 }
                 if report.through > 0 {
                     ExitCode::FAILURE
-                } else if report.is_blind() {
+                } else if report.incomplete {
                     ExitCode::from(UNTOLD)
                 } else {
                     ExitCode::SUCCESS

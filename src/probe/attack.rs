@@ -20,12 +20,13 @@ pub const ATTACKS: &[(&str, &str)] = &[
     ("forged_cut_off", "behind many header lines a forged header reached the upstream"),
     ("forged_fold", "a managed header reached the upstream in a folded or broken line"),
     ("forged_header", "a managed header reached the upstream as the caller sent it"),
-    ("forged_trailer", "a managed header reached the upstream in a trailer"),
+    ("forged_trailer", "a managed header reached the upstream out of a trailer"),
     ("forged_whitespace", "a managed header reached the upstream with blanks round its name"),
     ("forwarded_alias", "an alias of a header that the gateway sets reached the upstream from outside"),
     ("forwarded_for", "the caller chooses the address that the upstream is told"),
     ("forwarded_proto", "the caller chooses the scheme that the upstream is told"),
     ("framing", "the upstream got a request whose length can be read in two ways"),
+    ("gateway_gone", "the gateway stopped answering"),
     ("hop_by_hop_forged", "`Connection` let a forged header through"),
     ("hop_by_hop_identity", "`Connection` took an identity header away on its way to the upstream"),
     ("hop_by_hop_question", "`Connection` took away what portcullis is asked with, and the request passed"),
@@ -126,7 +127,9 @@ pub(super) struct Site {
     pub(super) host: String,
     /// A path that passes without a credential.
     pub(super) public: Option<String>,
-    /// A path that does not.
+    /// A path that should, whether it does or not.
+    pub(super) claimed: Option<String>,
+    /// A path that does not pass.
     pub(super) protected: Option<String>,
     /// The headers that no caller may send, as the policy spells them.
     pub(super) managed: Vec<String>,

@@ -92,7 +92,7 @@ fn kind(code: &str) -> Kind {
         "hop_by_hop_identity" => Kind::Nominated,
         "hop_by_hop_question" | "override_decision" => Kind::Question,
         "forwarded_for" | "forwarded_proto" | "envoy_headers" => Kind::Origin,
-        "framing" | "two_hosts" | "connect" | "old_http" => Kind::Framing,
+        "framing" | "gateway_gone" | "two_hosts" | "connect" | "old_http" => Kind::Framing,
         "forged_cut_off" | "identity_cut_off" => Kind::Cut,
         "preflight" | "preflight_incomplete" => Kind::Preflight,
         "override_passed" | "trace" => Kind::Passed,

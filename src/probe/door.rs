@@ -192,3 +192,87 @@ impl ServerCertVerifier for Anyone {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use crate::dev::folder::Folder;
+
+    const SOON: Duration = Duration::from_secs(5);
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_certificate_counts_where_its_authority_is_named_or_anyone_is_taken() {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let folder = Folder::create("door").unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_protocol_versions(&[&TLS13, &TLS12]).unwrap().with_no_client_auth();
+        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![cert.der().clone()], key).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = url(&format!("https://localhost:{}", listener.local_addr().unwrap().port()));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut read = [0; 16];
+                stream.read_exact(&mut read).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        });
+        for (trust, good) in [(Trust::File(ca), true), (Trust::Anyone, true), (Trust::System, false)] {
+            let outcome = Door::new(&url, &trust, SOON).unwrap().ask(GET, false).await;
+            assert_eq!(
+                matches!(&outcome, Outcome::Answered(answer) if answer.status == 200),
+                good,
+                "{trust:?} {outcome:?}"
+            );
+            assert!(good || matches!(&outcome, Outcome::Unreachable(why) if why.starts_with("TLS: ")), "{outcome:?}");
+        }
+        let none = Trust::File(folder.path().join("none.pem"));
+        assert!(matches!(Door::new(&url, &none, SOON), Err(ProbeError::Tls(_))));
+    }
+
+    #[tokio::test]
+    async fn closed_silent_and_garbled_are_told_apart() {
+        for (reply, expected) in
+            [(Some(&b"SSH-2.0\r\n"[..]), Outcome::Garbled), (Some(b""), Outcome::Closed), (None, Outcome::Silent)]
+        {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let door = url(&format!("http://{}", listener.local_addr().unwrap()));
+            let door = Door::new(&door, &Trust::System, Duration::from_millis(300)).unwrap();
+            let peer = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut read = [0; 16];
+                stream.read_exact(&mut read).await.unwrap();
+                match reply {
+                    Some(reply) => stream.write_all(reply).await.unwrap(),
+                    None => std::future::pending().await,
+                }
+            });
+            assert_eq!(door.ask(b"GET / HTTP/1.1\r\n", false).await, expected);
+            peer.abort();
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_host_and_a_port_without_a_path() {
+        for bad in ["ftp://a", "http://a/b", "http://u:p@a/", "http://a/?x", "https://a/#x"] {
+            assert!(matches!(Door::new(&url(bad), &Trust::Anyone, SOON), Err(ProbeError::Url(_))), "{bad}");
+        }
+    }
+}

@@ -148,7 +148,10 @@ impl Ground {
                 let read = reads_as(&seen.path, &self.protected);
                 through(read.then(|| format!("it reached the upstream as {}, without a credential", seen.line())))
             }
-            Rule::Forged => through(self.forged_in(seen)),
+            Rule::Forged => match (self.forged_in(seen), self.forged_trailer(seen)) {
+                (None, Some(trailer)) => Judged::Note(trailer),
+                (forged, _) => through(forged),
+            },
             Rule::Kept => through(self.forged_in(seen).or_else(|| self.lost_in(seen))),
             Rule::OneCredential => {
                 let shown = seen.values("authorization").map(|line| line.split(',').count()).sum::<usize>();
@@ -200,6 +203,8 @@ impl Ground {
                 Judged::Note(format!("the gateway answers OPTIONS itself, with {status}"))
             }
             Rule::Barred if passed => Judged::Through(format!("it was answered with {status}")),
+            // `*` is the gateway itself.
+            Rule::Apart if self.echo && attack.request.target == "*" => Judged::Held,
             Rule::Apart if passed && self.is_page(answer) => {
                 Judged::Through(format!("it was answered with {status} and the page of a signed-in caller"))
             }
@@ -281,13 +286,24 @@ impl Ground {
                 return Some(format!("the upstream got the line `{}`", value.escape_default()));
             }
         }
-        let trailer = seen.trailers.iter().find(|(n, value)| value.contains(&self.forged) && self.is_managed(n));
-        trailer.map(|(name, value)| format!("the upstream got the trailer `{name}: {}`", value.escape_default()))
+        None
+    }
+
+    /// A trailer is no header, but for an application that merges what should not be merged (RFC 9110 §6.5.1).
+    fn forged_trailer(&self, seen: &Seen) -> Option<String> {
+        let (name, _) = seen.trailers.iter().find(|(n, value)| value.contains(&self.forged) && self.is_managed(n))?;
+        Some(format!("the upstream got `{}` as a trailer, which it must not take for a header", name.escape_default()))
     }
 
     /// Which header of the ordinary request is missing.
     fn lost_in(&self, seen: &Seen) -> Option<String> {
         let has = |wanted: &String| seen.headers.iter().any(|(name, value)| fold(name) == *wanted && !value.is_empty());
+        if let Some(named) = seen.elements("connection").find(|named| self.identity.contains(&fold(named))) {
+            return Some(format!(
+                "the upstream got `Connection: {}`, by which proxies drop it",
+                named.escape_default()
+            ));
+        }
         let lost = self.identity.iter().find(|name| !has(name))?;
         Some(format!("the upstream did not get `{lost}`, which it gets otherwise"))
     }

@@ -45,6 +45,8 @@ pub struct Report {
     pub notes: Vec<Finding>,
     /// What could not be told; `happened` says why.
     pub unjudged: Vec<Finding>,
+    /// Not all could be tried: a path that should pass does not, none is refused, or the token does not count.
+    pub incomplete: bool,
     /// How many attacks were held.
     pub held: usize,
     /// How many got through.
@@ -85,6 +87,12 @@ impl Report {
         self.held = self.held.saturating_add(1);
     }
 
+    /// Says that something could not be tried.
+    pub(super) fn missing(&mut self, code: &'static str, what: &str, why: &str) {
+        self.incomplete = true;
+        self.add(code, what, "", Judged::Unjudged(why.to_owned()));
+    }
+
     /// Files what one attack came to.
     pub(super) fn add(&mut self, code: &'static str, variant: &str, request: &str, judged: Judged) {
         let (list, counted, happened) = match judged {
@@ -123,12 +131,6 @@ impl Report {
         self
     }
 
-    /// Whether nothing at all could be told.
-    #[must_use]
-    pub const fn is_blind(&self) -> bool {
-        self.held == 0 && self.through == 0
-    }
-
     /// For reading.
     #[must_use]
     pub fn text(&self) -> String {
@@ -146,7 +148,11 @@ impl Report {
             let (code, variants) = (unjudged.code, unjudged.named());
             line_of(&mut text, &format!("not judged  {code}: {} ({variants})", unjudged.happened));
         }
-        let verdict = if self.through == 0 { "nothing got through" } else { "something got through" };
+        let verdict = match (self.through, self.incomplete) {
+            (0, false) => "nothing got through",
+            (0, true) => "nothing got through, but not all could be tried",
+            _ => "something got through",
+        };
         let counts = format!("{} held, {} got through, {} not judged", self.held, self.through, self.untold);
         line_of(&mut text, &format!("{verdict}: {counts}"));
         text

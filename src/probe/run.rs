@@ -36,7 +36,9 @@ pub async fn probe(options: &Options, compiled: Option<&Compiled>) -> Result<Rep
     let end = Instant::now().checked_add(options.total);
     let outcomes = all(&probing.door, &attacks, end).await;
     probing.arrived().await;
-    for (attack, outcome) in attacks.iter().zip(outcomes) {
+    let lost = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Unreachable(_)));
+    let first_lost = attacks.iter().zip(&outcomes).find(|(_, outcome)| lost(outcome)).map(|(attack, _)| attack);
+    for (attack, outcome) in attacks.iter().zip(outcomes.iter().cloned()) {
         let judged = match outcome {
             Some(outcome) => probing.ground.judge(attack, &outcome),
             None => Judged::Unjudged("the time was over".to_owned()),
@@ -45,7 +47,7 @@ pub async fn probe(options: &Options, compiled: Option<&Compiled>) -> Result<Rep
         probing.report.add(attack.code, &attack.variant, &request, judged);
     }
     probing.direct(options).await?;
-    probing.look_again().await;
+    probing.look_again(first_lost).await;
     Ok(probing.report.finished(probing.ground.gateway))
 }
 
@@ -193,6 +195,11 @@ impl<'p> Probing<'p> {
                 break;
             }
         }
+        self.site.claimed = self.site.public.clone().or_else(|| self.open.first().map(|place| place.path.clone()));
+        if self.site.public.is_none() && !self.open.is_empty() {
+            let why = "no path passes that should pass without a credential";
+            self.report.missing("forged_header", "all that needs such a path", why);
+        }
         Ok(())
     }
 
@@ -224,6 +231,10 @@ impl<'p> Probing<'p> {
                 self.report.add("protected_open", &format!("`{path}`"), "", Judged::Unjudged(why));
             }
         }
+        if self.site.protected.is_none() && self.report.findings.is_empty() && !self.closed.is_empty() {
+            let why = "no path is refused that should not pass without a credential";
+            self.report.missing("bad_token", "all that needs such a path", why);
+        }
         Ok(())
     }
 
@@ -242,7 +253,7 @@ impl<'p> Probing<'p> {
             self.ground.page = answer.map(|answer| answer.body);
         } else {
             let why = format!("the token does not pass: {status}");
-            self.report.add("identity_forged", "all that needs a token", "", Judged::Unjudged(why));
+            self.report.missing("identity_forged", "all that needs a token", &why);
             return;
         }
         self.site.token = Some(line);
@@ -307,12 +318,18 @@ impl<'p> Probing<'p> {
     }
 
     /// Whether what was asked first is answered as it was: else something ended meanwhile, and less was judged than it seems.
-    async fn look_again(&mut self) {
+    async fn look_again(&mut self, first_lost: Option<&Attack>) {
         let Some((status, path)) = self.refusal.zip(self.site.protected.clone()) else { return };
-        let now = self.ask(&self.site.get(&path)).await.ok().and_then(|(answer, _)| answer).map_or(0, |a| a.status);
+        let asked = self.ask(&self.site.get(&path)).await;
+        if let (Err(why), Some(attack)) = (&asked, first_lost) {
+            let request = String::from_utf8_lossy(&attack.request.raw(&attack.nonce)).into_owned();
+            let variant = format!("about when {}, {}, was sent", attack.code, attack.variant);
+            return self.report.add("gateway_gone", &variant, &request, Judged::Through(why.to_string()));
+        }
+        let now = asked.ok().and_then(|(answer, _)| answer).map_or(0, |answer| answer.status);
         if now != status && (now == 0 || now == 429 || now >= 500) {
             let why = format!("at the end {path} was {}, at first {status}: not all was judged", told(now, false));
-            self.report.add("protected_open", "the end", "", Judged::Unjudged(why));
+            self.report.missing("protected_open", "the end", &why);
         }
     }
 }

@@ -27,6 +27,7 @@ mod fastapi;
 mod forward;
 mod gateways;
 mod idp;
+mod init;
 mod key;
 mod kong;
 mod kubernetes;

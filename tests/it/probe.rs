@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::edge::{POLICY, Portcullis, failing_open, issuer, replaced, shipped};
+use crate::parts::caddy::{self, Caddy, caddy_program};
+use crate::parts::haproxy::{self, Haproxy, haproxy_program};
+use crate::parts::nginx::{self, Nginx, nginx_program};
 use crate::support::{ANY_PORT, Process, TempDir, deserted_address, envoy_program, start_envoy_with};
 
 const EXT_AUTHZ: &str = "                  - name: envoy.filters.http.ext_authz\n";
@@ -329,4 +332,166 @@ async fn the_commands_exit_code_says_what_the_probe_found() {
     let nowhere = nowhere.await.unwrap();
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("nothing answers"));
+}
+
+/// For the gateways that ask by HTTP.
+const BY_HTTP: &str = "
+listen: {http: '127.0.0.1:0'}
+issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles}}
+gateways:
+  nginx: {by: 127.0.0.0/8, dialect: nginx}
+  caddy: {by: 127.0.0.0/8, dialect: caddy}
+  haproxy: {by: 127.0.0.0/8, dialect: haproxy}
+headers: {X-User-ID: sub, X-User-Roles: roles, X-Tenant: tenant}
+routes:
+  GET /health: public
+  /secret-data: role:premium
+  /chat: role:premium
+audit: none
+";
+
+/// What a gateway that asks by HTTP asks, and the echo behind it.
+struct Asked {
+    portcullis: Portcullis,
+    echo: Echo,
+    policy: Compiled,
+}
+
+impl Asked {
+    async fn start() -> Self {
+        let portcullis = Portcullis::with(issuer().await, BY_HTTP).await;
+        let text = BY_HTTP.replace("ISSUER", portcullis.issuer.url());
+        let (policy, problems) = compile("p.yaml", &text, &|_| Err(std::io::ErrorKind::NotFound.into()));
+        let policy = policy.unwrap_or_else(|| panic!("{problems}"));
+        Self { portcullis, echo: Echo::start(ANY_PORT).await.unwrap(), policy }
+    }
+
+    fn http(&self) -> SocketAddr {
+        self.portcullis.running.http[0]
+    }
+
+    async fn probe(&self, at: SocketAddr, gateway: Gateway) -> Report {
+        let token = self.portcullis.issuer.token(&json!({"sub": "u1", "roles": ["premium"], "tenant": "acme"}));
+        let options = Options { token: Some(token), gateway: Some(gateway), ..options(at) };
+        probe(&options, Some(&self.policy)).await.unwrap()
+    }
+
+    /// Nothing gets through the shipped file, and the hole of each broken one is found and its setting named.
+    async fn holds(
+        &self,
+        gateway: Gateway,
+        start: impl Fn(&str) -> (SocketAddr, Box<dyn std::any::Any>),
+        files: Files,
+    ) {
+        let (shipped, broken) = files;
+        let (at, _running) = start(&shipped);
+        let report = self.probe(at, gateway).await;
+        assert_eq!((report.through, report.untold, report.incomplete), (0, 0, false), "{}", report.text());
+        assert!(report.held > 400, "{}", report.text());
+        for (code, setting, file) in broken {
+            let (at, _running) = start(&file);
+            let report = self.probe(at, gateway).await;
+            let found = report.findings.iter().find(|finding| finding.code == code);
+            let found = found.unwrap_or_else(|| panic!("{gateway:?}: {code} was not found:\n{}", report.text()));
+            assert!(found.cures[0].1.contains(setting), "{code}, {setting}: {:?}", found.cures);
+        }
+    }
+}
+
+/// The shipped file, and broken ones: the code that is to be found, the setting that is to be named.
+type Files = (String, Vec<(&'static str, &'static str, String)>);
+
+#[tokio::test]
+async fn nothing_gets_through_the_shipped_nginx_and_each_hole_of_a_broken_one_is_found() {
+    let Some(program) = nginx_program() else { return };
+    let asked = Asked::start().await;
+    let shipped = replaced(nginx::TEMPLATE, "timeout 1s", "timeout 9s");
+    let with = |from: &str, to: &str| replaced(&shipped, from, to);
+    let open = "    location / {";
+    let own =
+        "    location /health { proxy_pass http://application; proxy_set_header Host $http_host; }\n    location / {";
+    let elsewhere = with("    auth_request /__portcullis;\n", "");
+    let elsewhere = replaced(
+        &elsewhere,
+        open,
+        "    location /chat { proxy_pass http://application; }\n    location / {\n        auth_request /__portcullis;",
+    );
+    let broken = vec![
+        ("forged_header", "proxy_set_header", with("    proxy_set_header X-User-ID    $portcullis_x_user_id;\n", "")),
+        ("forged_header", "it inherits none", with(open, own)),
+        ("protected_open", "`auth_request` at the level of `server`", elsewhere),
+        (
+            "forwarded_alias",
+            "underscores_in_headers off",
+            with("underscores_in_headers off", "underscores_in_headers on"),
+        ),
+        (
+            "override_decision",
+            "X-Original-URI",
+            with("X-Original-URI     $request_uri", "X-Original-URI     $http_x_original_uri"),
+        ),
+        (
+            "forwarded_for",
+            "X-Forwarded-For $remote_addr",
+            with("X-Forwarded-For   $remote_addr", "X-Forwarded-For   $http_x_forwarded_for"),
+        ),
+        (
+            "hop_by_hop_identity",
+            "never `$http_connection`",
+            with("Connection $portcullis_connection", "Connection $http_connection"),
+        ),
+    ];
+    let start = |file: &str| -> (SocketAddr, Box<dyn std::any::Any>) {
+        let nginx = Nginx::start(&program, file, asked.http(), asked.echo.address());
+        (nginx.address(), Box::new(nginx))
+    };
+    asked.holds(Gateway::Nginx, start, (shipped.clone(), broken)).await;
+}
+
+#[tokio::test]
+async fn nothing_gets_through_the_shipped_caddy_and_each_hole_of_a_broken_one_is_found() {
+    let Some(program) = caddy_program() else { return };
+    let asked = Asked::start().await;
+    let shipped = replaced(caddy::TEMPLATE, "timeout 1s", "timeout 9s");
+    let with = |from: &str, to: &str| replaced(&shipped, from, to);
+    let uncopied = replaced(&with("\t\t\tcopy_headers X-User-ID\n", ""), "\t\trequest_header -X-User-ID\n", "");
+    let broken = vec![
+        ("forged_header", "copy_headers", uncopied),
+        ("forged_always", "copy_headers", with("\t\trequest_header -X-Original-*\n", "")),
+        (
+            "protected_open",
+            "for every path",
+            with("forward_auth 127", "@some path /secret*\n\t\tforward_auth @some 127"),
+        ),
+    ];
+    let start = |file: &str| -> (SocketAddr, Box<dyn std::any::Any>) {
+        let caddy = Caddy::start(&program, file, asked.http(), asked.echo.address());
+        (caddy.address(), Box::new(caddy))
+    };
+    asked.holds(Gateway::Caddy, start, (shipped.clone(), broken)).await;
+}
+
+#[tokio::test]
+async fn nothing_gets_through_the_shipped_haproxy_and_each_hole_of_a_broken_one_is_found() {
+    let Some(program) = haproxy_program() else { return };
+    let asked = Asked::start().await;
+    let shipped = replaced(haproxy::TEMPLATE, ":9002 500", ":9002 9000");
+    let with = |from: &str, to: &str| replaced(&shipped, from, to);
+    let unasked = with("9002 9000\n", "9002 9000 unless { path_beg /health }\n");
+    let unasked = replaced(&unasked, "unless { var(txn", "unless { path_beg /health } or { var(txn");
+    let told = with("    http-request set-header X-Forwarded-For %[src]\n", "");
+    let broken = vec![
+        ("path_dot_segment", "normalize-uri", unasked.clone()),
+        ("forged_alias", "req.hdr_names", unasked),
+        (
+            "forwarded_for",
+            "del-header X-Forwarded-For",
+            replaced(&told, "    http-request del-header x-forwarded- -m beg\n", ""),
+        ),
+    ];
+    let start = |file: &str| -> (SocketAddr, Box<dyn std::any::Any>) {
+        let haproxy = Haproxy::start(&program, file, asked.http(), asked.echo.address());
+        (haproxy.address(), Box::new(haproxy))
+    };
+    asked.holds(Gateway::Haproxy, start, (shipped.clone(), broken)).await;
 }

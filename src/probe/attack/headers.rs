@@ -230,15 +230,17 @@ impl Attacks<'_> {
         let addresses = ["X-Forwarded-For", "X-Real-IP", "X-Original-Address", "X-Envoy-External-Address"];
         lines.extend(addresses.map(|name| format!("{name}: 127.0.0.1")));
         lines.push("X-Envoy-Internal: true".to_owned());
-        if let Some(public) = &site.public {
-            let names = PATHS.iter();
-            lines.extend(names.flat_map(|n| [format!("{n}: {public}"), format!("{n}: http://{}{public}", site.host)]));
+        if let Some(claimed) = &site.claimed {
+            let whole = format!("http://{}{claimed}", site.host);
+            lines.extend(PATHS.iter().flat_map(|name| [format!("{name}: {claimed}"), format!("{name}: {whole}")]));
             lines.push(format!(
                 "X-Forwarded-Method: GET\r\nX-Original-Method: GET\r\nX-Forwarded-Host: {}\r\nX-Forwarded-Proto: http\r\n\
-                 X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Uri: {public}\r\nX-Original-URI: {public}\r\n\
-                 X-Original-URL: {public}",
+                 X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Uri: {claimed}\r\nX-Original-URI: {claimed}\r\n\
+                 X-Original-URL: {claimed}",
                 site.host
             ));
+        }
+        if let Some(public) = &site.public {
             for name in PATHS {
                 let line = format!("{name}: {protected}");
                 self.push(CODE, quoted(&line), Rule::Apart, site.get(public).with(line));

@@ -3,7 +3,7 @@
 use super::{Attacks, Rule};
 
 /// How many lines: 100 is the limit of most gateways and servers, 1,000 of some.
-const LINES: &[usize] = &[60, 80, 90, 95, 100, 101, 200, 1_001];
+const LINES: &[usize] = &[60, 80, 90, 95, 98, 99, 100, 101, 200, 1_001];
 /// How many bytes.
 const SIZES: &[usize] = &[8 * 1_024, 16 * 1_024, 64 * 1_024];
 

@@ -6,7 +6,7 @@ impl Attacks<'_> {
     pub(super) fn paths(&mut self) {
         let site = self.site;
         let Some(protected) = &site.protected else { return };
-        let public = site.public.as_deref().unwrap_or("/public");
+        let public = site.claimed.as_deref().unwrap_or("/public");
         for (code, target) in targets(public.trim_end_matches('/'), protected, &site.host) {
             let variant = format!("`{}`", target.escape_default());
             self.push(code, variant, Rule::Apart, site.get(&target));

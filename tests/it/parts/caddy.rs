@@ -31,14 +31,19 @@ pub struct Caddy {
 impl Caddy {
     /// Starts one with this variant of [`TEMPLATE`] on a free port, and waits until it takes connections.
     pub fn start(program: &Path, template: &str, portcullis: SocketAddr, upstream: SocketAddr) -> Self {
-        let dir = TempDir::new();
         let address = here(port());
         let addresses = [
             ("http://:8000", format!("http://:{}", address.port())),
             ("127.0.0.1:9002", portcullis.to_string()),
             ("127.0.0.1:8080", upstream.to_string()),
         ];
-        let config = dir.file("Caddyfile", readdressed(template, &addresses));
+        Self::run(program, &readdressed(template, &addresses), address)
+    }
+
+    /// Starts one with this file as it is, which listens here.
+    pub fn run(program: &Path, file: &str, address: SocketAddr) -> Self {
+        let dir = TempDir::new();
+        let config = dir.file("Caddyfile", file);
         let mut running = Tethered::start(program, |caddy| {
             caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(config);
             // It keeps what it last ran in its home.

@@ -35,17 +35,22 @@ pub struct Haproxy {
 impl Haproxy {
     /// Starts one with this variant of [`TEMPLATE`] on a free port, and waits until it takes connections.
     pub fn start(program: &Path, template: &str, portcullis: SocketAddr, upstream: SocketAddr) -> Self {
-        let dir = TempDir::new();
         let address = here(port());
         let addresses = [
             ("127.0.0.1:8000", address.to_string()),
             ("127.0.0.1:9002", portcullis.to_string()),
             ("127.0.0.1:8080", upstream.to_string()),
         ];
+        Self::run(program, &readdressed(template, &addresses), address)
+    }
+
+    /// Starts one with this file, in which only the action's path is another, and which listens here.
+    pub fn run(program: &Path, template: &str, address: SocketAddr) -> Self {
+        let dir = TempDir::new();
         let action = dir.file("portcullis.lua", ACTION);
         assert_eq!(template.matches(ACTION_PATH).count(), 1, "{ACTION_PATH}");
         let template = template.replace(ACTION_PATH, action.to_str().unwrap());
-        let config = dir.file("haproxy.cfg", readdressed(&template, &addresses));
+        let config = dir.file("haproxy.cfg", template);
         let mut running = Tethered::start(program, |haproxy| _ = haproxy.args(["-db", "-f"]).arg(config));
         running.until(DEADLINE, |_| TcpStream::connect(address).ok());
         Self { address, _running: running, _dir: dir }

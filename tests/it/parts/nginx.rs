@@ -31,14 +31,19 @@ pub struct Nginx {
 impl Nginx {
     /// Starts one with this variant of [`TEMPLATE`] on a free port, and waits until it takes connections.
     pub fn start(program: &Path, template: &str, portcullis: SocketAddr, upstream: SocketAddr) -> Self {
-        let dir = TempDir::new();
         let address = here(port());
         let addresses = [
             ("127.0.0.1:8000", address.to_string()),
             ("127.0.0.1:9002", portcullis.to_string()),
             ("127.0.0.1:8080", upstream.to_string()),
         ];
-        let server = dir.file("portcullis.conf", readdressed(template, &addresses));
+        Self::run(program, &readdressed(template, &addresses), address)
+    }
+
+    /// Starts one with this file as it is, which listens here.
+    pub fn run(program: &Path, file: &str, address: SocketAddr) -> Self {
+        let dir = TempDir::new();
+        let server = dir.file("portcullis.conf", file);
         let (dir_path, server) = (dir.path().display(), server.display());
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
