@@ -246,7 +246,8 @@ impl Gateway {
 }
 
 impl By {
-    fn knows(&self, dialect: Dialect, asker: Asker, proof: &Proof<'_>) -> bool {
+    /// Whether it is who asks.
+    pub(super) fn knows(&self, dialect: Dialect, asker: Asker, proof: &Proof<'_>) -> bool {
         match (self, asker) {
             (Self::Unix, Asker::Unix) => true,
             (Self::Network(network), Asker::Tcp(address)) => network.contains(&address.to_canonical()),
