@@ -30,6 +30,7 @@ routes:
   /me/{id}: owner:id
   /orders/**: role:clerk or role:admin
   POST /orders/**: role:admin
+  /orders/direct: {allow: role:clerk, deny: service:cart}
   /cart: service:cart
   /near: {allow: signed-in, deny: not network:10.0.0.0/8}
   /header: {allow: signed-in, when: \"!('x-blocked' in request.headers)\"}
@@ -184,6 +185,9 @@ async fn a_question_is_decided_by_the_policy_and_by_nothing_else() {
         // Applications and workloads.
         (app("billing", "/orders/7"), ""),
         (app("k1", "/orders/7"), ""),
+        // A service may carry the request of either.
+        (app("k1", "/orders/direct"), "forbidden"),
+        (user("u1", &clerk, "GET /orders/direct"), "forbidden"),
         (app("billing", "/level"), "api_key_route_refused"),
         (app("other", "/orders/7"), "api_key_unknown"),
         (workload("spiffe://td.test/cart"), ""),

@@ -73,10 +73,10 @@ impl Snapshot {
         route: &Route,
         now: Timestamp,
     ) -> Result<Caller, Reason> {
+        // Whether a service carries the request of a user or an application, nobody says.
+        let standing = if self.policy.services.is_empty() { Standing::Acts } else { Standing::Untold };
         match subject.kind {
             Kind::User => {
-                // Whether a service carries its request, nobody says.
-                let standing = if self.policy.services.is_empty() { Standing::Acts } else { Standing::Untold };
                 let user = self.asserted_user((subject, of), route, now)?;
                 Ok(Caller { user: Some(user), standing, ..Caller::default() })
             }
@@ -88,7 +88,7 @@ impl Snapshot {
             Kind::App => {
                 let keys = self.api_keys.as_ref().filter(|_| route.apps != Apps::Nobody);
                 let app = keys.ok_or(Reason::ApiKeyRefused)?.asserted(&subject.id, request, route, now)?;
-                Ok(Caller { app: Some(app), ..Caller::default() })
+                Ok(Caller { app: Some(app), standing, ..Caller::default() })
             }
         }
     }
