@@ -26,6 +26,13 @@ fn without(member: &str) -> Value {
     answer
 }
 
+/// An allow with a megabyte of blanks behind it.
+fn too_long() -> Vec<u8> {
+    let body = format!("{}{}", allow(json!({})), " ".repeat(1 << 20));
+    format!("HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
 fn answers_that_are_none() -> Vec<Vec<u8>> {
     let good = whole(200, &allow(json!({"x-user-id": "u1"})));
     let text = String::from_utf8(good.clone()).unwrap();
@@ -47,6 +54,7 @@ fn answers_that_are_none() -> Vec<Vec<u8>> {
         text.replace("Content-Length: ", "Transfer-Encoding: chunked\r\nContent-Length: ").into_bytes(),
         text.replace("Content-Length: ", "no colon\r\nContent-Length: ").into_bytes(),
         text.replace("Content-Length: ", &format!("X: {}\r\nContent-Length: ", "y".repeat(20_000))).into_bytes(),
+        too_long(),
         text.replace("\"allow\"", "\"allow").into_bytes(),
         text.replace("\"verdict\"", "\"verdicT\"").into_bytes(),
         whole(200, &json!(null)),

@@ -127,6 +127,24 @@ async fn only_the_mapped_issuers_subjects_become_consumers() {
 }
 
 #[tokio::test]
+async fn a_consumer_that_cannot_be_looked_up_is_a_denial() {
+    let oracle = Oracle::saying(calling(json!({"user": {"issuer": "main", "subject": "u1", "roles": []}}))).await;
+    let changes = [
+        ("url", oracle.url.as_str().into()),
+        ("timeout", 5000.into()),
+        ("consumer_by", "username".into()),
+        ("consumer_issuer", "main".into()),
+    ];
+    let mut file = shipped(&changes);
+    file["unreadable"] = "u1".into();
+    let Some(kong) = Kong::with(&file, "", |_| ()).await else { return };
+    let answer = kong.ask(get("/", "")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/problem+json")));
+    assert!(kong.log().contains("the consumer could not be looked up") && !kong.log().contains("threw"));
+    assert_eq!(kong.upstream.seen(), 0);
+}
+
+#[tokio::test]
 async fn whom_an_earlier_plugin_knows_stays_where_portcullis_names_nobody() {
     let session = json!({"id": "c-9", "username": "sam"});
     let user = json!({"user": {"issuer": "main", "subject": "u1", "roles": []}});

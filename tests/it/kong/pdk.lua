@@ -206,6 +206,9 @@ local ctx = setmetatable({}, {
 
 local function consumer_where(field)
   return function(_, value)
+    if value == config.unreadable then
+      return nil, "the database is away"
+    end
     for _, consumer in ipairs(config.consumers or {}) do
       if consumer[field] == value then
         return consumer

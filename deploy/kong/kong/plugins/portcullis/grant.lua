@@ -143,7 +143,8 @@ local function introduce(conf, acting)
 end
 
 
-local function apply(conf, asked, found)
+-- Throws where any of it cannot be done: then the request must not pass.
+function _M.apply(conf, asked, found)
   local forms = forms_of(found)
   for name in pairs(asked.headers) do
     local form = canonical(name)
@@ -162,16 +163,6 @@ local function apply(conf, asked, found)
     kong.service.request.set_header("X-Request-ID", asked.id)
   end
   edit_query(found.query)
-end
-
-
--- nil where all of it is done, else what went wrong.
-function _M.apply(conf, asked, found)
-  local ok, err = pcall(apply, conf, asked, found)
-  if not ok then
-    return err
-  end
-  return nil
 end
 
 

@@ -45,43 +45,39 @@ local function verdict(conf, asked)
 end
 
 
--- nil where the request may pass, and is made ready to; else what the caller is told instead.
-local function denial(conf)
+-- true where the request may pass, and is made ready to: only the last line says so. Else nil and what the caller is told instead.
+local function judged(conf)
   local asked, refused = question.read()
   if not asked then
-    return refused
+    return nil, refused
   end
   local found, err = verdict(conf, asked)
   if not found then
     kong.log.err("no decision: ", err)
-    return refusal.of(503)
+    return nil, refusal.of(503)
   end
   if not found.allow then
-    return found
+    return nil, found
   end
   refused = grant.refused(asked, found)
   if refused then
-    return refused
+    return nil, refused
   end
-  err = grant.apply(conf, asked, found)
-  if err then
-    kong.log.err("the decision could not be carried out: ", err)
-    return refusal.of(503)
-  end
+  grant.apply(conf, asked, found)
   kong.ctx.plugin.response = found.response
-  return nil
+  return true
 end
 
 
 function Portcullis:access(conf)
-  local ran, denied = pcall(denial, conf)
+  local ran, passes, denied = pcall(judged, conf)
+  if ran and passes == true then
+    return
+  end
   if not ran then
-    kong.log.err("no decision: ", denied)
-    denied = refusal.of(503)
+    kong.log.err("no decision: ", passes)
   end
-  if denied then
-    return refusal.tell(denied)
-  end
+  return refusal.tell(denied or refusal.of(503))
 end
 
 

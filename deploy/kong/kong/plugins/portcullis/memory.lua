@@ -2,8 +2,8 @@
 --
 -- What an answer depends on is known only from the answer, so a look-up takes two steps: method, host and path lead to the names
 -- of all headers that any answer for them depended on; these with their values lead to the answer. Depending on more than need
--- be loses a hit, never an answer's soundness. The names of all headers, and the Connection lines, are part of every key: which
--- headers are to be removed depends on which there are. Keys are HMACs under a secret of the worker's, so that no memory dump
+-- be loses a hit, never an answer's soundness. The names of all headers are part of every key: which headers are to be removed
+-- depends on which there are. Keys are HMACs under a secret of the worker's, so that no memory dump
 -- and no collision made elsewhere says anything of a token.
 
 local lrucache = require "resty.lrucache"
@@ -110,7 +110,7 @@ end
 
 
 local function key(memory, at, asked, vary)
-  local parts = { at, names_of(asked.headers), lines(rawget(asked.headers, "connection")) }
+  local parts = { at, names_of(asked.headers) }
   for _, name in ipairs(vary) do
     parts[#parts + 1] = name
     parts[#parts + 1] = lines(rawget(asked.headers, name))
@@ -157,7 +157,7 @@ function _M.keep(conf, asked, found, since)
   end
   local ends = since + found.hint.seconds
   memory.vary:set(at, vary)
-  memory.answers:set(key(memory, at, asked, vary), { found = found, since = since, ends = ends }, found.hint.seconds)
+  memory.answers:set(key(memory, at, asked, vary), { found = found, since = since, ends = ends })
 end
 
 
