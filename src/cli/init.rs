@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use clap::Args;
 
-use self::fill::{Address, Addresses, fill};
+use self::fill::{Address, Addresses, Names, fill};
 use self::pieces::{For, Piece};
 use super::{fail, load, print};
 use crate::authz::header::ALWAYS;
@@ -72,27 +73,29 @@ impl Init {
         };
         let addresses = Addresses { portcullis: self.portcullis, upstream: self.upstream, listen: self.listen };
         gateway.takes(&addresses)?;
-        let fill = |piece: &Piece| (piece.name, piece.comment, fill(piece.text, &addresses, names.as_deref()));
+        let fill = |piece: &Piece| (piece.name, piece.comment, fill(piece.text, &addresses, names.as_ref()));
         let files: Vec<(&str, &str, String)> = gateway.pieces().iter().map(fill).collect();
         say(gateway.next());
         deliver(self.out.as_deref(), &files)
     }
 }
 
-/// The headers that a policy's gateway is told on every allow, but for those that the shipped files list anyway.
-fn names(compiled: &Compiled) -> Result<Vec<String>, String> {
+/// The headers that a policy's gateway is told on an allow, but for those that the shipped files list anyway.
+fn names(compiled: &Compiled) -> Result<Names, String> {
     let contract = compiled.policy.routes.first().map(|route| route.contract.names());
-    let all = contract.into_iter().flat_map(|names| names.emitted());
-    let mut names: Vec<String> = all.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    names.retain(|name| !ALWAYS.contains(&&**name));
-    names.sort_unstable();
-    names.dedup();
+    let text = |name: &Bytes| String::from_utf8_lossy(name).into_owned();
+    let mut own: Vec<String> = contract.into_iter().flat_map(|names| names.emitted()).map(text).collect();
+    own.retain(|name| !ALWAYS.contains(&&**name));
+    own.sort_unstable();
+    own.dedup();
+    let mut theirs: Vec<String> = compiled.policy.echoed.iter().map(text).collect();
+    theirs.retain(|name| !own.contains(name));
     let plain = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    match names.iter().find(|name| !plain(name)) {
+    match own.iter().chain(&theirs).find(|name| !plain(name)) {
         Some(odd) => {
             Err(format!("the header `{odd}` cannot be written in every gateway's file: letters, digits, `-` and `_`"))
         }
-        None => Ok(names),
+        None => Ok(Names { own, theirs }),
     }
 }
 

@@ -38,8 +38,8 @@ gateways:
   caddy: {by: 127.0.0.0/8, dialect: caddy}
   haproxy: {by: 127.0.0.0/8, dialect: haproxy}
 headers: {X-Who: sub, X-Deep-Tenant_Id: tenant}
-issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles}}
-routes: {/health: public, /who: signed-in}
+issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles, from: [bearer, 'cookie:session'], origins: ['https://app.test']}}
+routes: {/health: public, /who: signed-in, /bare: {allow: signed-in, credential: strip}}
 audit: none
 ";
 
@@ -201,9 +201,6 @@ impl Behind {
     /// The gateway passes who may, tells the application who it is, and refuses who may not.
     async fn holds(&self, kind: &str, header: &str) {
         let token = self.portcullis.premium();
-        let get = |path: &str, more: &str| {
-            format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{more}\r\n")
-        };
         let path = if header == "x-who" { "/who" } else { "/secret-data" };
         let forged = format!("{header}: root\r\n");
         assert_eq!(ask(self.listen, get(path, "")).await.status, 401, "{kind}");
@@ -213,6 +210,26 @@ impl Behind {
         let public = ask(self.listen, get("/health", &forged)).await;
         assert!(public.status == 200 && !public.text().contains("root"), "{kind}: {}", public.text());
     }
+
+    /// The application gets no credential where the policy strips it, and elsewhere what the caller sent.
+    async fn strips(&self, kind: &str) {
+        let token = self.portcullis.premium();
+        let bare = token.trim_end().rsplit(' ').next().unwrap();
+        let in_cookie = format!("Cookie: a=b; session={bare}; c=d\r\n");
+        for (carrier, left) in [(&token, &[""; 0][..]), (&in_cookie, &["a=b; c=d"])] {
+            let answer = ask(self.listen, get("/bare", carrier)).await;
+            assert_eq!((answer.status, answer.text().contains(bare)), (200, false), "{kind}: {}", answer.text());
+            assert_eq!(crate::edge::seen(&answer, "cookie").concat(), left.concat(), "{kind}");
+            let kept = ask(self.listen, get("/who", carrier)).await;
+            assert!(kept.status == 200 && kept.text().contains(bare), "{kind}: {}", kept.text());
+            // One that was not sent is none, or empty.
+            assert!(!kept.text().contains("http.reverse_proxy"), "{kind}: {}", kept.text());
+        }
+    }
+}
+
+fn get(path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n{more}\r\n")
 }
 
 #[tokio::test]
@@ -236,15 +253,18 @@ async fn with_other_addresses_and_the_policys_headers_the_printed_files_run_in_t
         let text = print("envoy-http").replace("timeout: 0.2s", "timeout: 5s");
         let envoy = Envoy::start(&program, &replaced(&text, "port_value: 9901", "port_value: 0")).await.unwrap();
         behind.holds("envoy-http", "x-who").await;
+        behind.strips("envoy-http").await;
         envoy.stop().await;
     }
     if let Some(program) = nginx_program() {
         let _nginx = Nginx::run(&program, &print("nginx").replace("timeout 1s", "timeout 9s"), behind.listen);
         behind.holds("nginx", "x-who").await;
+        behind.strips("nginx").await;
     }
     if let Some(program) = caddy_program() {
         let _caddy = Caddy::run(&program, &print("caddy").replace("timeout 1s", "timeout 9s"), behind.listen);
         behind.holds("caddy", "x-who").await;
+        behind.strips("caddy").await;
     }
     if let Some(program) = haproxy_program() {
         let text = print("haproxy");
@@ -252,5 +272,6 @@ async fn with_other_addresses_and_the_policys_headers_the_printed_files_run_in_t
         let config = config.split("# ==> haproxy.cfg <==\n").nth(1).unwrap();
         let _haproxy = Haproxy::run(&program, &replaced(config, " 500\n", " 9000\n"), behind.listen);
         behind.holds("haproxy", "x-who").await;
+        behind.strips("haproxy").await;
     }
 }

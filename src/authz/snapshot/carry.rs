@@ -62,9 +62,19 @@ impl Snapshot {
         // What passes is written over with itself.
         let lent = gateway.map_or(&[][..], |gateway| &*gateway.headers);
         let kept = self.policy.echoed.iter().chain(lent).filter(|name| !touched(name));
-        let kept: Vec<_> = kept.filter_map(|name| Some((name.clone(), as_it_came(request, name)?))).collect();
-        if !kept.is_empty() {
-            grant.own.get_or_insert_default().stripped.set.extend(kept);
+        let (mut set, mut absent) = (Vec::new(), Vec::new());
+        for name in kept {
+            match as_it_came(request, name) {
+                Some(value) => set.push((name.clone(), value)),
+                // Where the answer has no such header, an older Caddy takes the name of its placeholder for the value.
+                None if dialect == Dialect::Caddy => absent.push(name.clone()),
+                None => {}
+            }
+        }
+        if !set.is_empty() || !absent.is_empty() {
+            let stripped = &mut grant.own.get_or_insert_default().stripped;
+            stripped.set.extend(set);
+            stripped.remove.extend(absent);
         }
         Ok(grant)
     }

@@ -73,8 +73,17 @@ pub(super) struct Addresses {
     pub(super) listen: Option<Address>,
 }
 
-/// A shipped file with these addresses, and with these headers (in lower case) between its marks.
-pub(super) fn fill(shipped: &str, addresses: &Addresses, names: Option<&[String]>) -> String {
+/// The headers of a policy, in lower case.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Those that nobody but portcullis may send.
+    pub(super) own: Vec<String>,
+    /// Those of the caller's out of which it cuts credentials: the answer has what is left of them.
+    pub(super) theirs: Vec<String>,
+}
+
+/// A shipped file with these addresses, and with these headers between its marks.
+pub(super) fn fill(shipped: &str, addresses: &Addresses, names: Option<&Names>) -> String {
     let replacements = replacements(addresses);
     let text = replaced(shipped, &replacements);
     match names {
@@ -161,7 +170,7 @@ fn replaced(text: &str, pairs: &[(String, String)]) -> String {
 }
 
 /// With these headers between each pair of marks: the lines about `X-User-ID` stand for all.
-fn listed(text: &str, names: &[String]) -> String {
+fn listed(text: &str, names: &Names) -> String {
     let mut done = String::with_capacity(text.len());
     let mut inside = false;
     for line in text.split_inclusive('\n') {
@@ -172,7 +181,10 @@ fn listed(text: &str, names: &[String]) -> String {
         if !inside {
             done.push_str(line);
         } else if ["X-User-ID", "x-user-id", "x_user_id"].iter().any(|own| line.contains(own)) {
-            names.iter().for_each(|name| done.push_str(&for_header(line, name)));
+            // What is deleted before the question could not be asked about.
+            let deletes = ["del-header ", "request_header -"].iter().any(|word| line.contains(word));
+            let theirs = if deletes { &[][..] } else { &*names.theirs };
+            names.own.iter().chain(theirs).for_each(|name| done.push_str(&for_header(line, name)));
         }
         if mark == "portcullis: headers" {
             inside = true;
@@ -261,9 +273,17 @@ mod tests {
     fn the_list_between_the_marks_is_the_policys() {
         let text = "a\n  # portcullis: headers\n  set $v_x_user_id   $http_x_user_id;\n  set $v_x_tenant y;\n  \
                     del X-User-ID\n  # portcullis: end\nX-User-ID\n";
-        let names = ["x-a".to_owned(), "x-b-c".to_owned()];
+        let names = Names { own: vec!["x-a".to_owned(), "x-b-c".to_owned()], theirs: Vec::new() };
         let listed = "a\n  # portcullis: headers\n  set $v_x_a $http_x_a;\n  set $v_x_b_c $http_x_b_c;\n  del x-a\n  \
                       del x-b-c\n  # portcullis: end\nX-User-ID\n";
+        assert_eq!(fill(text, &Addresses::default(), Some(&names)), listed);
+    }
+
+    #[test]
+    fn a_callers_credential_is_taken_from_the_answer_and_not_deleted_before_the_question() {
+        let text = "# portcullis: headers\nrequest_header -X-User-ID\ndel-header X-User-ID\ncopy X-User-ID\n# portcullis: end\n";
+        let names = Names { own: vec!["x-a".to_owned()], theirs: vec!["authorization".to_owned()] };
+        let listed = "# portcullis: headers\nrequest_header -x-a\ndel-header x-a\ncopy x-a\ncopy authorization\n# portcullis: end\n";
         assert_eq!(fill(text, &Addresses::default(), Some(&names)), listed);
     }
 }

@@ -47,6 +47,51 @@ async fn no_spelling_of_a_forged_identity_reaches_an_application() {
 }
 
 #[tokio::test] // N10
+async fn no_caller_tells_an_application_its_own_address_scheme_or_proxy() {
+    let house = House::start().await;
+    for door in house.doors.iter().filter(|door| !matches!(door.gateway, Gateway::EnvoyGrpc | Gateway::EnvoyHttp)) {
+        for name in ["X-Real-IP", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Port", "Proxy"] {
+            let answer = door.ask(get("/health", &format!("{name}: root\r\n"))).await;
+            assert_eq!((answer.status, answer.text().contains("root")), (200, false), "{:?}: {name}", door.gateway);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_but_a_websocket_takes_a_connection_out_of_http_1() {
+    let house = House::start().await;
+    for door in &house.doors {
+        for upgrade in ["h2c", "H2C", "h2c, websocket", "websocket\r\nUpgrade: h2c", "TLS/1.0"] {
+            let raw = format!(
+                "GET /health HTTP/1.1\r\nHost: shop.test\r\nConnection: close, Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: {upgrade}\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+            );
+            // Where it passes at all.
+            let Ok(answer) = exchange(door.address(), raw.as_bytes(), DEADLINE).await else { continue };
+            assert_ne!(answer.status, 101, "{:?}: {upgrade}", door.gateway);
+            let text = answer.text().to_ascii_lowercase();
+            assert!(!text.contains("h2c") && !text.contains("tls/1.0"), "{:?}: {upgrade}: {text}", door.gateway);
+            assert!(!text.contains("http2-settings"), "{:?}: {upgrade}: {text}", door.gateway);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_absolute_url_reaches_an_application_as_the_path_that_was_judged() {
+    let house = House::start().await;
+    for door in &house.doors {
+        for target in ["http://shop.test/health?x=1", "http://u:p@shop.test/health?x=1", "HTTP://shop.test/health?x=1"]
+        {
+            let answer = door.ask(get(target, "")).await;
+            match answer.status {
+                200 => assert_eq!(path(&answer), "/health?x=1", "{:?}: {target}", door.gateway),
+                status => assert!((400..500).contains(&status), "{:?}: {target}: {status}", door.gateway),
+            }
+        }
+    }
+}
+
+#[tokio::test] // N10
 async fn no_caller_has_the_identity_dropped_on_the_way() {
     let house = House::start().await;
     let premium = house.premium();

@@ -58,7 +58,7 @@ const HOLES: [Hole; 7] = [
     },
     Hole {
         gateway: Gateway::Haproxy,
-        line: "    http-request del-header Connection unless handshake { req.hdr(upgrade) -m found }\n",
+        line: "    http-request del-header Connection\n",
         sent: "/secret-data HTTP/1.1\r\nConnection: x-user-id\r\n",
         misled: |answer| {
             seen(answer, "connection").iter().any(|names| names.to_ascii_lowercase().contains("x-user-id"))
