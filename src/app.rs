@@ -139,8 +139,7 @@ pub struct Running {
 pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) -> Result<Running, Failure> {
     compiled.warnings.as_slice().iter().for_each(|warning| tracing::warn!("{warning}"));
     let settings = &compiled.settings.clone();
-    let listeners = open(&endpoints(&compiled, overrides), Protocol::Grpc).await?;
-    let by_http = open(&written(&compiled, &settings.listen.http), Protocol::Http).await?;
+    let (listeners, by_http) = listeners(&compiled, overrides).await?;
     let (admin, public) = beside(settings, overrides).await?;
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let (sealing, store) = (Arc::new(sealing_key(settings)?), shared::store(&compiled)?);
@@ -176,13 +175,11 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         draining: drains,
     };
     let running_admin = admin.local_addr()?;
-    let ((grpc, mut endpoints), (http, of_http)) = (addresses(&listeners), addresses(&by_http));
-    endpoints.extend(of_http.into_iter().map(|endpoint| format!("{endpoint} (HTTP)")));
+    let (grpc, http, endpoints) = addresses(&listeners, &by_http);
     let running_public = public.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
     let mut tasks = serve_beside(public, (admin, sources), ends);
     tasks.spawn(renew(tls, reloads.status(), renewed));
-    let mut accepting = JoinSet::new();
-    listeners.into_iter().chain(by_http).for_each(|listener| _ = accepting.spawn(cores.accept(listener)));
+    let accepting = listeners.into_iter().chain(by_http).map(|listener| cores.accept(listener)).collect();
     Ok(Running {
         grpc,
         http,
@@ -246,8 +243,17 @@ fn start_cores(
     })
 }
 
-fn addresses(listeners: &[Listener]) -> (Vec<SocketAddr>, Vec<String>) {
-    (listeners.iter().filter_map(Listener::address).collect(), listeners.iter().map(ToString::to_string).collect())
+/// The TCP addresses of each kind, and everywhere for people.
+fn addresses(grpc: &[Listener], http: &[Listener]) -> (Vec<SocketAddr>, Vec<SocketAddr>, Vec<String>) {
+    let tcp = |all: &[Listener]| all.iter().filter_map(Listener::address).collect();
+    let endpoints = grpc.iter().map(ToString::to_string).chain(http.iter().map(|at| format!("{at} (HTTP)")));
+    (tcp(grpc), tcp(http), endpoints.collect())
+}
+
+/// What listens for gateways by gRPC, and by HTTP.
+async fn listeners(compiled: &Compiled, overrides: &Overrides) -> Result<(Vec<Listener>, Vec<Listener>), Failure> {
+    let grpc = open(&endpoints(compiled, overrides), Protocol::Grpc).await?;
+    Ok((grpc, open(&written(compiled, &compiled.settings.listen.http), Protocol::Http).await?))
 }
 
 /// Serves the world and the operator.
