@@ -249,7 +249,7 @@ fn refused(dialect: Dialect, told: &Http) -> Option<Expected> {
         let folded = fold(name.as_bytes());
         let tells = |known: &&str| *known != "x-forwarded-for" && known.as_bytes() == &*folded;
         let another = !own[0].is_empty() && all.iter().any(|family| family[0] == name || family[1] == name);
-        (is_odd && all.iter().flatten().any(|known| tells(known))) || another
+        (is_odd && all.iter().flatten().any(tells)) || another
     };
     let path = target.split('?').next().unwrap();
     let listed = !in_line && (path.contains(",/") || target.contains(", "));
