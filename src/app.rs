@@ -139,15 +139,14 @@ pub struct Running {
 pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) -> Result<Running, Failure> {
     compiled.warnings.as_slice().iter().for_each(|warning| tracing::warn!("{warning}"));
     let settings = &compiled.settings.clone();
-    let listeners = open(&endpoints(&compiled, overrides), Protocol::Grpc).await?;
-    let by_http = open(&written(&compiled, &settings.listen.http), Protocol::Http).await?;
+    let (listeners, by_http) = listeners(&compiled, overrides).await?;
     let (admin, public) = beside(settings, overrides).await?;
+    let running_public = public.as_ref().and_then(|listener| listener.local_addr().ok());
     let (audit, writer) = start_audit(overrides.audit, &settings.audit)?;
     let (sealing, store) = (Arc::new(sealing_key(settings)?), shared::store(&compiled)?);
 
     let (live, publisher, questions) = Live::new();
     let (metrics, health) = (Metrics::default(), HealthReporter::new());
-    let service = Health::new(HealthService::from_health_reporter(health.clone()));
     let ((draining, drains), (ended, ends)) = (watch::channel(false), watch::channel(false));
 
     let folder = settings.key_cache.clone().map(|path| Arc::new(Folder::new(path)));
@@ -155,10 +154,9 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
     let reloads = file.follow(compiled, feeds.clone()).await;
     // What is revoked is published with a policy: after the first one.
     let revoker = store.is_shared().then(|| Revoker::start(store.clone(), publisher));
-    let cores = start_cores(overrides.cores, &service, &live, (&audit, &metrics), &sealing, &store)?;
+    let cores = start_cores(overrides.cores, &health, &live, (&audit, &metrics), &sealing, &store)?;
     serving(&health, ServingStatus::Serving).await;
 
-    let tls: Vec<_> = listeners.iter().chain(&by_http).filter_map(Listener::tls).map(Arc::clone).collect();
     let (renewed, renewals) = watch::channel(true);
     let public = public.map(|listener| (listener, public_paths(&live, revoker.as_ref())));
     let sources = admin::Sources {
@@ -176,13 +174,10 @@ pub async fn start(file: PolicyFile, compiled: Compiled, overrides: &Overrides) 
         draining: drains,
     };
     let running_admin = admin.local_addr()?;
-    let ((grpc, mut endpoints), (http, of_http)) = (addresses(&listeners), addresses(&by_http));
-    endpoints.extend(of_http.into_iter().map(|endpoint| format!("{endpoint} (HTTP)")));
-    let running_public = public.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+    let (grpc, http, endpoints) = addresses(&listeners, &by_http);
     let mut tasks = serve_beside(public, (admin, sources), ends);
-    tasks.spawn(renew(tls, reloads.status(), renewed));
-    let mut accepting = JoinSet::new();
-    listeners.into_iter().chain(by_http).for_each(|listener| _ = accepting.spawn(cores.accept(listener)));
+    tasks.spawn(renew(with_tls(&listeners, &by_http), reloads.status(), renewed));
+    let accepting = listeners.into_iter().chain(by_http).map(|listener| cores.accept(listener)).collect();
     Ok(Running {
         grpc,
         http,
@@ -228,7 +223,7 @@ impl Running {
 
 fn start_cores(
     cores: Option<usize>,
-    health: &Health,
+    health: &HealthReporter,
     live: &Arc<Live>,
     (audit, metrics): (&Audit, &Metrics),
     sealing: &Arc<SealingKey>,
@@ -240,14 +235,24 @@ fn start_cores(
     let replica = u32::from_be_bytes(replica);
     let (live, audit, metrics, sealing) = (Arc::clone(live), audit.clone(), metrics.clone(), Arc::clone(sealing));
     let store = store.clone();
-    Cores::start(count, health, move || {
+    let service = Health::new(HealthService::from_health_reporter(health.clone()));
+    Cores::start(count, &service, move || {
         let recorder = Recorder::new(audit.clone(), metrics.core());
         Authorizer::new(Arc::clone(&live), recorder, Sealer::new(Arc::clone(&sealing), replica), store.clone())
     })
 }
 
-fn addresses(listeners: &[Listener]) -> (Vec<SocketAddr>, Vec<String>) {
-    (listeners.iter().filter_map(Listener::address).collect(), listeners.iter().map(ToString::to_string).collect())
+/// The TCP addresses of each kind, and everywhere for people.
+fn addresses(grpc: &[Listener], http: &[Listener]) -> (Vec<SocketAddr>, Vec<SocketAddr>, Vec<String>) {
+    let tcp = |all: &[Listener]| all.iter().filter_map(Listener::address).collect();
+    let endpoints = grpc.iter().map(ToString::to_string).chain(http.iter().map(|at| format!("{at} (HTTP)")));
+    (tcp(grpc), tcp(http), endpoints.collect())
+}
+
+/// What listens for gateways by gRPC, and by HTTP.
+async fn listeners(compiled: &Compiled, overrides: &Overrides) -> Result<(Vec<Listener>, Vec<Listener>), Failure> {
+    let grpc = open(&endpoints(compiled, overrides), Protocol::Grpc).await?;
+    Ok((grpc, open(&written(compiled, &compiled.settings.listen.http), Protocol::Http).await?))
 }
 
 /// Serves the world and the operator.
@@ -291,6 +296,10 @@ async fn administer(listener: TcpListener, sources: admin::Sources, ends: watch:
     if let Err(error) = admin::serve(listener, sources, ends).await {
         tracing::error!(%error, "the admin listener ended");
     }
+}
+
+fn with_tls(listeners: &[Listener], by_http: &[Listener]) -> Vec<Arc<Tls>> {
+    listeners.iter().chain(by_http).filter_map(Listener::tls).map(Arc::clone).collect()
 }
 
 /// Reads the files of TLS anew whenever the policy was loaded, for they are watched together.

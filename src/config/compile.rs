@@ -261,8 +261,7 @@ impl<'f> Compiler<'f> {
     /// Compiles each part whatever the others came to, so that all problems are told at once.
     fn compiled(&mut self) -> Option<Compiled> {
         self.begin()?;
-        let lines = self.lines();
-        let derived = self.derived();
+        let (lines, derived) = (self.lines(), self.derived());
         let contracts = self.contracts(&lines);
         let different = contracts.as_ref().map_or(1, |contracts| contracts.different);
         let issuers = self.made_issuers(derived.as_deref().unwrap_or_default(), different);
@@ -278,11 +277,9 @@ impl<'f> Compiler<'f> {
         self.advise();
         (!self.problems.has_errors()).then_some(())?;
         let made = issuers?;
-        let (table, routes) = route::table(routes?)?;
-        let (covers, guards) = route::covers(guards)?;
+        let ((table, routes), (covers, guards)) = (route::table(routes?)?, route::covers(guards)?);
         let api_keys = self.compiled_keys(derived.as_deref().unwrap_or_default(), different);
-        let carriers = issuer::carriers(&made, api_keys.as_deref());
-        let echoed = carriers.headers_changed(routes.iter().any(|route| route.strip));
+        let (carriers, echoed) = issuer::carriers(&made, api_keys.as_deref(), &routes);
         let services = service::compiled(&services, derived.as_deref().unwrap_or_default(), &routes);
         let mut policy = Policy {
             id: self.id(),

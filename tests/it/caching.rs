@@ -184,7 +184,8 @@ fn a_cached_answer_is_the_answer_to_every_request_that_it_may_be_used_for() {
             for _ in 0..6 {
                 let like = alike(&mut dice, &lines, &cached.vary, &values);
                 let other = asked(&mut dice, (method, &target), like);
-                let later = now.plus(Duration::from_secs(u64::from(cached.seconds)) / 6 * dice.below(7) as u32);
+                let later = now
+                    .plus(Duration::from_secs(u64::from(cached.seconds)) / 6 * u32::try_from(dice.below(7)).unwrap());
                 let again = doors::of_decision(&decide(&site, &other, later));
                 assert_eq!(again, answer, "\n{one:?}\n{other:?}\n{cached:?}\n{:?}", site.snapshot().policy().routes);
             }

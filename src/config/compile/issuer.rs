@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,6 +21,7 @@ use crate::authz::credential::strip::Carriers;
 use crate::authz::identity::ClaimPath;
 use crate::authz::issuer::{IssuerPolicy, KeyState, MayGrant};
 use crate::authz::keys::{KeySet, Origin};
+use crate::authz::policy::Route;
 use crate::authz::rule::Expr;
 use crate::authz::token::{Audience, Tenants, TokenRules, TokenTypes};
 use crate::config::error::{Problem, Span, Spanned};
@@ -44,10 +46,12 @@ pub(super) enum Keys {
     Fed { from: KeySource, allow_http: bool, refresh: Duration, ca: Option<Authority> },
 }
 
-/// Where credentials of these issuers, and keys, may stand.
-pub(super) fn carriers(made: &[Made], keys: Option<&ApiKeys>) -> Carriers {
+/// Where credentials of these issuers, and keys, may stand; and the headers that some upstream gets without them.
+pub(super) fn carriers(made: &[Made], keys: Option<&ApiKeys>, routes: &[Route]) -> (Carriers, Box<[Bytes]>) {
     let keys = keys.into_iter().flat_map(ApiKeys::sources);
-    Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()).chain(keys))
+    let carriers = Carriers::new(made.iter().flat_map(|made| made.policy.sources.iter()).chain(keys));
+    let echoed = carriers.headers_changed(routes.iter().any(|route| route.strip));
+    (carriers, echoed)
 }
 
 impl Compiler<'_> {
