@@ -166,10 +166,10 @@ impl Reuse {
 /// Whether the same would be denied again: only what the policy says of a caller who is known to be who it is, or nobody.
 /// A credential that is not good may be so in a moment, and what could not be told may be told then.
 fn is_lasting(denial: &Denial) -> bool {
-    let by_policy = match denial.reason() {
-        Reason::Forbidden | Reason::GuardUnmet | Reason::RuleUnmet | Reason::ConditionUnmet => true,
-        reason => reason == Reason::ScopeMissing,
-    };
+    let by_policy = matches!(
+        denial.reason(),
+        Reason::Forbidden | Reason::GuardUnmet | Reason::RuleUnmet | Reason::ScopeMissing | Reason::ConditionUnmet
+    );
     by_policy && denial.nonce().is_none()
 }
 

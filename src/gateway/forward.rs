@@ -89,6 +89,8 @@ const STATUS: HeaderName = HeaderName::from_static("x-portcullis-status");
 const LOCATION: HeaderName = HeaderName::from_static("x-portcullis-location");
 /// The body of a denial in one line, for a gateway that reads the head only.
 const BODY: HeaderName = HeaderName::from_static("x-portcullis-body");
+/// The largest head of an answer, in bytes: nginx, by its file, takes 32 KiB.
+const MAX_ANSWER: usize = 28 * 1024;
 /// What the names of headers for the caller begin with on an allow.
 const RESPONSE: &str = "x-portcullis-response-";
 
@@ -145,6 +147,14 @@ impl Row {
             Verdict::Allow(grant) => self.allow(grant)?,
             Verdict::Deny(denial) => self.deny(denial, answered)?,
         };
+        // One that is too large for the gateway would be a failure to it, which it may be told to let pass.
+        let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len().saturating_add(value.len());
+        if answer.headers().iter().map(line).fold(0, usize::saturating_add) > MAX_ANSWER {
+            let refused = Decision::denied(Reason::HeadersTooLarge);
+            if let Verdict::Deny(denial) = refused.verdict() {
+                answer = self.deny(denial, answered)?;
+            }
+        }
         // Always there: a gateway may take it as the sign that this is an answer of ours.
         let id = answered.id.map_or_else(|| "none".to_owned(), |id| id.to_string());
         answer.headers_mut().insert(DECISION, HeaderValue::try_from(id).ok()?);

@@ -38,8 +38,9 @@ impl Site {
         dir.file("edge.token", TOKEN);
         dir.file("decisions.key", KEY);
         let policy = format!(
-            "headers: {{X-User-ID: sub}}\nroutes: {{/public/**: public}}\nlisten: {{http: {http}}}\naudit: none\n\
+            "headers: {{X-User-ID: sub}}\nroutes: {{/public/**: public{}}}\nlisten: {{http: {http}}}\naudit: none\n\
              decision_key: file:{}\n{gateways}\n",
+            if gateways.contains("issuers:") { ", /me: signed-in" } else { "" },
             dir.path().join("decisions.key").display()
         );
         let (file, compiled) = PolicyFile::open(dir.file("portcullis.yaml", policy)).unwrap();
@@ -241,6 +242,31 @@ async fn what_is_not_a_plain_call_is_never_an_allow() {
         assert_eq!(site.ask(&plain.replace("connection", &format!("{large}connection"))).await.status, 431, "{word}");
     }
     assert_eq!(site.ask(&format!("GET / HTTP/1.1\r\nhost: p\r\n{CLOSE}\r\n")).await.status, 404);
+}
+
+#[tokio::test] // F09, N11
+async fn an_answer_is_never_larger_than_its_gateway_takes() {
+    let entries = all_but("", "127.0.0.0/8");
+    let site = Site::start(&format!(
+        "issuers: {{main: {{url: 'https://id.test', audience: a}}}}\nsign_in: 'https://login.test/?to={{url}}'\npublic_url: https://shop.test\n{entries}"
+    ))
+    .await;
+    for word in WORDS {
+        // A name of a family that is removed.
+        let alias = format!("x-auth-request-{}: a\r\n{CLOSE}", "b".repeat(40_000));
+        let answer = site.ask(&call(word, "/public/a", &alias)).await;
+        assert_eq!(reason(&answer), "headers_too_large", "{word}");
+        assert!(answer.status != 200);
+        // A page to come back to after signing in.
+        for length in [10, 7_000, 20_000] {
+            let page = call(word, &format!("/me?x={}", "%20".repeat(length)), &format!("accept: text/html\r\n{CLOSE}"));
+            let answer = site.ask(&page).await;
+            let bytes: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+            assert!(answer.status != 200 && bytes < 30 * 1024, "{word}: {bytes}");
+            let sent = answer.headers.contains_key("location") || answer.headers.contains_key("x-portcullis-location");
+            assert_eq!(sent, length == 10, "{word}: {length}");
+        }
+    }
 }
 
 #[tokio::test] // A01

@@ -5,6 +5,11 @@ use bytes::Bytes;
 use super::{Gateway, Grant, Reason, Request, Route, Snapshot};
 use crate::authz::gateways::Dialect;
 
+/// How large an answer gateways take whose answers are heads of HTTP: one that is larger is a failure to them, which some
+/// are told to let pass. The caller has a hand in it by the names that are removed and by what is left of its cookies.
+const MOST_BYTES: usize = 24 * 1024;
+const MOST_LINES: usize = 80;
+
 impl Snapshot {
     /// The gateway that asks, where it has an entry. Where it speaks what anybody could, it needs one; and a check that
     /// the gateway filtered may hide aliases of managed headers from us.
@@ -28,12 +33,22 @@ impl Snapshot {
         let dialect = request.dialect;
         let edits_query = grant.query().next().is_some() || grant.query_removed().next().is_some();
         let unheard = !dialect.can_hear() && !grant.metadata().is_empty();
+        let unsaid = !dialect.can_respond() && grant.responses().next().is_some();
         // By its names alone Envoy tells what is for the upstream from what is for the caller.
         let sets = |line: &(Bytes, Bytes)| grant.set().any(|set| set == line);
         let named = |name: &Bytes| self.lists(route, name);
         let mixed = dialect == Dialect::EnvoyHttp && grant.responses().any(|line| named(&line.0) && !sets(line));
-        if mixed || unheard || (edits_query && !dialect.can_edit_query()) {
+        if mixed || unheard || unsaid || (edits_query && !dialect.can_edit_query()) {
             return Err(Reason::GatewayCannot);
+        }
+        let mut lines = 0_usize;
+        let named = grant.set().chain(grant.responses()).map(|(name, value)| (name, value.len()));
+        let bytes = named.inspect(|_| lines = lines.saturating_add(1));
+        let bytes = bytes
+            .chain(grant.remove().map(|name| (name, 0)))
+            .fold(0_usize, |sum, (name, value)| sum.saturating_add(name.len()).saturating_add(value).saturating_add(4));
+        if bytes > MOST_BYTES || lines > MOST_LINES {
+            return Err(Reason::HeadersTooLarge);
         }
         if dialect.can_remove() {
             return Ok(grant);
