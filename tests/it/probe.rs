@@ -130,6 +130,7 @@ async fn nothing_gets_through_the_shipped_envoy() {
 }
 
 /// The code that is to be found, the setting that is to be named, and the broken file.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn broken() -> Vec<(&'static str, &'static str, String)> {
     let with = |from: &str, to: String| replaced(&shipped(), from, &to);
     let beside = |line: &str| with("encode_raw_headers: true", format!("encode_raw_headers: true\n{:22}{line}", ""));
