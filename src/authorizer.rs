@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::authz::decision::Decision;
+use crate::authz::asserted::{Evaluated, Evaluation};
+use crate::authz::decision::{Basis, Decision};
 use crate::authz::decision_id::{DecisionId, SealingKey, Told};
+use crate::authz::gateways::Dialect;
 use crate::authz::introspection::{Introspected, OpaqueToken};
 use crate::authz::issuer::IssuerId;
 use crate::authz::proof::{Once, Sighting};
 use crate::authz::reason::Reason;
-use crate::authz::request::{Malformed, Raw};
+use crate::authz::request::{Asker, Malformed, Proof, Raw};
 use crate::authz::snapshot::{Facts, NoNews, Question, Snapshot, Step};
 use crate::authz::time::Timestamp;
 use crate::clock::Time;
@@ -61,12 +63,12 @@ impl Sealer {
         Self { key, replica, prefix: random(), count: AtomicU64::new(u64::from_be_bytes(random())) }
     }
 
-    fn seal(&self, decision: &Decision, snapshot: Option<&Snapshot>, at: Timestamp) -> Option<DecisionId> {
+    fn seal(&self, basis: &Basis, snapshot: Option<&Snapshot>, at: Timestamp) -> Option<DecisionId> {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mut nonce = [0; 12];
         nonce.iter_mut().zip(self.prefix.into_iter().chain(count.to_be_bytes())).for_each(|(to, from)| *to = from);
         let policy = snapshot.map(|snapshot| snapshot.policy().id).unwrap_or_default();
-        self.key.seal(nonce, &Told::of(decision.basis(), policy, self.replica, at))
+        self.key.seal(nonce, &Told::of(basis, policy, self.replica, at))
     }
 }
 
@@ -189,16 +191,74 @@ impl Authorizer {
         at: Timestamp,
         began: Instant,
     ) -> Answered {
-        let id = self.sealer.seal(&decision, snapshot.map(|snapshot| &**snapshot), at);
-        self.recorder.record(&Observed {
-            policy: snapshot.map(|snapshot| snapshot.policy()),
-            request: asked.as_ref().ok(),
-            decision: &decision,
-            id,
-            at,
-            elapsed: began.elapsed(),
-        });
+        let id = self.record(snapshot, asked.as_ref().ok(), decision.basis(), at, began);
         Answered { decision, id }
+    }
+
+    /// Records what was decided, under an id of its own.
+    fn record(
+        &self,
+        snapshot: Option<&Arc<Snapshot>>,
+        request: Option<&Raw<'_>>,
+        basis: &Basis,
+        at: Timestamp,
+        began: Instant,
+    ) -> Option<DecisionId> {
+        let id = self.sealer.seal(basis, snapshot.map(|snapshot| &**snapshot), at);
+        let policy = snapshot.map(|snapshot| snapshot.policy());
+        self.recorder.record(&Observed { policy, request, basis, id, at, elapsed: began.elapsed() });
+        id
+    }
+
+    /// Whether anybody may ask about subjects that nobody has proven.
+    #[must_use]
+    pub fn has_pdp_clients(&self) -> bool {
+        self.live.borrow().as_ref().is_some_and(|snapshot| !snapshot.policy().pdp_clients.is_empty())
+    }
+
+    /// Who evaluates for this client, by one snapshot.
+    ///
+    /// # Errors
+    /// Where nobody may ask, or who asks may not.
+    pub fn evaluator(&self, asker: Asker, proof: &Proof<'_>) -> Result<Evaluator<'_>, NoEvaluator> {
+        let snapshot = self.live.snapshot().ok_or(NoEvaluator::Off)?;
+        let clients = &snapshot.policy().pdp_clients;
+        if clients.is_empty() {
+            return Err(NoEvaluator::Off);
+        }
+        let client = clients.iter().position(|client| client.is(asker, proof)).ok_or(NoEvaluator::Stranger)?;
+        Ok(Evaluator { authorizer: self, snapshot, client })
+    }
+}
+
+/// Why nothing is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEvaluator {
+    /// The policy names nobody who may ask.
+    Off,
+    /// Who asks is not among those.
+    Stranger,
+}
+
+/// Evaluates what a policy decision client asks.
+pub struct Evaluator<'a> {
+    authorizer: &'a Authorizer,
+    snapshot: Arc<Snapshot>,
+    client: usize,
+}
+
+impl Evaluator<'_> {
+    /// Would it pass? A panic is a denial.
+    pub fn evaluate(&self, asked: &Evaluation) -> (Evaluated, Option<DecisionId>) {
+        let (began, now) = (Instant::now(), self.authorizer.time.now());
+        let client = self.snapshot.policy().pdp_clients.get(self.client);
+        let evaluate = || client.map(|client| self.snapshot.evaluate(client, asked, now));
+        let evaluated = catch_unwind(AssertUnwindSafe(evaluate)).ok().flatten();
+        let evaluated = evaluated.unwrap_or_else(|| Evaluated::denied(Reason::InternalError));
+        let target = [&asked.method, &asked.target, &asked.host].map(|part| part.as_bytes());
+        let raw = Raw::new(Dialect::Json, Asker::Unix, target, Vec::new());
+        let id = self.authorizer.record(Some(&self.snapshot), Some(&raw), evaluated.basis(), now, began);
+        (evaluated, id)
     }
 }
 

@@ -203,15 +203,41 @@ impl ApiKeys {
         let sources = self.sources().filter(|source| route.reads(source));
         let presented = credential::find_where(request, sources, |value, source| self.is_own(value, source))?;
         let Some(presented) = presented else { return Ok(None) };
-        let Stored { key, identity } = self.stored(&presented.token)?;
-        key.is_good(now)?;
+        let stored = self.stored(&presented.token)?;
+        stored.key.is_good(now)?;
+        self.taken(stored, request, route).map(Some)
+    }
+
+    /// The application of this name, an owner's or a key's, that nobody has shown a key of.
+    ///
+    /// # Errors
+    /// As for [`Self::app`]; [`Reason::CredentialAmbiguous`] where an owner has keys that give different rights.
+    pub(super) fn asserted(
+        &self,
+        name: &str,
+        request: &Request<'_>,
+        route: &Route,
+        now: Timestamp,
+    ) -> Result<Arc<Identity>, Reason> {
+        let is_called = |stored: &&Stored| *stored.key.id == *name || *stored.key.owner == *name;
+        let mut called = self.keys.iter().filter(is_called).filter(|stored| stored.key.is_live(now));
+        let Some(stored) = called.next() else { return Err(Reason::ApiKeyUnknown) };
+        if called.any(|other| other.key.rights != stored.key.rights || other.key.owner != stored.key.owner) {
+            return Err(Reason::CredentialAmbiguous);
+        }
+        self.taken(stored, request, route)
+    }
+
+    /// Who shows a key, where the route and its own rights take it.
+    fn taken(&self, stored: &Stored, request: &Request<'_>, route: &Route) -> Result<Arc<Identity>, Reason> {
+        let Stored { key, identity } = stored;
         if !route.apps.take(&key.owner) {
             return Err(Reason::ApiKeyRefused);
         }
         if !key.rights.covers(request) {
             return Err(Reason::ApiKeyRouteRefused);
         }
-        Ok(Some(Arc::clone(identity.get_or_init(|| Arc::new(self.identity(key))))))
+        Ok(Arc::clone(identity.get_or_init(|| Arc::new(self.identity(key)))))
     }
 
     /// The key that this is. What is not written as one costs no hash, and no look-up.

@@ -166,10 +166,9 @@ impl Reuse {
 /// Whether the same would be denied again: only what the policy says of a caller who is known to be who it is, or nobody.
 /// A credential that is not good may be so in a moment, and what could not be told may be told then.
 fn is_lasting(denial: &Denial) -> bool {
-    let reason = denial.reason();
     let by_policy = matches!(
-        reason,
-        Reason::Forbidden | Reason::GuardUnmet | Reason::RuleUnmet | Reason::ConditionUnmet | Reason::ScopeMissing
+        denial.reason(),
+        Reason::Forbidden | Reason::GuardUnmet | Reason::RuleUnmet | Reason::ScopeMissing | Reason::ConditionUnmet
     );
     by_policy && denial.nonce().is_none()
 }

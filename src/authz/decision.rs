@@ -337,6 +337,8 @@ pub struct Basis {
     pub rule: Option<RuleRef>,
     /// Whether who asked has an entry among the gateways.
     pub believed: bool,
+    /// The policy decision client that says who calls; `None` where the caller has shown it.
+    pub asserted: Option<Arc<str>>,
     /// Who called, as far as that was found.
     pub caller: Caller,
     /// What came of asking whether the caller is revoked.

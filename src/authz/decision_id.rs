@@ -14,7 +14,7 @@ use super::route::RouteId;
 use super::time::Timestamp;
 
 /// The layout of what is sealed. Grows when the layout or the order of reasons changes.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const PLAIN: usize = 29;
 const TAG: usize = 16;
 const SEALED: usize = NONCE_LEN + PLAIN + TAG;

@@ -72,6 +72,12 @@ impl Dialect {
         !self.told_in_headers()
     }
 
+    /// Whether the gateway hands headers of an allow on to the caller.
+    #[must_use]
+    pub const fn can_respond(self) -> bool {
+        !matches!(self, Self::Traefik)
+    }
+
     /// Whether the gateway itself can be told something beside the headers.
     #[must_use]
     pub const fn can_hear(self) -> bool {
@@ -240,7 +246,8 @@ impl Gateway {
 }
 
 impl By {
-    fn knows(&self, dialect: Dialect, asker: Asker, proof: &Proof<'_>) -> bool {
+    /// Whether it is who asks.
+    pub(super) fn knows(&self, dialect: Dialect, asker: Asker, proof: &Proof<'_>) -> bool {
         match (self, asker) {
             (Self::Unix, Asker::Unix) => true,
             (Self::Network(network), Asker::Tcp(address)) => network.contains(&address.to_canonical()),

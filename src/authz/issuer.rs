@@ -1,5 +1,7 @@
 //! One issuer as a wall: its own keys, its own token rules, its own memory of what it verified.
 
+mod asserted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use super::digest;
 use super::grant::Grant;
 use super::identity::{Caller, ClaimPath, Identity, Listed, Parts, Principal, Truth};
 use super::introspection::{self, Answers, Introspected, Introspection, OpaqueToken};
+use super::json::Object;
 use super::keys::KeySet;
 use super::logout::LogoutPolicy;
 use super::proof::Possession;
@@ -113,6 +116,13 @@ pub struct KeyState {
     pub failed: bool,
     /// Whether the keys are those that were kept on disk by an earlier run.
     pub from_disk: bool,
+}
+
+/// The lists of an identity as they are said, before it is asked who may say so.
+struct Lists {
+    roles: Listed,
+    groups: Listed,
+    scopes: Listed,
 }
 
 /// An issuer ready to verify tokens.
@@ -290,23 +300,35 @@ impl Issuer {
     }
 
     fn identity(&self, verified: Verified) -> Result<Arc<Identity>, Reason> {
+        let lists = self.lists(&verified.claims);
+        self.of_lists(verified, lists)
+    }
+
+    /// The lists that a token's claims hold.
+    fn lists(&self, claims: &Object) -> Lists {
         let policy = &*self.policy;
-        let Verified { claims, subject, tenant, token_id, issued, not_before, expires, kid } = verified;
         let read = |path: Option<&ClaimPath>| {
             let missing = if policy.missing_is_empty { Listed::Known(Box::default()) } else { Listed::Unknown };
-            if path.is_some_and(|path| path.is_elsewhere(&claims)) {
+            if path.is_some_and(|path| path.is_elsewhere(claims)) {
                 return Listed::Elsewhere;
             }
-            path.and_then(|path| path.read_list(&claims)).unwrap_or(missing)
+            path.and_then(|path| path.read_list(claims)).unwrap_or(missing)
         };
-        let listed = match read(policy.roles.as_ref()) {
+        let (roles, groups) = (read(policy.roles.as_ref()), read(policy.groups.as_ref()));
+        Lists { roles, groups, scopes: read(Some(&policy.scopes)) }
+    }
+
+    fn of_lists(&self, verified: Verified, lists: Lists) -> Result<Arc<Identity>, Reason> {
+        let policy = &*self.policy;
+        let Verified { claims, subject, tenant, token_id, issued, not_before, expires, kid } = verified;
+        let Lists { roles, groups, scopes } = lists;
+        let listed = match roles {
             Listed::Known(roles) => {
                 Listed::Known(roles.iter().filter(|role| policy.may_grant.covers(role)).cloned().collect())
             }
             untold @ (Listed::Unknown | Listed::Elsewhere) => untold,
         };
         let subject = subject_of(tenant.as_deref(), subject);
-        let (groups, scopes) = (read(policy.groups.as_ref()), read(Some(&policy.scopes)));
         if policy.foreign_prefixes.iter().any(|prefix| subject.starts_with(&**prefix)) {
             return Err(Reason::RequirementUnmet);
         }

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod actor;
 pub mod algorithm;
 pub mod api_keys;
+pub mod asserted;
 pub mod cache;
 pub mod certificate;
 mod claim;

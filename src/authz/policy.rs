@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::api_keys::{ApiKeys, Apps};
+use super::asserted::PdpClient;
 use super::cache::Reuse;
 use super::condition::Condition;
 use super::cors::{Cors, Sharing};
@@ -51,6 +52,8 @@ pub struct Policy {
     pub revocation: Option<Box<RevocationPolicy>>,
     /// Who may ask.
     pub gateways: Gateways,
+    /// Who may ask about subjects that nobody has proven.
+    pub pdp_clients: Box<[PdpClient]>,
     /// Which applications have keys, and where they show them.
     pub api_keys: Option<Arc<ApiKeys>>,
     /// Which workloads have a name.

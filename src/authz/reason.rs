@@ -115,6 +115,8 @@ reasons! {
     // Gate 3, identity.
     /// The route needs an identity and no credential was presented.
     CredentialMissing = "credential_missing", 401, Bare;
+    /// A policy decision client may not speak of this subject, or no token could say so.
+    SubjectRefused = "subject_refused", 403, None;
     /// Two different credentials were presented for one slot.
     CredentialAmbiguous = "credential_ambiguous", 400, InvalidRequest;
     /// The caller's certificate cannot be read, is not valid now, or is not one by which a workload may be named.

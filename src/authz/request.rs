@@ -367,6 +367,12 @@ fn is_plain_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
+/// Whether this is a host, with a port or without, as callers send it.
+#[must_use]
+pub fn is_host(host: &[u8]) -> bool {
+    read_host(host).is_ok()
+}
+
 /// Whether a name is a token (RFC 9110 §5.6.2).
 #[must_use]
 pub fn is_token(name: &[u8]) -> bool {

@@ -1,6 +1,7 @@
 //! The gates in order, on one screen.
 
 mod carry;
+mod evaluate;
 mod identify;
 mod opaque;
 mod permit;

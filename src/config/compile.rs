@@ -12,6 +12,7 @@ mod introspection;
 mod issuer;
 pub mod mint;
 mod order;
+mod pdp;
 mod proof;
 mod revocation;
 mod route;
@@ -270,6 +271,7 @@ impl<'f> Compiler<'f> {
         self.compare(&lines, &guards);
         let (grants, services, revocation) = (self.grants(), self.services(), self.revocation());
         let (gateways, settings) = (self.gateways(), self.settings());
+        let pdp_clients = self.pdp_clients();
         let mint = self.mint(&lines);
         let (cors, sign_in) = (self.cors(), self.file.sign_in.as_ref().map(|sign_in| self.sign_in(sign_in)));
         self.advise();
@@ -292,6 +294,7 @@ impl<'f> Compiler<'f> {
             nonces: self.nonces(&settings),
             revocation: revocation?,
             gateways: Gateways::new(gateways),
+            pdp_clients,
             services,
             relaxed: self.relaxed(),
             echoed,
@@ -302,7 +305,14 @@ impl<'f> Compiler<'f> {
             cors: cors?,
         };
         self.reuses(&mut policy);
-        let mut compiled = Compiled {
+        let mut compiled = self.with_all_around(policy, settings, &lines);
+        compiled.take_keys(made);
+        Some(compiled)
+    }
+
+    /// The policy, and what belongs around it; no key yet.
+    fn with_all_around(&mut self, policy: Policy, settings: Settings, lines: &[route::Line]) -> Compiled {
+        Compiled {
             policy: Arc::new(policy),
             fixed: HashMap::new(),
             feeds: Vec::new(),
@@ -310,15 +320,13 @@ impl<'f> Compiler<'f> {
             mint_folder: MintFolder::of(self.file.mint.as_ref()),
             settings,
             defaults: self.defaults.iter().filter_map(|at| u16::try_from(*at).ok().map(IssuerId)).collect(),
-            places: self.places(&lines),
+            places: self.places(lines),
             tests: self.file.tests.clone(),
             endings: self.endings(),
             stubs: std::mem::take(&mut self.stubs),
             presets: self.presets(),
             warnings: Problems::default(),
-        };
-        compiled.take_keys(made);
-        Some(compiled)
+        }
     }
 
     /// Reads what everything else refers to; `None` where the file is too large to go on.

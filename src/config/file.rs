@@ -10,6 +10,7 @@ mod header;
 mod include;
 mod issuer;
 mod mint;
+mod pdp;
 mod revocation;
 mod row;
 mod service;
@@ -36,13 +37,14 @@ pub use issuer::{
     Tenants,
 };
 pub use mint::{Mint, MintFor, MintKeys};
+pub use pdp::PdpClient;
 pub use revocation::{Listed, Revocation, What};
 pub use row::{Ask, Expectation, Row, Who};
 pub use site::{Audit, Endpoint, Leniency, Listen, Log, SecretPlace, Tls};
 pub use stepup::StepUp;
 pub use store::{At, Shared};
 
-use crate::authz::identity::APPS;
+use crate::authz::identity::{APPS, WORKLOADS};
 use crate::authz::services::Workload;
 
 use super::error::{Problem, Problems, Span, Spanned, Text, nearest};
@@ -71,6 +73,7 @@ pub(super) const TOP: Section = Section {
         "grants",
         "revocation",
         "gateways",
+        "pdp_clients",
         "services",
         "paths",
         "lints",
@@ -88,7 +91,7 @@ pub(super) const TOP: Section = Section {
         "store",
         "tests",
     ],
-    later: &["cel", "pdp_clients", "limit", "limits", "keys", "certificates"],
+    later: &["cel", "limit", "limits", "keys", "certificates"],
     never: &[("revocations", "what is revoked is listed in a file: `revocation: {file: file:revoked.yaml}`")],
 };
 const ROUTE: Section = Section {
@@ -147,6 +150,7 @@ pub const ACCEPTED_KEYS: &[(&str, &[&str])] = &[
     ("gateways.*", gateway::GATEWAY.accepted),
     ("gateways.*.by", gateway::BY.accepted),
     ("gateways.*.client_address", gateway::CLIENT_ADDRESS.accepted),
+    ("pdp_clients.*", pdp::CLIENT.accepted),
     ("sign_in", browser::SIGN_IN.accepted),
     ("cors", browser::CORS.accepted),
     ("cors.hosts.*", browser::SHARING.accepted),
@@ -195,6 +199,8 @@ pub struct File {
     pub revocation: Option<Revocation>,
     /// Who may ask.
     pub gateways: Vec<Named<Gateway>>,
+    /// Who may ask about subjects that nobody has proven.
+    pub pdp_clients: Vec<Named<PdpClient>>,
     /// Workloads by name.
     pub services: Vec<Named<Vec<Spanned<Workload>>>>,
     /// What is not refused in a path.
@@ -331,6 +337,8 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
     let mut accepted = names.clone();
     accepted.extend(top.has("api_keys").then_some(APPS));
     let routes = routes(reader, top, &accepted);
+    let mut spoken = accepted.clone();
+    spoken.extend(top.has("services").then_some(WORKLOADS));
     let tests = row::rows(reader, top, &names);
     issuer::compare(reader, &issuers);
     let public_url = site::public_url(reader, top);
@@ -350,6 +358,7 @@ fn file(reader: &mut Reader, top: &Fields<'_>, taken: Taken, around: &Surroundin
         grants: grant::grants(reader, top),
         revocation,
         gateways: named(reader, top, "gateways", gateway::gateway),
+        pdp_clients: named(reader, top, "pdp_clients", |reader, _, node| pdp::client(reader, node, &spoken)),
         services: named(reader, top, "services", service::service),
         paths: site::paths(reader, top),
         sign_in: browser::sign_in(reader, top),
@@ -720,6 +729,7 @@ gateways:
     max_header_bytes: 98304
     filtered_headers: true
   mesh: {by: {all: [unix, spiffe://example.com/envoy]}, believes: [certificate, header:X-FG-User]}
+pdp_clients: {portal: {by: 'token:env:PORTAL', issuers: [main, api_keys, services]}}
 services: {cart: spiffe://example.com/ns/shop/sa/cart, shop: [spiffe://example.com/a, spiffe://example.com/ns/shop/*]}
 paths: [encoded_slash, semicolon, empty_segment, backslash, double_encoding, case_variant]
 public_url: https://shop.example.com

@@ -15,6 +15,7 @@ pub const REFERRING: &[&str] = &[
     "api_keys",
     "hosts",
     "gateways",
+    "pdp_clients",
     "store",
     "listen",
     "sign_in",

@@ -99,7 +99,7 @@ pub(super) const fn title(status: u16) -> &'static str {
     }
 }
 
-const fn sentence(status: u16) -> &'static str {
+pub(super) const fn sentence(status: u16) -> &'static str {
     match status {
         302 => "Sign in to go on.",
         400 => "The request cannot be read one way only.",

@@ -2,6 +2,7 @@
 //!
 //! Every answer is a verdict, whatever happens; a gateway lets pass nothing but what a whole answer allows.
 
+pub mod authzen;
 mod read;
 mod write;
 

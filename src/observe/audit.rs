@@ -48,6 +48,8 @@ pub struct Line {
     id: Option<DecisionId>,
     policy: Option<Arc<Policy>>,
     principal: Option<Principal>,
+    /// The client that says who calls, where nobody has shown it.
+    asserted: Option<Arc<str>>,
     /// The application by its owner and the id of its key, where one was shown.
     app: Option<Box<(Arc<str>, Arc<str>)>>,
     /// The grants in force, of which there are nearly always none.
@@ -144,8 +146,7 @@ impl Line {
     /// Takes what a line needs, without making text of it.
     #[must_use]
     pub fn new(observed: &Observed<'_>) -> Self {
-        let Observed { policy, request, decision, id, at, elapsed } = *observed;
-        let basis = decision.basis();
+        let Observed { policy, request, basis, id, at, elapsed } = *observed;
         let cut = |text: &[u8]| text.len().min(MAX_TEXT);
         let (method, host, request_id) = request.map_or((&[][..], &[][..], &[][..]), |raw| {
             let request_id = raw.headers.iter().find(|header| header.name == b"x-request-id");
@@ -161,6 +162,7 @@ impl Line {
             elapsed,
             id,
             policy: policy.cloned(),
+            asserted: basis.asserted.clone(),
             principal: basis.caller.acting().map(|identity| identity.principal().clone()),
             app: basis.caller.app.as_ref().map(|app| {
                 let id = app.token_id().map(Arc::clone).unwrap_or_default();
@@ -234,6 +236,9 @@ impl Line {
                 }
             }
             None => to.extend_from_slice(b"null"),
+        }
+        if let Some(client) = &self.asserted {
+            member(to, "asserted_by", Some(client.as_bytes()));
         }
         if let Some(app) = &self.app {
             let (owner, id) = &**app;
@@ -354,7 +359,7 @@ pub fn rfc3339(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authz::decision::Decision;
+    use crate::authz::decision::{Basis, Decision};
     use crate::authz::gateways::Dialect;
     use crate::authz::request::{Asker, Header, Raw};
     use std::sync::Mutex;
@@ -394,6 +399,7 @@ mod tests {
             let foreign = Actor { name: "a", elsewhere: Some("https://b.test") };
             let principal = Some(Principal { issuer: "main".into(), subject: subject.into() });
             let line = Line {
+                asserted: None,
                 at: Timestamp::from_millis(secs * 1_000 + 5),
                 elapsed: Duration::from_micros(3),
                 id: None,
@@ -471,7 +477,8 @@ mod tests {
         let decision = Decision::denied(Reason::HostMalformed);
         let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
         for _ in 0..3 {
-            let observed = Observed { policy: None, request: Some(&raw), decision: &decision, id: None, at, elapsed };
+            let observed =
+                Observed { policy: None, request: Some(&raw), basis: decision.basis(), id: None, at, elapsed };
             audit.hand_over(Line::new(&observed));
         }
         drop(audit);
@@ -488,5 +495,22 @@ mod tests {
                 (&"deny".into(), &"host_malformed".into(), &7.into())
             );
         }
+    }
+
+    #[test]
+    fn a_line_about_an_asserted_subject_says_who_asserts_it() {
+        let sink = Sink::default();
+        let (audit, writer) = Audit::start(sink.clone()).unwrap();
+        for asserted in [Some("portal".into()), None] {
+            let basis = Basis { asserted, ..Basis::default() };
+            let (at, elapsed) = (Timestamp::from_secs(0), Duration::from_micros(7));
+            audit.hand_over(Line::new(&Observed { policy: None, request: None, basis: &basis, id: None, at, elapsed }));
+        }
+        drop(audit);
+        writer.finish();
+        let written = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let said = written.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let said: Vec<_> = said.map(|line| line.get("asserted_by").cloned()).collect();
+        assert_eq!(said, [Some("portal".into()), None]);
     }
 }

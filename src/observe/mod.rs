@@ -6,7 +6,7 @@ pub mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authz::decision::Decision;
+use crate::authz::decision::Basis;
 use crate::authz::decision_id::DecisionId;
 use crate::authz::policy::Policy;
 use crate::authz::request::Raw;
@@ -21,8 +21,8 @@ pub struct Observed<'a> {
     pub policy: Option<&'a Arc<Policy>>,
     /// What was asked about, where it could be read so far.
     pub request: Option<&'a Raw<'a>>,
-    /// The decision.
-    pub decision: &'a Decision,
+    /// What was decided, and why.
+    pub basis: &'a Basis,
     /// Its id.
     pub id: Option<DecisionId>,
     /// When it was made.
@@ -46,7 +46,7 @@ impl Recorder {
 
     /// Records a decision. Never waits.
     pub fn record(&self, observed: &Observed<'_>) {
-        let basis = observed.decision.basis();
+        let basis = observed.basis;
         self.metrics.count(observed.policy, basis.route, basis.reason, observed.elapsed);
         if self.audit.is_on() {
             self.audit.hand_over(Line::new(observed));

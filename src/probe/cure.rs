@@ -227,7 +227,7 @@ const fn question(gateway: Gateway) -> &'static str {
         }
         Gateway::Nginx => {
             "in the location of the question: `proxy_set_header X-Original-Method $request_method`, `X-Original-URI \
-             $request_uri`, `X-Original-Host $http_host`, `X-Original-Address $remote_addr`"
+             $request_uri`, `X-Original-Host $portcullis_host`, `X-Original-Address $remote_addr`"
         }
         Gateway::Traefik => "`trustForwardHeader: false`, and `forwardedHeaders.insecure: false` at the entry point",
         Gateway::Caddy => {

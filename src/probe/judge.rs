@@ -519,7 +519,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_request_or_of_no_echo_is_not_taken_for_the_echo() {
-        let Outcome::Answered(answer) = echoed("/", &[]) else { unreachable!() };
+        let Outcome::Answered(answer) = echoed("/", &[]) else { panic!("it is an answer") };
         assert!(Seen::of(&answer, NONCE_IS).is_some());
         assert!(Seen::of(&answer, "00000000000000bb").is_none());
         let copied = json!({"headers": [["Probe-Nonce", NONCE_IS]]}).to_string().into_bytes();

@@ -1,9 +1,11 @@
 //! What differs in who is believed and named by the operator: gateways, services, grants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::site::{limit, set};
 use super::{SiteChange, Verdict};
+use crate::authz::asserted::PdpClient;
 use crate::authz::gateways::{CertificateFrom, Dialect, Gateway, Limits};
 use crate::authz::policy::Policy;
 use crate::authz::revocation::RevocationPolicy;
@@ -47,6 +49,35 @@ pub(super) fn gateways(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>
     if !any {
         let text = "the order of the entries is another, and the first that knows a peer counts".to_owned();
         changes.push(SiteChange { section: "gateways", name: String::new(), verdict: Verdict::Changed, text });
+    }
+}
+
+/// Who may ask about subjects that nobody has proven: each more learns what the policy would do.
+pub(super) fn pdp_clients(old: &Policy, new: &Policy, changes: &mut Vec<SiteChange>) {
+    let names: BTreeSet<&str> = old.pdp_clients.iter().chain(&new.pdp_clients).map(|client| &*client.name).collect();
+    let find = |of: &'_ Policy, name: &str| of.pdp_clients.iter().position(|client| *client.name == *name);
+    for name in names {
+        let was = find(old, name).and_then(|at| old.pdp_clients.get(at));
+        let is = find(new, name).and_then(|at| new.pdp_clients.get(at));
+        let mut found = Vec::new();
+        match (was, is) {
+            (None, Some(_)) => found.push((Verdict::Widened, "a new policy decision client".to_owned())),
+            (Some(_), None) => found.push((Verdict::Narrowed, "the policy decision client is gone".to_owned())),
+            (
+                Some(PdpClient { name: _, by: one, issuers: before }),
+                Some(PdpClient { name: _, by: two, issuers: after }),
+            ) => {
+                if one != two {
+                    found.push((Verdict::Changed, "it is known otherwise".to_owned()));
+                }
+                let all = |issuers: &[Arc<str>]| issuers.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+                set("the issuers of whose subjects it may speak", all(before), all(after), &mut found);
+            }
+            (None, None) => {}
+        }
+        for (verdict, text) in found {
+            changes.push(SiteChange { section: "pdp_clients", name: name.to_owned(), verdict, text });
+        }
     }
 }
 

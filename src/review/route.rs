@@ -99,6 +99,7 @@ fn all_is_compared(policy: &Policy, route: &Route) {
         grants: _,
         revocation: _,
         gateways: _,
+        pdp_clients: _,
         api_keys: _,
         services: _,
         relaxed: _,

@@ -30,6 +30,7 @@ pub(super) fn changes(old: &Compiled, new: &Compiled) -> Vec<SiteChange> {
     roles(before, after, &mut changes);
     believed::gateways(before, after, &mut changes);
     believed::services(before, after, &mut changes);
+    believed::pdp_clients(before, after, &mut changes);
     api_keys::changes(before, after, &mut changes);
     believed::grants(before, after, &mut changes);
     believed::revocation(before, after, &mut changes);

@@ -392,3 +392,25 @@ fn introspection_that_comes_goes_or_asks_elsewhere_is_told() {
     assert_eq!(verdict(&plain, &plain.replace("file:s", "file:other")), Verdict::Same);
     assert_eq!(verdict(&plain, &asked("timeout: 1s")), Verdict::Same);
 }
+
+#[test]
+fn answers_that_are_used_again_for_longer_are_an_opening() {
+    let of = |route: &str| format!("routes: {{/a: {{allow: role:a{route}}}}}");
+    assert_eq!(verdict(&of(""), &of(", cache: 10s")), Verdict::Widened);
+    assert_eq!(verdict(&of(", cache: 10s"), &of(", cache: 30s")), Verdict::Widened);
+    assert_eq!(verdict(&of(", cache: 10s"), &of("")), Verdict::Narrowed);
+    // No answer there is ever used again, whatever the route says.
+    assert_eq!(verdict(&of(", max_age: 5m"), &of(", max_age: 5m, cache: 10s")), Verdict::Same);
+}
+
+#[test]
+fn who_may_ask_about_anybody_is_told() {
+    let of = |clients: &str| format!("{ISSUERS}routes: {{/a: role:a}}\npdp_clients: {{{clients}}}");
+    let one = "portal: {by: unix, issuers: [main]}";
+    assert_eq!(verdict("routes: {/a: role:a}", &of(one)), Verdict::Widened);
+    assert_eq!(verdict(&of(one), "routes: {/a: role:a}"), Verdict::Narrowed);
+    assert_eq!(verdict(&of(one), &of("portal: {by: 10.0.0.1, issuers: [main]}")), Verdict::Changed);
+    let keys = "api_keys: {keys: [{owner: a, hash: 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'}], from: 'header:x-key', default: true}\n";
+    let more = one.replace("[main]", "[main, api_keys]");
+    assert_eq!(verdict(&format!("{keys}{}", of(one)), &format!("{keys}{}", of(&more))), Verdict::Widened);
+}

@@ -51,6 +51,7 @@ pub(super) async fn serve(
             };
             let stream = begun??;
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            answering.secure = true;
             answering.holder = shown.map(|certificate| Arc::new(Holder::of(certificate)));
             speak(speaks, stream, answering, stop).await
         }
@@ -280,7 +281,7 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         let purse = Purse::new(&Treasury::default());
         let authorizer = Arc::new(authorizer);
-        let answering = Answering { authorizer, health, asker: Asker::Unix, holder: None, purse };
+        let answering = Answering { authorizer, health, asker: Asker::Unix, holder: None, purse, secure: false };
         tokio::spawn(async move { run(io, answering, stopped).await });
         peer.write_all(&sent).await.unwrap();
         loop {

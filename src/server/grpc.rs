@@ -42,11 +42,13 @@ pub(super) struct Answering {
     /// Whom the peer's certificate names, where it showed one.
     pub holder: Option<Arc<Holder>>,
     pub purse: Arc<Purse>,
+    /// Whether the connection is TLS.
+    pub secure: bool,
 }
 
 /// Answers one stream.
 pub(super) async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Reply> {
-    let Answering { authorizer, mut health, asker, holder, purse } = answering;
+    let Answering { authorizer, mut health, asker, holder, purse, .. } = answering;
     let path = request.uri().path();
     if path == envoy::CHECK && request.method() == Method::POST {
         let (head, body) = request.into_parts();

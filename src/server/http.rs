@@ -72,7 +72,7 @@ pub async fn serve_one(
     let health = Health::new(HealthService::from_health_reporter(HealthReporter::new()));
     let purse = Purse::new(&Treasury::default());
     let (_stop, stopped) = watch::channel(false);
-    serve(io, Answering { authorizer, health, asker, holder, purse }, stopped).await
+    serve(io, Answering { authorizer, health, asker, holder, purse, secure: false }, stopped).await
 }
 
 /// Answers one request. What no dialect answers is 404, which lets nothing pass.

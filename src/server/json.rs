@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use super::grpc::Answering;
 use super::purse::Charge;
 use crate::authz::reason::Reason;
-use crate::authz::request::{Malformed, Proof};
-use crate::gateway::json;
+use crate::authz::request::{Malformed, Proof, is_host};
+use crate::gateway::json::{self, authzen};
 
+const REQUEST_ID: &str = "x-request-id";
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(5);
 
@@ -22,13 +23,13 @@ const UNREADABLE: Malformed = Malformed(Reason::CheckUnreadable);
 
 /// Whether a path is answered here.
 pub(super) fn answers(path: &str) -> bool {
-    matches!(path, json::CHECK | json::OPENAPI)
+    matches!(path, json::CHECK | json::OPENAPI | authzen::EVALUATION | authzen::EVALUATIONS | authzen::METADATA)
 }
 
 /// Answers one request to such a path.
 pub(super) async fn answer(request: Request<Incoming>, answering: Answering) -> Response<Bytes> {
     let (head, body) = request.into_parts();
-    let Answering { authorizer, asker, holder, purse, .. } = answering;
+    let Answering { authorizer, asker, holder, purse, secure, .. } = answering;
     let proof = Proof { holder: holder.as_deref(), metadata: Some(&head.headers) };
     match (head.uri.path(), &head.method) {
         (json::CHECK, &Method::POST) => {
@@ -38,6 +39,20 @@ pub(super) async fn answer(request: Request<Incoming>, answering: Answering) -> 
             said(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), body)
         }
         (json::CHECK, _) => only("POST"),
+        (authzen::EVALUATION | authzen::EVALUATIONS | authzen::METADATA, _) if !authzen::is_on(&authorizer) => {
+            plain(StatusCode::NOT_FOUND, Bytes::new())
+        }
+        (path @ (authzen::EVALUATION | authzen::EVALUATIONS), &Method::POST) => {
+            let several = path == authzen::EVALUATIONS;
+            let mut charge = Charge::new(purse);
+            let text = text(&head, body, &mut charge).await;
+            asserted(&head, authzen::evaluate(&authorizer, (asker, proof), text, several))
+        }
+        (authzen::EVALUATION | authzen::EVALUATIONS, _) => only("POST"),
+        (authzen::METADATA, &Method::GET | &Method::HEAD) => match base(&head, secure) {
+            Some(base) => said(StatusCode::OK, authzen::metadata(&base)),
+            None => plain(StatusCode::BAD_REQUEST, Bytes::from_static(b"The request needs one Host.")),
+        },
         (_, &Method::GET | &Method::HEAD) => said(StatusCode::OK, Bytes::from_static(json::DOCUMENT.as_bytes())),
         _ => only("GET, HEAD"),
     }
@@ -72,6 +87,34 @@ async fn whole(mut body: Incoming, charge: &mut Charge) -> Result<Bytes, Malform
         text.extend_from_slice(&piece);
     }
     Ok(text.freeze())
+}
+
+/// An answer of AuthZEN: with the id that its request had (§10.1.8), and a challenge where who asks is not known.
+fn asserted(head: &Parts, authzen::Answer { status, body }: authzen::Answer) -> Response<Bytes> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut answer = if status == StatusCode::OK { said(status, body) } else { plain(status, body) };
+    if status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(id) = head.headers.get(REQUEST_ID) {
+        answer.headers_mut().insert(REQUEST_ID, id.clone());
+    }
+    answer
+}
+
+/// Scheme and authority as they were asked for, where that is one name or address and perhaps a port.
+fn base(head: &Parts, secure: bool) -> Option<String> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
+    let host = host.to_str().ok().filter(|host| is_host(host.as_bytes()))?;
+    Some(format!("{}://{host}", if secure { "https" } else { "http" }))
+}
+
+/// A sentence for people.
+fn plain(status: StatusCode, body: Bytes) -> Response<Bytes> {
+    let mut answer = said(status, body);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
 }
 
 fn said(status: StatusCode, body: Bytes) -> Response<Bytes> {

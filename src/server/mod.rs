@@ -338,6 +338,7 @@ async fn adopt(mut accepted: mpsc::Receiver<Accepted>, authorizer: Arc<Authorize
                     asker,
                     holder: None,
                     purse,
+                    secure: false,
                 };
                 let served = connection::serve(socket, speaks, answering, shared.stop.clone());
                 connections.spawn(async move {

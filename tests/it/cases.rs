@@ -25,6 +25,7 @@ const OUT_OF_REACH: &[(Reason, &str)] = &[
     (Reason::GatewayUnknown, "the same"),
     (Reason::HeaderAlias, "a case comes to doors that can carry everything: parity.rs"),
     (Reason::GatewayCannot, "the same"),
+    (Reason::SubjectRefused, "a case has a credential, or none; nobody asserts it: authzen.rs"),
     (Reason::Overloaded, "a case comes alone: tls.rs"),
     (Reason::ProofReplayed, "a case comes once: proof.rs"),
     (Reason::ReplayUnknown, "a case has a store that answers: proof.rs"),

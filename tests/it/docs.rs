@@ -17,7 +17,8 @@ use tokio::process::Command;
 use crate::support::{Process, TempDir, ask};
 
 /// The secrets that the policies of the documentation take from the environment.
-const SECRETS: &[&str] = &["PARTNER_SECRET", "PARTNER_SECRET_OLD", "LINK_SECRET", "LEGACY_SECRET", "REDIS_PASSWORD"];
+const SECRETS: &[&str] =
+    &["PARTNER_SECRET", "PARTNER_SECRET_OLD", "LINK_SECRET", "LEGACY_SECRET", "REDIS_PASSWORD", "PORTAL_TOKEN"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

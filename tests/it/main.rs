@@ -10,6 +10,7 @@
 
 mod admin;
 mod architecture;
+mod authzen;
 mod browsers;
 mod caching;
 mod cases;

@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::docs::{blocks, read};
 use crate::edge::{self, Portcullis};
-use crate::support::{DEADLINE, ask};
+use crate::support::{DEADLINE, TempDir, ask};
 
 const POLICY: &str = "
 issuers: {main: {url: ISSUER, allow_http: true, cooldown: 0s, audience: shop-api, roles: roles}}
@@ -187,12 +187,17 @@ fn schemathesis() -> Option<PathBuf> {
 #[tokio::test]
 async fn schemathesis_finds_no_answer_that_the_document_does_not_promise() {
     let Some(program) = schemathesis() else { return };
-    let (_portcullis, address) = start(POLICY).await;
+    let (dir, token) = (TempDir::new(), "a-token-of-the-portal-0123456789abcdef");
+    let place = dir.file("portal", token).display().to_string();
+    let clients = format!("pdp_clients: {{portal: {{by: 'token:file:{place}', issuers: [main]}}}}\n");
+    let (_portcullis, address) = start(&format!("{POLICY}{clients}")).await;
     let mut run = Command::new(program);
-    run.args(["run", &format!("http://{address}{}", json::OPENAPI), "--seed", "7", "--max-examples", "40"]);
+    run.args(["run", "--header", &format!("Authorization: Bearer {token}")]);
+    run.args([&format!("http://{address}{}", json::OPENAPI), "--seed", "7", "--max-examples", "25"]);
     run.args(["--checks", "all", "--phases", "examples,coverage,fuzzing", "--no-color", "--warnings", "off"]);
     run.args(["--suppress-health-check", "all", "--request-timeout", "10", "--generation-database", "none"]);
-    run.env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
+    // It keeps what it found in a folder of where it runs.
+    run.current_dir(dir.path()).env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
     let ended = tokio::time::timeout(Duration::from_secs(240), run.output()).await.expect("it ends").unwrap();
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(ended.status.success(), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));

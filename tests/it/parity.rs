@@ -281,6 +281,10 @@ fn expected(site: &Site, dialect: Dialect, asked: &Asked, told: Http) -> Expecte
     if !query.is_empty() || !query_removed.is_empty() || !grant.metadata().is_empty() {
         return Expected::Cannot(Reason::GatewayCannot);
     }
+    // A nonce is an offer that the next denial repeats.
+    if !dialect.can_respond() && responses.keys().any(|name| name != "dpop-nonce") {
+        return Expected::Cannot(Reason::GatewayCannot);
+    }
     let listed = listed(site);
     let mixed = |(name, value): (&String, &String)| listed.contains(name) && set.get(name) != Some(value);
     if dialect == Dialect::EnvoyHttp && responses.iter().any(mixed) {

@@ -33,11 +33,12 @@ impl Snapshot {
         let dialect = request.dialect;
         let edits_query = grant.query().next().is_some() || grant.query_removed().next().is_some();
         let unheard = !dialect.can_hear() && !grant.metadata().is_empty();
+        let unsaid = !dialect.can_respond() && grant.responses().next().is_some();
         // By its names alone Envoy tells what is for the upstream from what is for the caller.
         let sets = |line: &(Bytes, Bytes)| grant.set().any(|set| set == line);
         let named = |name: &Bytes| self.lists(route, name);
         let mixed = dialect == Dialect::EnvoyHttp && grant.responses().any(|line| named(&line.0) && !sets(line));
-        if mixed || unheard || (edits_query && !dialect.can_edit_query()) {
+        if mixed || unheard || unsaid || (edits_query && !dialect.can_edit_query()) {
             return Err(Reason::GatewayCannot);
         }
         let mut lines = 0_usize;

@@ -43,7 +43,8 @@ impl Compiler<'_> {
         gateways
     }
 
-    fn by(&mut self, peer: &Spanned<file::Peer>) -> Option<By> {
+    /// How a peer is known; `None` where its token is not there.
+    pub(super) fn by(&mut self, peer: &Spanned<file::Peer>) -> Option<By> {
         Some(match &peer.value {
             file::Peer::Unix => By::Unix,
             file::Peer::Network(network) => By::Network(*network),

@@ -204,7 +204,7 @@ fn told_by(
 }
 
 /// One condition, or a list of which any may hold.
-fn any_of(reader: &mut Reader, node: &Node) -> Vec<Spanned<Peer>> {
+pub(super) fn any_of(reader: &mut Reader, node: &Node) -> Vec<Spanned<Peer>> {
     if let Kind::List(items) = &node.kind {
         if items.is_empty() {
             reader.list(node, "`by` of a gateway");

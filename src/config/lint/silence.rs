@@ -26,6 +26,7 @@ fn anchors(file: &File) -> Anchors<'_> {
     let rules = file.guards.iter().chain(&file.deny).chain(&file.roles).map(|(name, _)| name);
     let names =
         rules.chain(file.issuers.iter().map(|(name, _)| name)).chain(file.gateways.iter().map(|(name, _)| name));
+    let names = names.chain(file.pdp_clients.iter().map(|(name, _)| name));
     let names = names.chain(file.tells.all().map(|tell| &tell.name));
     anchors.extend(names.map(|name| (name.span, &*name.value)));
     anchors.sort_unstable();

@@ -90,6 +90,7 @@ pub const TABLE: &[Section] = &[
         ("grants", Is::List(&Is::Section("grants.*"), 0), "Roles that single principals are given for a time"),
         ("revocation", Is::Section("revocation"), "What is revoked: tokens, sessions, keys, principals"),
         ("gateways", Is::Map(&Is::Section("gateways.*")), "Who may ask, and what is believed of them"),
+        ("pdp_clients", Is::Map(&Is::Section("pdp_clients.*")), "Who may ask about subjects that nobody has proven (OpenID AuthZEN)"),
         ("services", Is::Map(&Is::Some(&Is::Like(r"spiffe://.+"))), "Workloads by name: the SPIFFE ID of each"),
         ("paths", Is::Words(LENIENCIES), "What is not refused in a path"),
         ("lints", Is::Map(&Is::Texts), "Warnings that were looked at and accepted: a code, and the lines that it is for"),
@@ -310,6 +311,10 @@ pub const TABLE: &[Section] = &[
     ("gateways.*.client_address", &["from"], &[
         ("from", Is::Word(&["connection", "x-envoy-external-address", "xff"]), "Where the address is found"),
         ("hops", Is::Number(1, 16), "Which address of `x-forwarded-for`, from the right"),
+    ]),
+    ("pdp_clients.*", &["by", "issuers"], &[
+        ("by", Is::Either(&[Is::Some(&BY), Is::Section("gateways.*.by")]), "How it is recognised, as a gateway is"),
+        ("issuers", Is::Texts, "Of whose subjects it may speak: issuers of this file, `api_keys`, `services`"),
     ]),
     ("sign_in", &["to"], SIGN_IN),
     ("cors", &[], &[

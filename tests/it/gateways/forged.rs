@@ -178,6 +178,22 @@ async fn a_request_with_two_hosts_or_none_does_not_pass() {
     }
 }
 
+#[tokio::test] // F02
+async fn no_request_is_judged_by_another_host_than_the_one_that_serves_it() {
+    let house = House::start().await;
+    for door in &house.doors {
+        let gateway = door.gateway;
+        let whole = |url: &str, host: &str| format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        // A gateway chooses the site by the request line.
+        let other = door.ask(whole("http://other.test/health", "shop.test")).await;
+        let as_served = other.status == 200 && seen(&other, "host") == ["other.test"];
+        assert!(as_served || (400..500).contains(&other.status), "{gateway:?}: {} {}", other.status, other.text());
+        for (url, host) in [("http://shop.test/health", "shop.test"), ("/health", "Shop.TEST:80")] {
+            assert_eq!(door.ask(whole(url, host)).await.status, 200, "{gateway:?}: {url} of {host}");
+        }
+    }
+}
+
 #[tokio::test] // F08
 async fn a_preflight_is_asked_about_and_shows_nobody() {
     let house = House::start().await;

@@ -114,4 +114,10 @@ async fn what_traefik_asks_is_answered_so_that_it_does_what_is_meant() {
     let browser = chain.ask(&portcullis, "GET /secret-data", &[("Accept", "text/html")]).await.unwrap_err();
     let back = "https://login.example.com/?return_to=https%3A%2F%2Fshop.example.com%2Fsecret-data";
     assert_eq!((browser.status, browser.header("location")), (302, Some(back)));
+
+    let policy = format!("{policy}response_headers: {{X-Served-For: sub}}\n");
+    let telling = Portcullis::with(portcullis.issuer, &policy).await;
+    let lost = chain.ask(&telling, "GET /secret-data", &[premium]).await.unwrap_err();
+    assert_eq!(lost.status, 503, "Traefik would lose a header for the caller");
+    assert!(chain.ask(&telling, "GET /health", &[]).await.is_ok(), "nothing is told of nobody");
 }
