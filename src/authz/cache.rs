@@ -1,7 +1,7 @@
 //! For how long, and for which requests, a gateway may use an answer again: `cache:` of a route.
 //!
 //! What is in no header (address, certificate, time, a proof) must not count in an answer that is used again: a route
-//! where it might is never cached ([`Reuse::of`]), and neither is an answer in which it did ([`Reuse::seconds`]).
+//! where it might is never cached ([`Reuse::of`]), and neither is an answer in which it did (its `seconds`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
