@@ -153,8 +153,7 @@ fn form(how: &Introspection, token: &OpaqueToken) -> Result<String, AskError> {
 /// Whether an answer says to be JSON, or says nothing of what it is.
 fn is_json(response: &Response) -> bool {
     let Some(kind) = response.headers().get(header::CONTENT_TYPE) else { return true };
-    let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    crate::authz::accept::is_media_type(kind.as_bytes(), "application/json")
 }
 
 /// `Authorization: Basic` of a client: name and secret are encoded as in a form first (RFC 6749 §2.3.1).

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::grpc::Answering;
 use super::purse::Charge;
+use crate::authz::accept::is_media_type;
 use crate::authz::reason::Reason;
 use crate::authz::request::{Malformed, Proof, is_host};
 use crate::gateway::json::{self, authzen};
@@ -70,8 +71,7 @@ async fn text(head: &Parts, body: Incoming, charge: &mut Charge) -> Result<Bytes
 fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
     let (Some(first), None) = (types.next(), types.next()) else { return false };
-    let kind = first.split(|byte| *byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    is_media_type(first, "application/json")
 }
 
 async fn whole(mut body: Incoming, charge: &mut Charge) -> Result<Bytes, Malformed> {
